@@ -1,0 +1,79 @@
+"""`consent`: a client of the public names of `ledger`. One file a command, each imported only when it runs.
+
+Data goes to stdout; progress, verdict and `error:` / `hint:` lines to stderr. Exit codes: 0 done, compliant, verified;
+1 operation failed, nothing is known; 2 usage; 3 rows without consent were found; 4 integrity failure; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from ledger.errors import ConsentLedgerError
+
+COMMANDS = {
+    "init": "init", "purpose": "purpose", "notice": "notice", "record": "record", "withdraw": "withdraw", "import": "import_",
+    "show": "show", "snapshot": "snapshot", "filter": "filter", "audit": "audit", "receipt": "receipt", "verify": "verify",
+    "fsck": "fsck", "key": "key", "demo": "demo"}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"ledger.cli.{COMMANDS[name]}").command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+             epilog="Example: consent demo")
+@click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), metavar="DIR",
+              help="The ledger's folder. Default: $CONSENT_LEDGER, else ./consent-ledger.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="consent-ledger")
+@click.pass_context
+def cli(ctx: click.Context, ledger_path: Path | None, debug: bool) -> None:
+    """Record who said yes, filter Parquet shards by it, and prove it. Silence is no."""
+    ctx.obj = ledger_path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; its exit code."""
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(arguments, prog_name="consent", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2 if isinstance(error, click.UsageError) else 1
+    except ConsentLedgerError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("error: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"error: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo("hint: run it again with --debug for the traceback; nothing may be concluded from this run", err=True)
+        return 1

@@ -1,0 +1,126 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ledger import times
+from ledger.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Moment(click.ParamType[datetime]):
+    """`now`, or ISO 8601 with a zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return times.now() if value == "now" else times.read(value)
+        except ValueError as error:
+            self.fail(f"{error}", param, ctx)
+
+
+class Span(click.ParamType[timedelta]):
+    """A length of time: `30m`, `24h`, `7d`."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})([mhd])", value)
+        if match is None:
+            self.fail(f"{value!r:.40} is no span; write for example 30m, 24h or 7d", param, ctx)
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class Text(click.ParamType[str]):
+    """Opaque text, `-` and everything else taken as it is."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+output_format = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
+                             help="What is written to stdout.")
+trust_file = click.option("--trust", type=click.Path(path_type=Path), metavar="FILE",
+                          help="Whose keys count. Default: the trust file of the ledger in use.")
+
+
+def shard_options(command: F) -> F:
+    """How filter and audit are told what to read and by which answers."""
+    for option in reversed([
+            click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SHARD..."),
+            click.option("--purpose", type=Text(), metavar="TOKEN", help="Compile the answers for this purpose from the ledger in use."),
+            click.option("--snapshot", "snapshot_path", type=click.Path(path_type=Path), metavar="FILE",
+                         help="Take the answers from this snapshot."),
+            click.option("--subject", multiple=True, type=Text(), metavar="COLUMN",
+                         help="Column of the person's id; several, or lists: all must allow."),
+            click.option("--content", type=Text(), metavar="COLUMN", help="Column of the content item's id."),
+            click.option("--category", type=Text(), metavar="COLUMN", help="Column of the category; `=post` gives every row one."),
+            click.option("--created", type=Text(), metavar="COLUMN", help="Column of when the content was created."),
+            click.option("--created-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit where --created holds integers."),
+            click.option("--subject-prefix", type=Text(), default="", metavar="P", help="Put before each subject id, as in reddit:."),
+            click.option("--content-prefix", type=Text(), default="", metavar="P", help="Put before each content id."),
+            trust_file,
+            click.option("--max-age", type=Span(), default="24h", show_default=True, help="How old the answers may be."),
+            click.option("--max-source-age", type=Span(), help="How long ago each import source may have completed."),
+            click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time."),
+            output_format]):
+        command = option(command)
+    return command
+
+
+def write_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def shown(text: str) -> str:
+    """Foreign text for a terminal: what could move the cursor or hide is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr where that is a terminal, else nothing. Yields a callback (done, total); total 0 is unknown."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+             console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def reasons_lines(counts: dict[str, int]) -> Iterator[str]:
+    width = max((len(f"{n:,}") for n in counts.values()), default=0)
+    for reason, n in sorted(counts.items(), key=lambda item: -item[1]):
+        yield f"  {n:>{width},}  {reason}"
+
+
+def columns_of(subject: tuple[str, ...], **named: Any) -> Any:
+    """Columns from options. Raises UsageError without a subject."""
+    from ledger import Columns
+    if not subject:
+        raise UsageError("no subject column is named", hint="name the column that holds the person's id, as in --subject user_id")
+    return Columns(subject=subject, **named)

@@ -1,0 +1,34 @@
+"""`consent verify`: check proofs with nothing but a trust file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from ledger.cli.options import output_format, shown, trust_file, write_json
+from ledger.errors import UsageError
+from ledger.statements.verify import verify
+
+
+@click.command(epilog="Example: consent verify train/ --trust trust")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|DIR...")
+@trust_file
+@click.option("--signature-only", is_flag=True, help="Check the statement alone, not the shards that it speaks of.")
+@click.option("--allow-unlogged", is_flag=True, help="Accept a statement that the log does not hold.")
+@output_format
+@click.pass_obj
+def command(ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool,
+            form: str) -> None:
+    """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
+    trust = trust or (ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
+    if not trust.is_file():
+        raise UsageError(f"there is no trust file {trust}", hint="name one with --trust: whose keys count is yours to say")
+    verified = verify(*paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged)
+    if form == "json":
+        write_json({"verified": True, "checked": list(verified.checked)})
+    else:
+        for line in verified.checked:
+            click.echo(shown(line))
+    click.echo("verified", err=True)

@@ -1,0 +1,110 @@
+"""Files: keys are read and written privately, everything else is published whole or not at all.
+
+- A key file belongs to the user, nobody else may read it, and it is never overwritten.
+- A published file appears under its name complete and durable (its bytes and its folder are synced), or not at all:
+  until then it has a hidden name beside the final one that no reader of data sets picks up.
+- What the system refuses comes out as ConsentLedgerError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ledger.errors import ConsentLedgerError
+
+_MAX_PRIVATE_BYTES = 64 << 10
+
+
+def read_private(path: str | Path) -> bytes:
+    """The content of a key file. Raises ConsentLedgerError where others may read it, or where it is another user's."""
+    with _failing(f"cannot read {path}"):
+        # Not blocking: a pipe under a key's name must not hang the program before it is refused.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            # Of the open file, not of the path: what is checked is what is read.
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ConsentLedgerError(f"{path} is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise ConsentLedgerError(f"{path} belongs to another user", hint="chown it to the user that runs this")
+            if status.st_mode & 0o077:
+                raise ConsentLedgerError(f"{path} is open to other users", hint=f"chmod 600 {path}")
+            content = file.read(_MAX_PRIVATE_BYTES + 1)
+    if len(content) > _MAX_PRIVATE_BYTES:
+        raise ConsentLedgerError(f"{path} is too large for a key")
+    return content
+
+
+def create_private(path: str | Path, data: bytes) -> None:
+    """Write a new file that its owner alone may read. Raises ConsentLedgerError where one is there already."""
+    path = Path(path)
+    with _failing(f"cannot create {path}"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def publish_bytes(path: str | Path, data: bytes) -> None:
+    """Write or replace a file: after a crash its name leads to the old content or to the new, never to part of one."""
+    path = Path(path)
+    with _failing(f"cannot write {path}"):
+        temporary = temporary_beside(path)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
+    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder and its missing parents, durably. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    with _failing(f"cannot read {path}"), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConsentLedgerError(f"{what}: {error.strerror or error}") from error

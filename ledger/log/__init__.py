@@ -1,0 +1,1 @@
+"""The transparency log: bytes in, bytes out; no database, file or clock."""

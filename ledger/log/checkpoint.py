@@ -1,0 +1,61 @@
+"""Checkpoints (C2SP tlog-checkpoint): the log's name, its size and its root, signed as a note under that name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.errors import VerificationError
+from ledger.log import canonical, note
+from ledger.log.keys import PrivateKey
+from ledger.log.merkle import EMPTY_ROOT, HASH_BYTES
+from ledger.log.note import Verifier
+
+MAX_SIZE = 2**63 - 1
+
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """extensions: further lines of the body, which say nothing about the tree; this log writes none."""
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+
+    def body(self) -> str:
+        return "".join(f"{line}\n" for line in (self.origin, self.size, canonical.encode_base64(self.root), *self.extensions))
+
+
+def parse(body: str) -> Checkpoint:
+    """Raises VerificationError."""
+    lines = body.split("\n")
+    if len(lines) < 4 or lines.pop() or not all(lines):
+        raise VerificationError("not a checkpoint: at least three lines, none empty, each ended by a newline")
+    origin, size, encoded, *extensions = lines
+    if not _SIZE.fullmatch(size) or int(size) > MAX_SIZE:
+        raise VerificationError(f"not the size of a tree: {size!r:.60}")
+    root = canonical.decode_base64(encoded)
+    if len(root) != HASH_BYTES or (size == "0" and root != EMPTY_ROOT):
+        raise VerificationError(f"not the root of a tree of {size}: {encoded!r:.60}")
+    return Checkpoint(origin, int(size), root, tuple(extensions))
+
+
+def sign_checkpoint(checkpoint: Checkpoint, key: PrivateKey) -> str:
+    """The note. Raises ValueError where the origin cannot be a key name, VerificationError for what no reader would take."""
+    body = checkpoint.body()
+    parse(body)
+    return note.sign(body, checkpoint.origin, key)
+
+
+def open_checkpoint(note_text: str, verifiers: Sequence[Verifier]) -> Checkpoint:
+    """The checkpoint, once a known key whose name is its origin has signed it. Raises VerificationError."""
+    body, signers = note.open_with_signers(note_text, verifiers)
+    checkpoint = parse(body)
+    if all(signer.name != checkpoint.origin for signer in signers):
+        # a key that is trusted for one log must not speak for another
+        raise VerificationError(f"the checkpoint of {checkpoint.origin!r:.60} is signed by {signers[0].name!r:.60} only")
+    return checkpoint

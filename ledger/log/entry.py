@@ -1,0 +1,45 @@
+"""What the log holds of an act: 32 bytes that commit to it and tell nothing about it.
+
+    tag   = HMAC-SHA256(K_tag, "subject\\n" || subject_id)
+    body  = SHA-256("consent-ledger/body/v1\\n" || salt || canonical event)
+    entry = SHA-256("consent-ledger/event/v1\\n" || tag || body)              of an event
+    entry = SHA-256("consent-ledger/act/v1\\n" || salt || canonical act)      of any other act
+
+The salt keeps the commitment from being guessed. Tag and body stay when an event is erased, so that its entry still follows.
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+
+from ledger.errors import VerificationError
+
+SALT_BYTES = 32
+ENTRY_BYTES = 32
+
+
+def subject_tag(key: bytes, subject_id: str) -> bytes:
+    """Raises ValueError for an id that has no UTF-8 form."""
+    return hmac.digest(key, b"subject\n" + subject_id.encode(), "sha256")
+
+
+def event_body(salt: bytes, canonical: bytes) -> bytes:
+    """Raises VerificationError for a salt of another length, with which another event could have the same body."""
+    return sha256(b"consent-ledger/body/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()
+
+
+def event_entry(tag: bytes, body: bytes) -> bytes:
+    """Raises VerificationError for a tag or a body of another length."""
+    return sha256(b"consent-ledger/event/v1\n" + _exactly(32, tag, "tag") + _exactly(32, body, "body")).digest()
+
+
+def act_entry(salt: bytes, canonical: bytes) -> bytes:
+    """Raises VerificationError for a salt of another length."""
+    return sha256(b"consent-ledger/act/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()
+
+
+def _exactly(length: int, value: bytes, word: str) -> bytes:
+    if len(value) != length:
+        raise VerificationError(f"the {word} has {len(value)} bytes, not {length}")
+    return value

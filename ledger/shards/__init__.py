@@ -1,0 +1,1 @@
+"""Parquet: keys, decisions, exact rewriting, publication."""

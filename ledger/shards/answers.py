@@ -1,0 +1,191 @@
+"""A snapshot's rows as an index, built once per process: which subject is which, and what stands for it.
+
+Ids are found by a salted 64-bit hash and confirmed by comparing their bytes: a hash only proposes a candidate, so a
+collision costs a comparison and never an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger import times
+from ledger.consent import NO, REASONS, Scope
+from ledger.snapshot import NONE, text_parts
+
+NO_BASIS = 255
+
+ALLOWED, NOT_COVERED, NOTICE_CHANGED, EXPIRED, NO_RECORD = (
+    REASONS.index(r) for r in ("allowed", "not_covered", "notice_changed", "expired", "no_record"))
+_STATE_REASON = np.array([REASONS.index(state) for state in NO] + [ALLOWED] * (256 - len(NO)), np.uint8)
+
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+
+class _Hasher:
+    """DuckDB's hash of `salt || text`, on a cursor of each thread's own."""
+
+    def __init__(self) -> None:
+        self._root = duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+        self._local = threading.local()
+
+    def __call__(self, salt: str, text: Any) -> npt.NDArray[np.uint64]:
+        cursor = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._local.cursor = self._root.cursor()
+        cursor.register("keys", pa.table({"key": text}))
+        try:
+            hashes = cursor.sql("SELECT hash(? || key) AS h FROM keys", params=[salt]).to_arrow_table()["h"].to_numpy()
+        finally:
+            cursor.unregister("keys")
+        return np.asarray(hashes, np.uint64)
+
+
+_hash = _Hasher()
+
+
+class _Found:
+    """Hashes in order, with a directory over their top bits, so that a look-up touches one or two of them."""
+
+    def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
+        bits = max(1, int(len(hashes)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        counts = np.bincount((self._hashes >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._start = np.concatenate([[0], np.cumsum(counts)])
+
+    def candidates(self, hashes: npt.NDArray[np.uint64], confirm: Any) -> Ints:
+        """The entry of each hash that `confirm(queries, entries) -> bools` accepts, else -1."""
+        found = np.full(len(hashes), -1, np.int64)
+        bucket = (hashes >> self._shift).astype(np.int64)
+        at, end = self._start[bucket], self._start[bucket + 1]
+        query = np.nonzero(at < end)[0]
+        at, end = at[query], end[query]
+        while len(query):
+            same = self._hashes[at] == hashes[query]
+            if same.any():
+                entries, queries = self._order[at[same]], query[same]
+                good = confirm(queries, entries)
+                found[queries[good]] = entries[good]
+            at = at + 1
+            go_on = (at < end) & (found[query] < 0)
+            query, at, end = query[go_on], at[go_on], end[go_on]
+        return found
+
+
+class Answers:
+    """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
+
+    Subjects have codes 0..n-1 and n for "unknown to the ledger". `row(...)`s are rows of the snapshot, -1 for none.
+    """
+
+    def __init__(self, rows: Any, decided_at: datetime) -> None:
+        self._salt = secrets.token_hex(8)
+        n = rows.num_rows
+        column = {name: rows[name].combine_chunks() for name in rows.column_names}
+        number = {name: _numpy(column[name]) for name in rows.column_names if name not in ("subject_id", "scope_id")}
+        self.no_at: Ints = np.append(number["no_at"], NONE)
+        self.no_reason: Codes = np.append(_STATE_REASON[number["no_state"]], np.uint8(ALLOWED))
+        self.no_position: Ints = np.append(number["no_position"], -1)
+        self.yes_at: Ints = np.append(number["yes_at"], NONE)
+        self.yes_since: Ints = np.append(number["yes_content_since"], NONE)
+        self.yes_basis: Codes = np.append(number["yes_basis"], np.uint8(NO_BASIS))
+        lapsed = np.where(number["yes_accepted"], np.where(
+            (number["yes_expires_at"] != NONE) & (number["yes_expires_at"] <= times.micros(decided_at)), EXPIRED, ALLOWED), NOTICE_CHANGED)
+        self.yes_lapsed: Codes = np.append(np.where(number["yes_at"] == NONE, NO_RECORD, lapsed), NO_RECORD).astype(np.uint8)
+        self.digest = self._digest(column, number)
+
+        subject = column["subject_id"].cast(pa.large_string())
+        first = np.ones(n, bool)
+        if n:
+            first[1:] = pc.not_equal(subject[1:], subject[:-1]).to_numpy(zero_copy_only=False)
+        starts = np.nonzero(first)[0]
+        self.unknown = len(starts)
+        self._subject = subject.take(pa.array(starts))
+        self._subjects = _Found(_hash(self._salt, self._subject))
+        code = np.cumsum(first) - 1
+        scope = number["scope"]
+
+        self.everything: Ints = np.full(self.unknown + 1, -1, np.int64)
+        whole = np.nonzero(scope == Scope.EVERYTHING)[0]
+        self.everything[code[whole]] = whole
+        self.finer: Bools = np.zeros(self.unknown + 1, bool)
+        self.finer[code[scope != Scope.EVERYTHING]] = True
+        # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
+        standing = (self.no_at[:n] != NONE) & ~((self.yes_lapsed[:n] == ALLOWED) & (self.yes_since[:n] == NONE)
+                                                & (self.yes_at[:n] > self.no_at[:n]))
+        self._finer_index: dict[Scope, tuple[Ints, Ints, Any, _Found]] = {}
+        self.unknown_item: dict[Scope, Ints] = {}
+        for finer in (Scope.CATEGORY, Scope.CONTENT):
+            at = np.nonzero(scope == finer)[0]
+            item = column["scope_id"].cast(pa.large_string()).take(pa.array(at))
+            index = _Found(_mix(_hash(self._salt, item), code[at]))
+            self._finer_index[finer] = at, code[at], item, index
+            worst = np.full(self.unknown + 1, -1, np.int64)
+            held = at[standing[at]]
+            held = held[np.lexsort((self.no_position[held], self.no_at[held]))]
+            worst[code[held]] = held  # of several the last assignment stays: the latest, by t and then position
+            self.unknown_item[finer] = worst
+
+        # A subject without finer scopes or a content_since has one answer for every row.
+        own = self.everything
+        in_force = self.yes_lapsed[own] == ALLOWED
+        stands = (self.no_at[own] != NONE) & ~(in_force & (self.yes_at[own] > self.no_at[own]))
+        self.plain: Codes = np.where(stands, self.no_reason[own], self.yes_lapsed[own])
+        self.needs_row: Bools = self.finer | (self.yes_since[own] != NONE)
+
+    def subjects(self, text: Any) -> Ints:
+        """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
+        def confirm(queries: Ints, entries: Ints) -> Bools:
+            asked = text if len(queries) == len(text) else text.take(pa.array(queries))
+            return _numpy(pc.equal(self._subject.take(pa.array(entries)), asked))
+        found = self._subjects.candidates(_hash(self._salt, text), confirm)
+        return np.where(found < 0, self.unknown, found)
+
+    def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
+        """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""
+        at, owners, items, index = self._finer_index[scope]
+        known = item.is_valid().to_numpy(zero_copy_only=False)
+        filled = pc.fill_null(item, "")
+
+        def confirm(queries: Ints, entries: Ints) -> Bools:
+            same_owner = (owners[entries] == codes[queries]) & known[queries]
+            return same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries))))
+        found = index.candidates(_mix(_hash(self._salt, filled), codes), confirm)
+        return np.where(found < 0, -1, at[found]) if len(at) else found
+
+    def _digest(self, column: dict[str, Any], number: dict[str, Any]) -> str:
+        """answers_sha256: what decides rows alone, terms resolved at decided_at. Equal answers, equal digest."""
+        digest = hashlib.sha256(b"consent-ledger/answers/v1\n")
+        for name in ("subject_id", "scope_id"):
+            for part in text_parts(column[name]):
+                digest.update(part)
+        for values, kind in ((number["scope"], "u1"), (self.no_at, "<i8"), (self.no_reason, "u1"), (self.no_position, "<i8"),
+                             (self.yes_at, "<i8"), (self.yes_since, "<i8"), (self.yes_lapsed, "u1"), (self.yes_basis, "u1")):
+            digest.update(np.ascontiguousarray(values, kind).data)
+        return digest.hexdigest()
+
+
+def _mix(hashes: npt.NDArray[np.uint64], codes: Ints) -> npt.NDArray[np.uint64]:
+    """One hash of an item's hash and its subject's code (the finaliser of splitmix64)."""
+    x = hashes + codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed
+
+
+def _numpy(array: Any) -> Any:
+    return array.to_numpy(zero_copy_only=False)

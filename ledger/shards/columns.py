@@ -1,0 +1,259 @@
+"""Where a shard keeps its keys, and reading them: text stays text, integers become plain decimal text, nothing else is a key.
+
+There are no implicit casts: a column of any other type is an error that names it and says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger.errors import ShardError, UsageError
+from ledger.snapshot import NONE
+
+_UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": -1_000}
+_DAY = 86_400_000_000
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of `rows` rows, ready to be decided.
+
+    subjects: one text per (row, subject) pair, without nulls; row_of: the row of each pair, ascending (None: pair i is
+    row i). missing: rows whose subject is null, empty, or a list that is empty or holds a null or an empty one.
+    category, content: text, null where unknown; None where no column is mapped. created: microseconds, NONE
+    where unknown; None where no column is mapped.
+    """
+
+    rows: int
+    subjects: Any
+    row_of: Ints | None
+    missing: Bools
+    category: Any
+    content: Any
+    created: Ints | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the keys. Names may be dotted paths into structs.
+
+    subject: one column or several, of text, integers or lists of them; all of a row's subjects must allow it.
+    category: a column, or a constant written `=post`. created: a timestamp, a date, or integers with created_unit
+    (`s`, `ms`, `us`, `ns`). The prefixes keep two platforms' ids apart.
+    """
+
+    subject: str | Sequence[str]
+    content: str | None = None
+    category: str | None = None
+    created: str | None = None
+    created_unit: str | None = None
+    subject_prefix: str = ""
+    content_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        subject = (self.subject,) if isinstance(self.subject, str) else tuple(self.subject)
+        if not subject or not all(subject):
+            raise UsageError("no subject column is named", hint="name the column that holds the person's id, as in --subject user_id")
+        object.__setattr__(self, "subject", subject)
+        if self.category == "=":
+            raise UsageError("the constant category is empty", hint="write it as in --category =post")
+        if self.created_unit is not None and self.created_unit not in _UNITS:
+            raise UsageError(f"unit {self.created_unit!r:.20} is unknown", hint="units of integer times: " + ", ".join(_UNITS))
+
+    @property
+    def constant_category(self) -> str | None:
+        return self.category[1:] if self.category is not None and self.category.startswith("=") else None
+
+    def document(self) -> dict[str, Any]:
+        """As statements carry it: absent, never null or empty."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
+
+    def names(self) -> list[str]:
+        """The mapped columns, constants left out."""
+        named = [*self.subject, self.content, self.created, None if self.constant_category else self.category]
+        return [name for name in named if name is not None]
+
+    def check(self, schema: Any, categories: Sequence[str]) -> list[str]:
+        """The top-level columns to read from a shard of this Arrow schema.
+
+        categories: those that the purpose lists. Raises UsageError for a column that is missing, named twice, or of
+        a type that cannot be a key.
+        """
+        if categories and self.category is None:
+            raise UsageError("the purpose lists categories, and no category column is mapped",
+                             hint="name it with --category COLUMN, or give all rows one with --category =NAME; listed: "
+                                  + ", ".join(categories))
+        for name in self.subject:
+            kind = _resolve(schema, name)
+            _require_key(name, kind.value_type if _is_list(kind) else kind)
+        if self.content is not None:
+            _require_key(self.content, _resolve(schema, self.content))
+        if self.category is not None and self.constant_category is None:
+            _require_key(self.category, _resolve(schema, self.category), integers=False)
+        if self.created is not None:
+            self._require_time(self.created, _resolve(schema, self.created))
+        return sorted({_top_level(schema, name) for name in self.names()})
+
+    def _require_time(self, name: str, kind: Any) -> None:
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return
+        if not pa.types.is_integer(kind):
+            raise UsageError(f"column {name!r} is {kind}, which is no time", hint="map a timestamp, a date, or integers with their unit")
+        if self.created_unit is None:
+            raise UsageError(f"column {name!r} holds integers ({kind}): of what unit?", hint="say --created-unit s, ms, us or ns")
+
+    def read(self, table: Any) -> Keys:
+        """Keys of a table or record batch that holds the columns of `check`. Raises ShardError for text that is not UTF-8."""
+        rows = table.num_rows
+        parts = [_subjects(name, _column(table, name), rows) for name in self.subject]
+        missing = np.logical_or.reduce([m for _, _, m in parts])
+        subjects, row_of, _ = parts[0]
+        if len(parts) > 1:
+            places = np.concatenate([np.arange(rows) if r is None else r for _, r, _ in parts])
+            order = np.argsort(places, kind="stable")
+            subjects = pa.concat_arrays([s for s, _, _ in parts]).take(pa.array(order))
+            row_of = places[order]
+        if constant := self.constant_category:
+            category = pa.repeat(pa.scalar(constant, pa.large_string()), rows)
+        else:
+            category = self.category and _known(_text(self.category, _column(table, self.category)))
+        content = self.content and _known(_text(self.content, _column(table, self.content)))
+        created = None if self.created is None else _micros(_column(table, self.created), self.created_unit)
+        return Keys(rows, _prefixed(self.subject_prefix, subjects), row_of, missing, category or None,
+                    _prefixed(self.content_prefix, content) if self.content else None, created)
+
+
+def _column(table: Any, path: str) -> Any:
+    """The column at a name or a dotted path, as one array."""
+    name = _top_level(table.schema, path)
+    column = table.column(name)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else \
+            pa.array([], column.type)
+    for child in [] if name == path else path[len(name) + 1:].split("."):
+        column = pc.struct_field(column, child)
+    return column
+
+
+def _top_level(schema: Any, path: str) -> str:
+    if path in schema.names:
+        return path
+    return path.split(".")[0]
+
+
+def _resolve(schema: Any, path: str) -> Any:
+    """The Arrow type at a name or dotted path."""
+    name = _top_level(schema, path)
+    if schema.names.count(name) > 1:
+        raise UsageError(f"column {name!r} stands in the shard {schema.names.count(name)} times: which one is meant is unknown")
+    hint = "its columns: " + ", ".join(map(repr, schema.names[:40]))
+    if name not in schema.names:
+        raise UsageError(f"the shard has no column {path!r}", hint=hint)
+    kind = schema.field(name).type
+    for child in [] if name == path else path[len(name) + 1:].split("."):
+        if not pa.types.is_struct(kind) or len(kind.get_all_field_indices(child)) != 1:
+            raise UsageError(f"the shard has no column {path!r}", hint=hint)
+        kind = kind.field(child).type
+    return kind
+
+
+def _is_list(kind: Any) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+            or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_whole_number(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+
+
+def _require_key(name: str, kind: Any, *, integers: bool = True) -> None:
+    if _is_text(kind) or (integers and _is_whole_number(kind)):
+        return
+    raise UsageError(f"column {name!r} is {kind}, which cannot be a key",
+                     hint="keys are text, or integers and decimals of scale 0; write the ids as text, exactly as the ledger knows them")
+
+
+def _text(name: str, column: Any) -> Any:
+    """large_string, nulls kept. Raises ShardError for bytes that are not UTF-8."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_decimal(column.type) or pa.types.is_integer(column.type):
+        column = column.cast(pa.string())
+    try:
+        if pa.types.is_binary_view(column.type):
+            column = column.cast(pa.large_binary())
+        text = column.cast(pa.large_string())
+        text.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ShardError(f"column {name!r} holds bytes that are not UTF-8", hint="ids are UTF-8 text") from error
+    return text
+
+
+def _known(text: Any) -> Any:
+    """An empty value is as unknown as a null."""
+    return pc.if_else(pc.equal(pc.binary_length(text), 0), pa.scalar(None, text.type), text)
+
+
+def _prefixed(prefix: str, text: Any) -> Any:
+    return pc.binary_join_element_wise(pa.scalar(prefix, text.type), text, pa.scalar("", text.type)) if prefix else text
+
+
+def _subjects(name: str, column: Any, rows: int) -> tuple[Any, Ints | None, Bools]:
+    row_of = None
+    missing = np.zeros(rows, bool)
+    if _is_list(column.type):
+        row_of = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
+        missing = np.bincount(row_of, minlength=rows)[:rows] == 0
+        column = pc.list_flatten(column)
+    text = _known(_text(name, column))
+    if text.null_count:
+        unknown = text.is_null().to_numpy(zero_copy_only=False)
+        missing[np.nonzero(unknown)[0] if row_of is None else row_of[unknown]] = True
+        text = pc.fill_null(text, "")
+    return text, row_of, missing
+
+
+def _micros(column: Any, unit: str | None) -> Ints:
+    """Microseconds since 1970, rounded down, so that nothing looks newer than it is. Out of range is unknown."""
+    kind = column.type
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_timestamp(kind):
+        scale = _UNITS[kind.unit]
+    elif pa.types.is_date32(kind):
+        scale = _DAY
+    elif pa.types.is_date64(kind):
+        scale = _UNITS["ms"]
+    else:
+        assert unit is not None, "checked with the schema"
+        scale = _UNITS[unit]
+    if pa.types.is_uint64(kind):
+        known &= pc.fill_null(pc.less_equal(column, 2**63 - 1), False).to_numpy(zero_copy_only=False)
+        column = pc.if_else(pa.array(known), column, pa.scalar(0, kind))
+    if pa.types.is_date32(kind):
+        column = column.cast(pa.int32())
+    values = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    if scale < 0:
+        micros = values // -scale
+    else:
+        known &= np.abs(values.astype(np.float64)) < 9.2e18 / scale
+        micros = np.where(known, values, 0) * scale
+    return np.where(known, micros, NONE)

@@ -1,0 +1,147 @@
+"""The rule of `ledger.consent.decide`, for whole row groups at once. No Python per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger.consent import REASONS, Scope
+from ledger.shards.answers import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Answers
+from ledger.shards.columns import Keys
+from ledger.snapshot import NONE
+
+_SUBJECT_MISSING, _CATEGORY_EXCLUDED = REASONS.index("subject_missing"), REASONS.index("category_excluded")
+_SCOPES = (Scope.EVERYTHING, Scope.CATEGORY, Scope.CONTENT)
+
+Codes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """One answer a row, in row order, never null. codes: index into consent.REASONS.
+
+    unmapped: dropped only because a column was not mapped. basis: what a kept row's weakest yes rests on (snapshot.BASES).
+    known: pairs of row and subject whose subject the ledger knows.
+    """
+
+    codes: Codes
+    unmapped: Bools
+    basis: Codes
+    known: int
+
+    @property
+    def keep(self) -> Any:
+        """pyarrow BooleanArray: True is keep."""
+        return pa.array(self.codes == ALLOWED)
+
+    @property
+    def reason(self) -> Any:
+        """pyarrow DictionaryArray of reason names."""
+        return pa.DictionaryArray.from_arrays(pa.array(self.codes.astype(np.int8)), pa.array(REASONS))
+
+    def counts(self) -> dict[str, int]:
+        """Rows by reason, `allowed` among them; absent where zero."""
+        return {REASONS[i]: int(n) for i, n in enumerate(np.bincount(self.codes, minlength=len(REASONS))) if n}
+
+
+def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions:
+    """categories: those that the purpose lists, empty for any."""
+    subjects = answers.subjects(keys.subjects)
+    pairs = _decide_pairs(keys, subjects, answers)
+    codes, unmapped, basis = pairs if keys.row_of is None else _all_must_allow(keys.rows, keys.row_of, *pairs)
+    if categories:
+        assert keys.category is not None, "checked with the schema"
+        listed = pc.is_in(keys.category, value_set=pa.array(sorted(categories), keys.category.type)).to_numpy(zero_copy_only=False)
+        codes[~listed] = _CATEGORY_EXCLUDED
+    codes[keys.missing] = _SUBJECT_MISSING
+    basis[codes != ALLOWED] = NO_BASIS
+    unmapped &= (codes != _CATEGORY_EXCLUDED) & (codes != _SUBJECT_MISSING)
+    return Decisions(codes, unmapped, basis, int((subjects != answers.unknown).sum()))
+
+
+def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, Bools, Codes]:
+    """Reason, unmapped and basis of each (row, subject) pair."""
+    codes = answers.plain[subjects]
+    basis = answers.yes_basis[answers.everything[subjects]]
+    unmapped = np.zeros(len(subjects), bool)
+    pairs = np.nonzero(answers.needs_row[subjects])[0]
+    if len(pairs):
+        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, subjects[pairs], answers)
+    return codes, unmapped, basis
+
+
+def _decide_each(keys: Keys, pairs: Ints, subjects: Ints, answers: Answers) -> tuple[Codes, Bools, Codes]:
+    """The pairs for which the subject alone does not settle it: scopes finer than everything, or a content_since."""
+    row = pairs if keys.row_of is None else keys.row_of[pairs]
+    created = np.full(len(row), NONE) if keys.created is None else keys.created[row]
+    at = {Scope.EVERYTHING: answers.everything[subjects]}
+    unknown = {}
+    for scope, column in ((Scope.CATEGORY, keys.category), (Scope.CONTENT, keys.content)):
+        if column is None:
+            at[scope], unknown[scope] = np.full(len(row), -1), np.ones(len(row), bool)
+        else:
+            item = column.take(pa.array(row))
+            at[scope], unknown[scope] = answers.finer_rows(scope, subjects, item), item.is_null().to_numpy(zero_copy_only=False)
+
+    reach = {scope: _not_covered(answers, at[scope], created) for scope in _SCOPES}
+    force = {scope: (answers.yes_lapsed[at[scope]] == ALLOWED) & ~reach[scope] for scope in _SCOPES}
+
+    # Of the noes that stand, the latest by time, then the more specific, names the reason: scopes go from wide to fine.
+    worst = np.full(len(row), NONE)
+    reason = np.full(len(row), ALLOWED, np.uint8)
+    answer = np.full(len(row), NONE)  # the latest yes in force at this scope or a finer one
+    standing = {}
+    for scope in reversed(_SCOPES):
+        answer = np.maximum(answer, np.where(force[scope], answers.yes_at[at[scope]], NONE))
+        standing[scope] = (answers.no_at[at[scope]] != NONE) & ~(answer > answers.no_at[at[scope]])
+    only_mapped = ~np.logical_or.reduce(list(standing.values()))
+    for scope in _SCOPES:
+        no = at[scope]
+        stands = standing[scope]
+        if scope in unknown:
+            held = np.where(unknown[scope], answers.unknown_item[scope][subjects], -1)
+            no, stands = np.where(unknown[scope], held, no), np.where(unknown[scope], held >= 0, stands)
+            column = keys.category if scope is Scope.CATEGORY else keys.content
+            if column is not None:
+                only_mapped &= ~(unknown[scope] & stands)
+        later = stands & (answers.no_at[no] >= worst)
+        worst, reason = np.where(later, answers.no_at[no], worst), np.where(later, answers.no_reason[no], reason)
+
+    yes = np.logical_or.reduce([force[scope] for scope in _SCOPES])
+    failure = np.full(len(row), NO_RECORD, np.uint8)
+    for code in (EXPIRED, NOTICE_CHANGED):
+        failure[np.logical_or.reduce([(answers.yes_lapsed[at[s]] == code) & ~reach[s] for s in _SCOPES])] = code
+    failure[np.logical_or.reduce([reach[s] for s in _SCOPES])] = NOT_COVERED
+    codes = np.where(worst != NONE, reason, np.where(yes, ALLOWED, failure)).astype(np.uint8)
+
+    unmapped = np.where(worst != NONE, only_mapped & yes, (codes == NOT_COVERED) & (keys.created is None))
+    latest, basis = np.full(len(row), NONE), np.full(len(row), NO_BASIS, np.uint8)
+    for scope in _SCOPES:
+        later = force[scope] & (answers.yes_at[at[scope]] >= latest)
+        latest, basis = np.where(later, answers.yes_at[at[scope]], latest), np.where(later, answers.yes_basis[at[scope]], basis)
+    return codes, unmapped, basis
+
+
+def _not_covered(answers: Answers, at: Ints, created: Ints) -> Bools:
+    """Whether there is a yes that speaks only of content created since a moment, and the row's is older or unknown."""
+    since = answers.yes_since[at]
+    return np.asarray((since != NONE) & ((created == NONE) | (created < since)))
+
+
+def _all_must_allow(rows: int, row_of: Ints, codes: Codes, unmapped: Bools, basis: Codes) -> tuple[Codes, Bools, Codes]:
+    """From pairs to rows: the first subject that does not allow names the reason; the weakest yes is what a row rests on."""
+    row_codes, row_unmapped = np.full(rows, ALLOWED, np.uint8), np.zeros(rows, bool)
+    denied = np.nonzero(codes != ALLOWED)[0]
+    first = denied[np.unique(row_of[denied], return_index=True)[1]]
+    row_codes[row_of[first]], row_unmapped[row_of[first]] = codes[first], unmapped[first]
+    row_basis = np.full(rows, NO_BASIS, np.uint8)
+    np.minimum.at(row_basis, row_of, basis)
+    return row_codes, row_unmapped, row_basis

@@ -1,0 +1,136 @@
+"""Which shards are meant by the files, folders and globs that were named.
+
+- A folder means every `*.parquet` under it, sorted by the path from there, which is kept as the shard's name in the output (the
+  sets of a Hive layout repeat file names). A glob's matches are named by their path from its last fixed folder.
+- Names that begin with `_` or `.` are skipped at every level below what was named, as other readers do.
+- A table of Delta Lake, Iceberg or Hudi is refused, and so is any part of one: only its own log knows which files, and which
+  rows of them, are still in it. Read as plain files, its deleted rows would come back.
+- No two inputs share an output name.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.errors import ShardError, UsageError
+
+
+@dataclass(frozen=True)
+class Input:
+    """A shard: where it is, and its relative name in the output, with forward slashes."""
+
+    path: Path
+    name: str
+
+
+def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
+    """Every shard that the paths mean, in the order of the paths.
+
+    Raises UsageError where a path means nothing or two shards would get one name, ShardError for what must not be read as
+    plain files or cannot be looked at.
+    """
+    if not paths:
+        raise UsageError("no shard was named")
+    named: dict[str, Input] = {}
+    try:
+        for path in paths:
+            found = list(_inputs(str(path)))
+            if not found:
+                raise UsageError(
+                    f"there is no shard in {path}",
+                    hint="a shard is a *.parquet file; names of files and folders that begin with _ or . are skipped",
+                )
+            for shard in found:
+                _refuse_table_above(shard.path)
+                if named.setdefault(shard.name, shard) is not shard:
+                    raise UsageError(
+                        f"{named[shard.name].path} and {shard.path} would both be written as {shard.name}",
+                        hint="name the folder above them instead: paths below it are kept in the output",
+                    )
+    except OSError as error:
+        raise ShardError(f"cannot read {error.filename}: {error.strerror}") from error
+    return list(named.values())
+
+
+def _inputs(text: str) -> Iterator[Input]:
+    path = Path(text)
+    if path.is_dir():
+        yield from (_input(shard, path) for shard in _shards(path))
+    elif path.exists():
+        yield _input(path, path.parent)
+    elif glob.has_magic(text):
+        yield from _matches(text)
+    else:
+        raise UsageError(f"{text} does not exist")
+
+
+def _matches(pattern: str) -> Iterator[Input]:
+    parts = Path(pattern).parts
+    root = Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
+    # Unlike Path.glob, this follows links to folders.
+    for match in sorted(map(Path, glob.iglob(pattern, recursive=True))):  # noqa: PTH207
+        if any(_skipped(part) for part in match.relative_to(root).parts):
+            continue
+        if not match.is_dir():
+            if match.suffix == ".parquet":
+                yield _input(match, root)
+        # A final `**` matches the folders and, one by one, what is in them.
+        elif parts[-1] != "**":
+            yield from (_input(shard, root) for shard in _shards(match))
+
+
+def _input(path: Path, root: Path) -> Input:
+    name = path.relative_to(root).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ShardError(f"the name of {name!r} is not UTF-8: no statement could speak of it", hint="rename it") from error
+    return Input(path, name)
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Sorted by name in UTF-8 order, whatever the folders' depths. Links to folders are followed."""
+    return sorted(_walk(folder, frozenset()), key=lambda path: path.as_posix())
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        raise ShardError(f"{folder} leads back to a folder above it")
+    _refuse_table(folder)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not _skipped(entry.name):
+                if entry.is_dir():
+                    yield from _walk(folder / entry.name, above | {identity})
+                elif entry.name.endswith(".parquet"):
+                    yield folder / entry.name
+
+
+def _skipped(name: str) -> bool:
+    return name.startswith(("_", "."))
+
+
+def _refuse_table_above(path: Path) -> None:
+    for folder in path.resolve().parents:
+        _refuse_table(folder)
+
+
+def _refuse_table(folder: Path) -> None:
+    if (folder / "_delta_log").is_dir():
+        kind = "Delta Lake"
+    elif (folder / ".hoodie").is_dir():
+        kind = "Hudi"
+    elif next((folder / "metadata").glob("*.metadata.json"), None) is not None:
+        kind = "Iceberg"
+    else:
+        return
+    raise ShardError(
+        f"{folder} is a table of {kind}: some of its files and rows may be deleted, which only its log tells",
+        hint="write the table as it stands to plain Parquet files with its own engine, and name those",
+    )

@@ -1,0 +1,70 @@
+"""What a run has finished, one signed line a shard, so that a run that is started again does only the rest.
+
+A line counts when its signature is the run key's, and when what decided the shard (input digest, answers, columns, code) and
+the output that stands there are all what the line says. Anything else is done again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from ledger import files
+from ledger.errors import ShardError, VerificationError
+from ledger.log import canonical, dsse
+from ledger.log.keys import PrivateKey
+
+PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
+_MAX_BYTES = 256 << 20
+
+
+class Journal:
+    """Lines by output name. Raises ShardError where the file cannot be read or written."""
+
+    def __init__(self, path: Path, key: PrivateKey) -> None:
+        self._path, self._key, self._lock = path, key, threading.Lock()
+        self._lines = _read(path, key)
+
+    def finished(self, name: str, deciding: dict[str, str], output: Path) -> dict[str, Any] | None:
+        """The result that was journalled for this very work, if the output still is what it made."""
+        line = self._lines.get(name)
+        if line is None or line["deciding"] != deciding or not output.is_file():
+            return None
+        result: dict[str, Any] = line["result"]
+        return result if files.sha256_of(output) == result["output_sha256"] else None
+
+    def finish(self, name: str, deciding: dict[str, str], result: dict[str, Any]) -> None:
+        """Durable when it returns."""
+        payload = canonical.encode({"name": name, "deciding": deciding, "result": result})
+        line = dsse.seal(payload, self._key, payload_type=PAYLOAD_TYPE) + b"\n"
+        try:
+            with self._lock, self._path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ShardError(f"cannot write {self._path}: {error.strerror or error}") from error
+
+
+def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
+    try:
+        if not path.exists():
+            return {}
+        if path.stat().st_size > _MAX_BYTES:
+            raise ShardError(f"{path} is too large for a journal", hint="remove it: the run then starts from the beginning")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = {}
+    for sealed in data.split(b"\n"):
+        try:
+            line = canonical.decode(dsse.open_envelope(sealed, [key.public], payload_type=PAYLOAD_TYPE))
+        except VerificationError:
+            continue  # torn by a crash, or by another key: that shard is done again
+        lines[line["name"]] = line
+    if data and not data.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")  # so that the next line does not continue a torn one
+    return lines

@@ -1,0 +1,107 @@
+"""The sink that a shard is written to: hashed as it is written, and published whole or not at all.
+
+The bytes go to a hidden temporary name beside the final one. Only `publish` gives the file its name, once its bytes are on
+disk; an exception, a crash or a forgotten sink leaves nothing under it. The digest is of the bytes that were handed over, not
+of what a second reading of the disk returns.
+
+A `pyarrow.parquet.ParquetWriter` that is abandoned writes a valid footer when it is collected. So what follows the row groups
+can be held back (`hold`, `release`) and replaced, and a sink that was discarded takes further bytes and drops them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ledger import files
+from ledger.errors import ShardError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class HashingSink(io.RawIOBase):
+    """A binary file to write to once. Used as a context manager it discards what was not published.
+
+    Missing folders are created. Raises ShardError where the system refuses.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.temporary = files.temporary_beside(self.path)
+        self._hash = hashlib.sha256()
+        self._written = 0
+        self._held: bytearray | None = None
+        self._file: io.FileIO | None = None
+        with self._failing():
+            files.make_folder(self.path.parent)
+            self._file = self.temporary.open("xb", buffering=0)
+
+    @property
+    def sha256(self) -> str:
+        """The digest, in hexadecimal, of the bytes written so far; those held back are not among them."""
+        return self._hash.hexdigest()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written + len(self._held or b"")
+
+    def write(self, data: Buffer, /) -> int:
+        with memoryview(data).cast("B") as view:
+            if self._held is not None:
+                self._held += view
+            elif self._file is not None:
+                self._hash.update(view)
+                with self._failing():
+                    written = 0
+                    while written < len(view):
+                        written += self._file.write(view[written:])
+                self._written += written
+            return len(view)
+
+    def hold(self) -> None:
+        """From here on keep the bytes back, until `release`."""
+        self._held = bytearray()
+
+    def release(self) -> bytes:
+        """Stop keeping bytes back, and hand over those that were: whoever asks for them writes what is to stand there."""
+        held, self._held = bytes(self._held or b""), None
+        return held
+
+    def publish(self) -> None:
+        """Give the file its name, durably. What stood there before is replaced."""
+        if self._file is None or self._held is not None:
+            raise ShardError(f"{self.path} cannot be published: it was discarded or is not complete")
+        with self._failing():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.temporary.replace(self.path)
+            self._file = None
+            files.sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove what was not published. May be called at any time, and again."""
+        file, self._file = getattr(self, "_file", None), None
+        if file is not None:
+            file.close()
+            self.temporary.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Also called by the collector, so that a forgotten sink leaves nothing behind."""
+        self.discard()
+        super().close()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise ShardError(f"cannot write {self.path}: {error.strerror or error}") from error

@@ -1,0 +1,48 @@
+"""Rows of an in-memory table kept without keeping the dropped ones' values in dictionaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger.errors import ShardError
+
+
+def keep(table: Any, mask: Any) -> Any:
+    """The rows where mask (BooleanArray, no nulls) is True; same schema, dictionaries reduced to the entries still used.
+
+    `Table.filter` alone would carry every dictionary entry along, those of dropped rows too. Raises ShardError for a
+    dictionary nested in another type.
+    """
+    for field in table.schema:
+        if not pa.types.is_dictionary(field.type) and _holds_dictionary(field.type):
+            raise ShardError(f"column {field.name!r} is {field.type}: a dictionary inside another type would keep dropped values",
+                             hint="cast it to its value type before filtering in memory, or filter the shard's file")
+    kept = table.filter(mask)
+    columns = [_compact(column) if pa.types.is_dictionary(column.type) else column for column in kept.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _compact(column: Any) -> Any:
+    return pa.chunked_array([_compact_chunk(chunk) for chunk in column.chunks], column.type)
+
+
+def _compact_chunk(chunk: Any) -> Any:
+    # Used entries keep their order: an ordered category stays ordered.
+    used = pc.unique(chunk.indices.drop_null()).to_numpy(zero_copy_only=False)
+    used.sort()
+    place = np.zeros(len(chunk.dictionary), np.int64)
+    place[used] = np.arange(len(used))
+    indices = pa.array(place).take(chunk.indices).cast(chunk.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, chunk.dictionary.take(pa.array(used, pa.int64())), ordered=chunk.type.ordered)
+
+
+def _holds_dictionary(kind: Any) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(_holds_dictionary(kind.field(i).type) for i in range(kind.num_fields))

@@ -1,0 +1,307 @@
+"""The log at a checkpoint -> frozen answers for one purpose: a Parquet file that opens without a database.
+
+`compile_rows` is a function of the log's prefix: for each subject and scope the latest no and the latest yes with its
+terms. `snapshot_sha256` covers the header and the rows, column by column, so it is the same on any machine.
+A file is trusted only through its receipt: the log's signed proof that an act named the file's own SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ledger import times
+from ledger.consent import NO, YES, Scope, split_purpose
+from ledger.errors import IntegrityError, SnapshotError, VerificationError
+from ledger.log import canonical
+from ledger.log.receipt import open_act_receipt
+from ledger.log.trust import Trust
+
+FORMAT = "consent-ledger/snapshot/v1"
+RULE_VERSION = "1"
+BASES = ("assertion", "import", "evidence", "session")
+"""What a yes rests on, weakest first."""
+NONE = -(2**63)
+"""No such time, in a column of microseconds."""
+MAX_AGE = timedelta(hours=24)
+
+SCHEMA = pa.schema([
+    pa.field(name, kind, nullable=False) for name, kind in (
+        ("subject_id", pa.string()), ("scope", pa.uint8()), ("scope_id", pa.string()),
+        ("no_at", pa.int64()), ("no_state", pa.uint8()), ("no_position", pa.int64()),
+        ("yes_at", pa.int64()), ("yes_position", pa.int64()), ("yes_accepted", pa.bool_()),
+        ("yes_expires_at", pa.int64()), ("yes_content_since", pa.int64()), ("yes_basis", pa.uint8()))])
+"""One row per subject and scope, sorted by subject_id, scope, scope_id ('' for everything) in the order of UTF-8 bytes.
+Times are microseconds, NONE where there is none; positions -1, no_state and yes_basis 255 where there is no such act."""
+
+_METADATA_KEY = b"consent-ledger"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the rows are the answers to. checkpoint: the signed note of the log's prefix."""
+
+    origin: str
+    purpose: str
+    categories: Sequence[str]
+    checkpoint: str
+    as_of: datetime
+    known_until: datetime
+    sources: Mapping[str, datetime]
+
+    def document(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "format": FORMAT, "rule_version": RULE_VERSION, "origin": self.origin, "purpose": self.purpose,
+            "checkpoint": self.checkpoint, "as_of": times.text(self.as_of), "known_until": times.text(self.known_until)}
+        if self.categories:
+            fields["categories"] = sorted(self.categories)
+        if self.sources:
+            fields["sources"] = {name: times.text(at) for name, at in self.sources.items()}
+        return fields
+
+    @classmethod
+    def parse(cls, data: bytes) -> Header:
+        """Raises SnapshotError for another format, IntegrityError for a header that is not one."""
+        try:
+            fields = canonical.decode(data)
+            if fields.get("format") != FORMAT or fields.get("rule_version") != RULE_VERSION:
+                raise SnapshotError(f"the snapshot has format {fields.get('format')!r:.60}, this version reads {FORMAT}",
+                                    hint="compile it anew with `consent snapshot`")
+            return cls(fields["origin"], fields["purpose"], tuple(fields.get("categories", ())), fields["checkpoint"],
+                       times.parse(fields["as_of"]), times.parse(fields["known_until"]),
+                       {name: times.parse(at) for name, at in fields.get("sources", {}).items()})
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise IntegrityError("the snapshot's header is not whole") from error
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Frozen answers. Equal when their digests are equal; pickles as path and digest, or with its rows when in memory.
+
+    receipt: the act receipt that authenticates it, None for one that was compiled only to look.
+    """
+
+    header: Header = field(compare=False, repr=False)
+    sha256: str
+    path: Path | None = field(default=None, compare=False)
+    file_sha256: str | None = field(default=None, compare=False, repr=False)
+    receipt: bytes | None = field(default=None, compare=False, repr=False)
+    max_age: timedelta = field(default=MAX_AGE, compare=False, repr=False)
+    _rows: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def purpose(self) -> str:
+        return self.header.purpose
+
+    def rows(self) -> Any:
+        """The rows, from memory or from the file, whose bytes are checked first. Raises SnapshotError, IntegrityError."""
+        if self._rows is not None:
+            return self._rows
+        assert self.path is not None
+        data = _read(self.path)
+        if hashlib.sha256(data).hexdigest() != self.file_sha256:
+            raise IntegrityError(f"the snapshot {self.path} was changed after it was opened")
+        return _parse(data)[1]
+
+    def age(self, now: datetime) -> timedelta:
+        return now - min(self.header.as_of, self.header.known_until)
+
+    def check_age(self, now: datetime) -> None:
+        """Raises SnapshotError for one that is stale, or of the future."""
+        if self.header.as_of > now:
+            raise SnapshotError(f"the snapshot is of {times.text(self.header.as_of)}, which has not come yet")
+        if self.age(now) > self.max_age:
+            raise SnapshotError(f"the snapshot is {_span(self.age(now))} old; it may be {_span(self.max_age)}",
+                                hint="compile a fresh one with `consent snapshot`, or allow more with --max-age")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": self._rows if self.path is None else None}
+
+
+def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, accepts: Sequence[int], as_of: datetime) -> Any:
+    """Rows of SCHEMA from (log position, canonical event) in log order, over the events that count at as_of.
+
+    accepts: the versions of the purpose whose yes counts.
+    """
+    names = ("subject_id", "scope", "scope_id", "yes", "t", "position", "state", "accepted", "expires", "since", "basis")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    appenders = [columns[name].append for name in names]
+    limit = times.micros(as_of)
+    micros = _Micros()
+    versions = _Versions(token, frozenset(accepts))
+    for position, event in events:
+        speaks, accepted = versions[tuple(event["purposes"])]
+        if not speaks:
+            continue
+        recorded = micros[event["recorded_at"]]
+        t = min(micros[event["occurred_at"]], recorded) if "occurred_at" in event else recorded
+        if t > limit:
+            continue
+        state = event["state"]
+        yes = state in YES
+        scope, item = ((Scope.CONTENT, event["content_id"]) if "content_id" in event else
+                       (Scope.CATEGORY, event["category"]) if "category" in event else (Scope.EVERYTHING, ""))
+        values = (event["subject_id"], int(scope), item, yes, t, position, 255 if yes else NO.index(state), accepted,
+                  micros[event["expires_at"]] if "expires_at" in event else NONE,
+                  micros[event["content_since"]] if "content_since" in event else NONE, basis(event) if yes else 255)
+        for append, value in zip(appenders, values, strict=True):
+            append(value)
+    kinds = (pa.string(), pa.uint8(), pa.string(), pa.bool_(), pa.int64(), pa.int64(), pa.uint8(), pa.bool_(),
+             pa.int64(), pa.int64(), pa.uint8())
+    return _latest_per_scope(pa.table({name: pa.array(columns[name], kind) for name, kind in zip(names, kinds, strict=True)}))
+
+
+def _latest_per_scope(acts: Any) -> Any:
+    with duckdb.connect(":memory:", config={"enable_external_access": False}) as con:
+        con.register("acts", acts)
+        rows = con.sql(f"""
+            WITH ranked AS (SELECT *, row_number() OVER
+                            (PARTITION BY subject_id, scope, scope_id, yes ORDER BY t DESC, position DESC) AS rank FROM acts),
+            latest AS (SELECT * FROM ranked WHERE rank = 1)
+            SELECT subject_id, scope, scope_id,
+                coalesce(max(t) FILTER (NOT yes), {NONE}) AS no_at, coalesce(max(state) FILTER (NOT yes), 255) AS no_state,
+                coalesce(max(position) FILTER (NOT yes), -1) AS no_position,
+                coalesce(max(t) FILTER (yes), {NONE}) AS yes_at, coalesce(max(position) FILTER (yes), -1) AS yes_position,
+                coalesce(bool_or(accepted) FILTER (yes), false) AS yes_accepted,
+                coalesce(max(expires) FILTER (yes), {NONE}) AS yes_expires_at,
+                coalesce(max(since) FILTER (yes), {NONE}) AS yes_content_since,
+                coalesce(max(basis) FILTER (yes), 255) AS yes_basis
+            FROM latest GROUP BY ALL ORDER BY encode(subject_id), scope, encode(scope_id)""").to_arrow_table()  # noqa: S608 - a constant
+    return rows.cast(SCHEMA).combine_chunks()
+
+
+class _Micros(dict[str, int]):
+    """Canonical time -> microseconds; the same few moments come again and again."""
+
+    def __missing__(self, text: str) -> int:
+        value = times.micros(times.parse(text))
+        if len(self) < 100_000:
+            self[text] = value
+        return value
+
+
+class _Versions(dict[tuple[str, ...], tuple[bool, bool]]):
+    """Purposes of an event -> (speaks of the token, in an accepted version)."""
+
+    def __init__(self, token: str, accepts: frozenset[int]) -> None:
+        self._token, self._accepts = token, accepts
+
+    def __missing__(self, purposes: tuple[str, ...]) -> tuple[bool, bool]:
+        split = [split_purpose(p) for p in purposes]
+        speaks = "*" in purposes or any(token == self._token for token, _ in split)
+        value = speaks, any(token == self._token and version in self._accepts for token, version in split)
+        if len(self) < 100_000:
+            self[purposes] = value
+        return value
+
+
+def basis(event: Mapping[str, Any]) -> int:
+    """What a yes rests on, as an index into BASES."""
+    if event.get("recorded_by", "").startswith("session:"):
+        return BASES.index("session")
+    if "evidence_sha256" in event:
+        return BASES.index("evidence")
+    return BASES.index("import" if event.get("recorded_by", "").startswith("import:") else "assertion")
+
+
+def digest(header: Header, rows: Any) -> str:
+    """snapshot_sha256: domain, header (u64 length, canonical bytes), u64 row count, then each column of SCHEMA in order.
+
+    Integers are little-endian; a bool is one byte; text is u32 lengths, then bytes.
+    """
+    head = canonical.encode(header.document())
+    state = hashlib.sha256(FORMAT.encode() + b"\n" + len(head).to_bytes(8, "little") + head + rows.num_rows.to_bytes(8, "little"))
+    for column in SCHEMA:
+        values = rows[column.name].combine_chunks()
+        if pa.types.is_string(column.type):
+            for part in text_parts(values):
+                state.update(part)
+        else:
+            numbers = values.to_numpy(zero_copy_only=False)
+            state.update(np.ascontiguousarray(numbers, "<i8" if pa.types.is_int64(column.type) else "u1").data)
+    return state.hexdigest()
+
+
+def text_parts(values: Any) -> tuple[bytes, memoryview]:
+    """A text column for hashing: u32 little-endian lengths, then the bytes."""
+    text = values.cast(pa.large_string())
+    _, offsets, data = text.buffers()
+    ends = np.frombuffer(offsets, np.int64)[text.offset:text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
+    return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0]:ends[-1]]
+
+
+def freeze(header: Header, rows: Any) -> tuple[Snapshot, bytes]:
+    """A snapshot in memory, and the Parquet file's bytes."""
+    sink = io.BytesIO()
+    table = rows.replace_schema_metadata({_METADATA_KEY: canonical.encode(header.document())})
+    pq.write_table(table, sink, compression="zstd", use_dictionary=["scope", "no_state", "yes_basis"])
+    data = sink.getvalue()
+    return Snapshot(header, digest(header, rows), file_sha256=hashlib.sha256(data).hexdigest(), _rows=rows), data
+
+
+def receipt_path(path: Path) -> Path:
+    return path.with_name(path.name + ".receipt")
+
+
+def load_snapshot(path: str | Path, *, trust: Trust, max_age: timedelta = MAX_AGE, max_source_age: timedelta | None = None,
+                  now: datetime | None = None) -> Snapshot:
+    """Open a snapshot file by its receipt, which stands beside it as FILE.receipt.
+
+    trust: whose log key counts. Raises SnapshotError when it is missing, stale or unreadable; IntegrityError when it is
+    edited or of a ledger that is not trusted.
+    """
+    path = Path(path)
+    now = now or times.now()
+    receipt = _read(receipt_path(path))
+    data = _read(path)
+    act = open_act_receipt(receipt, trust)
+    if act.act["act"] != "snapshot_compiled" or act.act["file_sha256"] != hashlib.sha256(data).hexdigest():
+        raise VerificationError(f"the snapshot {path} is not the file that its receipt speaks of",
+                                hint="it was edited or replaced; compile it anew with `consent snapshot`")
+    header, rows = _parse(data)
+    sha256 = digest(header, rows)
+    if act.act["snapshot_sha256"] != sha256 or act.act["purpose"] != header.purpose or act.checkpoint.origin != header.origin:
+        raise VerificationError(f"the snapshot {path} does not hold what its receipt says")
+    snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
+    snapshot.check_age(now)
+    for source, completed in header.sources.items():
+        if max_source_age is not None and now - completed > max_source_age:
+            raise SnapshotError(f"import source {source!r:.80} last completed {_span(now - completed)} ago; it may be "
+                                f"{_span(max_source_age)}", hint="run the import, then compile the snapshot anew")
+    return snapshot
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"cannot read {path}: {error.strerror}", hint="compile a snapshot with `consent snapshot`") from error
+
+
+def _parse(data: bytes) -> tuple[Header, Any]:
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise IntegrityError("the snapshot is no Parquet file that can be read") from error
+    if table.schema.remove_metadata() != SCHEMA:
+        raise IntegrityError("the snapshot does not have the columns of one")
+    header = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if header is None:
+        raise IntegrityError("the snapshot has no header")
+    return Header.parse(header), table.replace_schema_metadata(None).combine_chunks()
+
+
+def _span(span: timedelta) -> str:
+    """In the unit that reads best."""
+    hours = span.total_seconds() / 3600
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"

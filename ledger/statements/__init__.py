@@ -1,0 +1,1 @@
+"""Signed documents: run statements, receipts, and their verification."""

@@ -1,0 +1,320 @@
+"""Verification of what leaves a ledger: run statements with their shards, event receipts, snapshots. No database, no network.
+
+- Everything that an input speaks of is checked, or the answer says what was not. An absent shard is a failure.
+- Trust is what the relying party hands in; nothing that a document carries adds to it.
+- Every byte is taken as hostile: only VerificationError escapes.
+- A folder holds exactly the shards that its statement names. Names of which a part begins with `_` or `.` are no shards to any
+  reader, and are passed over unless the statement names them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import file_digest, sha256
+from io import BufferedReader
+from pathlib import Path
+
+from ledger import times
+from ledger.errors import UsageError, VerificationError
+from ledger.log import canonical, dsse
+from ledger.log import trust as trust_file
+from ledger.log.trust import Trust
+from ledger.statements.limits import LIMITS
+from ledger.statements.one_log import Histories
+from ledger.statements.receipt import (
+    ACT_RECEIPT,
+    EVENT_RECEIPT,
+    VerifiedAct,
+    VerifiedEvent,
+    open_act_receipt,
+    open_event_receipt,
+)
+from ledger.statements.statement import RUN, RunRecord, parse_run, set_root
+
+STATEMENT_SUFFIX = ".intoto.jsonl"
+RECEIPT_SUFFIX = ".receipt"
+
+Progress = Callable[[int, int], None]
+"""progress(shards hashed, shards in all)."""
+
+_KINDS = "name a folder of shards, its statement, the receipt of an event, or a snapshot that has its receipt beside it"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """checked: what was, and what was not, in sentences for an auditor."""
+
+    checked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VerifiedRun:
+    """A statement whose signatures and proofs hold. logged: None for one that is not in the log. Of shards nothing is known."""
+
+    run: RunRecord
+    snapshot: VerifiedAct
+    logged: VerifiedAct | None
+
+
+def verify(
+    *paths: str | Path,
+    trust: str | Path | Trust,
+    signature_only: bool = False,
+    allow_unlogged: bool = False,
+    on_progress: Progress | None = None,
+) -> Verified:
+    """Check folders of shards, `*.intoto.jsonl` statements, event receipts, and snapshots (FILE with FILE.receipt).
+
+    signature_only: do not look at shards and snapshot files. allow_unlogged: take a statement that is not in the log.
+    Raises VerificationError for the first thing that does not hold.
+    """
+    if not paths:
+        raise UsageError("there is nothing to verify", hint=_KINDS)
+    call = _Call(trust if isinstance(trust, Trust) else load_trust(trust), signature_only, allow_unlogged, on_progress)
+    for path in paths:
+        call.check(Path(path))
+    return Verified(call.checked + call.histories.sentences())
+
+
+def load_trust(path: str | Path) -> Trust:
+    """The trust file of the relying party. Raises VerificationError."""
+    try:
+        return trust_file.parse(_read(Path(path), LIMITS.trust).decode())
+    except UnicodeDecodeError as error:
+        raise VerificationError(f"the trust file {path} is not UTF-8") from error
+
+
+def statement_path(folder: Path) -> Path:
+    """Where the statement of a folder of shards is: beside it."""
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    return folder.with_name(folder.name + STATEMENT_SUFFIX)
+
+
+def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -> VerifiedRun:
+    """A statement's file: line 1 the signed envelope, line 2 the receipt of the act that logged it. Raises VerificationError."""
+    if len(data) > LIMITS.statement:
+        raise VerificationError(f"a statement of {len(data)} bytes is longer than the {LIMITS.statement} that are allowed")
+    envelope, *rest = data.split(b"\n")
+    if not rest or rest.pop() or len(rest) > 1:
+        raise VerificationError("a statement's file has two lines, the envelope and the receipt of its entry in the log")
+    payload = dsse.open_envelope(envelope, [verifier.public for verifier in trust.run], limit=LIMITS.statement)
+    run = parse_run(payload)
+    snapshot = open_act_receipt(run.snapshot_receipt.encode(), trust)
+    if run.snapshot_receipt.endswith("\n"):
+        raise VerificationError("the statement's snapshot_receipt is not a receipt's line")
+    _require_snapshot_of(run, snapshot)
+    if not rest and not allow_unlogged:
+        raise VerificationError(
+            "the statement is not in the log: the receipt of its entry is missing",
+            hint="have it logged with `consent admit`, or take it as it is with --allow-unlogged",
+        )
+    logged = open_act_receipt(rest[0], trust) if rest else None
+    if logged is not None:
+        _require_logged(envelope, run, snapshot, logged)
+    return VerifiedRun(run, snapshot, logged)
+
+
+def _require_snapshot_of(run: RunRecord, snapshot: VerifiedAct) -> None:
+    act = snapshot.act
+    _require_act(act["act"], "snapshot_compiled")
+    if (act["snapshot_sha256"], act["purpose"]) != (run.snapshot_sha256, run.purpose):
+        raise VerificationError("the statement's snapshot receipt is of another snapshot, or for another purpose")
+    if snapshot.checkpoint.origin != run.origin:
+        raise VerificationError(f"the snapshot is of log {snapshot.checkpoint.origin!r:.100}, the statement of {run.origin!r:.100}")
+    as_of = times.parse(act["as_of"])
+    if as_of > run.decided_at:
+        raise VerificationError("the statement's rows were decided before the moment that its snapshot speaks of")
+    if run.decided_at - as_of >= timedelta(seconds=run.age_seconds + 1):
+        raise VerificationError("the statement says that its snapshot was younger than its receipt shows")
+
+
+def _require_logged(envelope: bytes, run: RunRecord, snapshot: VerifiedAct, logged: VerifiedAct) -> None:
+    _require_act(logged.act["act"], "statement_made")
+    if logged.act["statement_sha256"] != sha256(envelope).hexdigest() or logged.act["predicate_type"] != RUN:
+        raise VerificationError("the receipt in the statement's second line is of another statement")
+    if logged.checkpoint.origin != run.origin:
+        raise VerificationError(f"the statement is in log {logged.checkpoint.origin!r:.100}, its snapshot of {run.origin!r:.100}")
+    if logged.position <= snapshot.position:
+        raise VerificationError("the statement stands in the log before the snapshot that it speaks of")
+
+
+def _require_act(act: str, expected: str) -> None:
+    if act != expected:
+        raise VerificationError(f"a receipt of an act {act!r} stands where one of {expected!r} belongs")
+
+
+class _Call:
+    """One call of `verify`: what it trusts, what it was told, what it has met."""
+
+    def __init__(self, trust: Trust, signature_only: bool, allow_unlogged: bool, on_progress: Progress | None) -> None:
+        self.checked: list[str] = []
+        self.histories = Histories()
+        self._trust = trust
+        self._signature_only = signature_only
+        self._allow_unlogged = allow_unlogged
+        self._on_progress = on_progress or (lambda done, total: None)
+
+    def check(self, path: Path) -> None:
+        try:
+            if path.is_dir() or (not path.exists() and statement_path(path).exists()):
+                self._check_statement(statement_path(path), path)
+            elif path.name.endswith(STATEMENT_SUFFIX):
+                self._check_statement(path, path.with_name(path.name.removesuffix(STATEMENT_SUFFIX)))
+            elif path.with_name(path.name + RECEIPT_SUFFIX).exists():
+                self._check_snapshot(path, _read(path.with_name(path.name + RECEIPT_SUFFIX), LIMITS.receipt))
+            else:
+                self._check_receipt(path)
+        except VerificationError as error:
+            raise VerificationError(f"{path}: {error}", hint=error.hint) from error
+        except (OSError, ValueError) as error:  # ValueError: a path that can be none
+            raise VerificationError(f"{path}: cannot be read: {error}") from error
+
+    def _check_statement(self, path: Path, folder: Path) -> None:
+        if not path.exists():
+            raise VerificationError(f"there is no statement {path.name}", hint="the statement of a folder of shards stands beside it")
+        verified = open_statement(_read(path, LIMITS.statement), self._trust, allow_unlogged=self._allow_unlogged)
+        run, snapshot, logged = verified.run, verified.snapshot, verified.logged
+        self._say(path, "the statement is signed by a trusted run key; it adds up per shard and in all: "
+                        f"{run.rows_in} rows in, {run.rows_kept} kept, {_by_word(run.rows_dropped)} dropped")  # fmt: skip
+        self._meet(snapshot)
+        self._say(path, f"rows were decided for purpose {run.purpose!r} at {times.text(run.decided_at)} by snapshot "
+                        f"{run.snapshot_sha256}, {_in_log(snapshot)}; its age was {run.age_seconds} s, "
+                        f"the limit {run.max_age_seconds} s")  # fmt: skip
+        if logged is None:
+            self._say(path, "NOT logged: the statement has no entry in the log, so that its maker could deny or replace it")
+        else:
+            self._meet(logged)
+            self._say(path, f"the statement is {_in_log(logged)}, after its snapshot")
+        if self._signature_only:
+            self._say(path, f"NOT looked at: the {len(run.shards)} shards")
+        else:
+            self._check_shards(folder, run)
+            self._say(folder, f"the folder holds exactly the {len(run.shards)} shards that the statement names, each with its "
+                              f"digest; set root {set_root(run.digests)}")  # fmt: skip
+
+    def _check_shards(self, folder: Path, run: RunRecord) -> None:
+        expected = run.digests
+        if not folder.is_dir():
+            raise VerificationError(f"there is no folder {folder.name}", hint="--signature-only checks the statement alone")
+        found = _shards(folder, expected)
+        if missing := sorted(expected.keys() - found.keys()):
+            raise VerificationError(f"the folder lacks {_names(missing)}", hint="--signature-only checks the statement alone")
+        for done, (name, path) in enumerate(sorted(found.items())):
+            self._on_progress(done, len(found))
+            if _digest(path) != expected[name]:
+                raise VerificationError(f"the shard {name!r:.200} is not the one that the statement names: its digest is another")
+        self._on_progress(len(found), len(found))
+
+    def _check_snapshot(self, path: Path, receipt: bytes) -> None:
+        verified = open_act_receipt(_whole_line(receipt), self._trust)
+        act = verified.act
+        _require_act(act["act"], "snapshot_compiled")
+        self._meet(verified)
+        self._say(path, f"snapshot {act['snapshot_sha256']} for purpose {act['purpose']!r}, of the log's first "
+                        f"{act['tree_size']} entries as of {act['as_of']}, is {_in_log(verified)}")  # fmt: skip
+        if self._signature_only:
+            self._say(path, "NOT looked at: the snapshot's file")
+        elif _digest(path, follow=True) != act["file_sha256"]:
+            raise VerificationError("the file is not the one that its receipt speaks of")
+        else:
+            self._say(path, "the file is the one that the log names, byte for byte")
+
+    def _check_receipt(self, path: Path) -> None:
+        data = _read(path, LIMITS.receipt, hint=_KINDS)
+        kind = canonical.decode(_whole_line(data), limit=LIMITS.receipt).get("format")
+        if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
+            self._check_snapshot(path.with_name(path.name.removesuffix(RECEIPT_SUFFIX)), data)
+            return
+        if kind != EVENT_RECEIPT:
+            raise VerificationError("this is nothing that can be verified alone", hint=_KINDS)
+        verified = open_event_receipt(data, self._trust)
+        event = verified.event
+        self._meet(verified)
+        item = event.get("content_id", event.get("category"))
+        about = "" if item is None else f" about {item!r:.200}"
+        purposes = ", ".join(map(repr, event["purposes"]))
+        self._say(path, f"event {event['event_id']!r:.200}, {event['state']}{about} by {event['subject_id']!r:.200} for {purposes}, "
+                        f"recorded at {event['recorded_at']}, is {_in_log(verified)}")  # fmt: skip
+
+    def _meet(self, verified: VerifiedAct | VerifiedEvent) -> None:
+        self.histories.meet(verified.checkpoint, verified.roots)
+
+    def _say(self, path: Path, sentence: str) -> None:
+        self.checked.append(f"{path}: {sentence}")
+
+
+def _in_log(verified: VerifiedAct | VerifiedEvent) -> str:
+    checkpoint = verified.checkpoint
+    return f"entry {verified.position} of log {checkpoint.origin!r:.100}, under its signed checkpoint of size {checkpoint.size}"
+
+
+def _by_word(counts: dict[str, int]) -> str:
+    listed = ", ".join(f"{word} {number}" for word, number in sorted(counts.items()))
+    return f"{sum(counts.values())}" + (f" ({listed})" if listed else "")
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(f"{name!r:.200}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _whole_line(data: bytes) -> bytes:
+    if not data.endswith(b"\n"):
+        raise VerificationError("a receipt's file ends with a newline; it may be cut short")
+    return data[:-1]
+
+
+def _shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
+    """Name -> path of the files under a folder. Raises VerificationError for the first that is not expected, and for a link."""
+    above = {name[:end] for name in expected for end, letter in enumerate(name) if letter == "/"}
+    found = {}
+    for name, path in _files(folder, {*expected, *above}):
+        if name not in expected:
+            raise VerificationError(f"the folder holds {name!r:.200}, which the statement does not name")
+        found[name] = path
+    return found
+
+
+def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
+    folders = [root]
+    while folders:
+        for path in folders.pop().iterdir():
+            inside = path.relative_to(root)
+            name = inside.as_posix()
+            if any(part.startswith(("_", ".")) for part in inside.parts) and name not in named:
+                continue
+            if path.is_symlink():
+                raise VerificationError(f"{name!r:.200} is a symbolic link: what it leads to can change")
+            if path.is_dir():
+                folders.append(path)
+            else:
+                yield name, path
+
+
+def _digest(path: Path, *, follow: bool = False) -> str:
+    with _open(path, follow=follow) as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, limit: int, *, hint: str | None = None) -> bytes:
+    with _open(path, follow=True) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise VerificationError(f"{path.name} is longer than the {limit} bytes that are allowed", hint=hint)
+    return data
+
+
+def _open(path: Path, *, follow: bool) -> BufferedReader:
+    try:
+        # Not blocking: a pipe under a shard's name must not hang the verifier.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    except (OSError, ValueError) as error:
+        raise VerificationError(f"cannot read {path.name!r:.200}: {getattr(error, 'strerror', None) or error}") from error
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise VerificationError(f"{path.name!r:.200} is not a file")
+    return file

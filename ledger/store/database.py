@@ -1,0 +1,79 @@
+"""Connections: SQLite in WAL mode with synchronous=FULL, writers that lock at once, readers in one transaction each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
+
+REVISION = "0001"
+BUSY_SECONDS = 30
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine without a pool: each transaction has a connection of its own, and nothing is cached between them."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cell_size_check=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writer") else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One read transaction: everything in it is of one moment."""
+    with translated(), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The database's errors as ours."""
+    try:
+        yield
+    except exc.OperationalError as error:
+        text = str(error.orig)
+        if "locked" in text or "busy" in text:
+            raise LedgerBusy(f"another process has held the ledger's lock for {BUSY_SECONDS} seconds",
+                             hint="wait for it to finish; `fuser` on ledger.db names it") from error
+        if "no such table" in text or "no such column" in text:
+            raise IntegrityError(f"the database is not whole: {text}") from error
+        raise ConsentLedgerError(f"the database failed: {text}") from error
+    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+        raise IntegrityError(f"the database is not whole: {getattr(error, 'orig', error)}") from error
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the schema to REVISION."""
+    from alembic import command
+    from alembic.config import Config
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, REVISION)
+
+
+def check_revision(connection: sa.Connection) -> None:
+    """Raises IntegrityError for a schema that this version does not know."""
+    found = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
+    if found != [REVISION]:
+        raise IntegrityError(f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}; this version knows {REVISION}",
+                             hint="a newer version of consent-ledger may have written it: use that one")

@@ -1,0 +1,85 @@
+"""Events and acts as the canonical documents that the log commits to: a closed set of fields, absent never null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ledger import times
+from ledger.consent import Event, Purpose, split_purpose
+from ledger.errors import IntegrityError
+
+TIMES = ("occurred_at", "recorded_at", "expires_at", "content_since")
+TEXTS = ("event_id", "state", "subject_id", "category", "content_id", "recorded_by", "channel", "actor", "notice",
+         "notice_sha256", "jurisdiction", "evidence_sha256", "reason")
+EVENT_FIELDS = frozenset((*TIMES, *TEXTS, "purposes"))
+_PURPOSE_TEXTS = ("token", "title", "description", "controller", "contact", "retention", "withdraw_url", "basis")
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    document: dict[str, Any] = {"purposes": list(event.purposes)}
+    for name in TEXTS:
+        if (value := getattr(event, name)) is not None:
+            document[name] = value
+    for name in TIMES:
+        if (value := getattr(event, name)) is not None:
+            document[name] = times.text(value)
+    return document
+
+
+def event_of(document: Mapping[str, Any]) -> Event:
+    """Raises IntegrityError for a document that is no event."""
+    if not document.keys() <= EVENT_FIELDS:
+        raise IntegrityError(f"an event has fields that events do not have: {sorted(document.keys() - EVENT_FIELDS)!r:.80}")
+    try:
+        event = Event(**{**document, **{name: times.parse(document[name]) for name in TIMES if name in document}})
+    except Exception as error:  # whatever the constructor finds wrong with it
+        raise IntegrityError(f"a stored event is none: {error}") from error
+    if list(event.purposes) != document["purposes"] or None in (event.event_id, event.recorded_at, event.recorded_by):
+        raise IntegrityError("a stored event is not in canonical order, or lacks its id or recording")
+    return event
+
+
+def same_content(given: Event, stored: Event) -> str | None:
+    """The first field in which a repeat differs from what is stored, or None.
+
+    When it was recorded, and by whom, is no content. A purpose or notice given without its version equals the stored one.
+    """
+    for name in (*TEXTS, *TIMES):
+        if name in ("event_id", "recorded_at", "recorded_by", "notice", "notice_sha256"):
+            continue
+        if getattr(given, name) != getattr(stored, name):
+            return name
+    versions = dict(map(split_purpose, stored.purposes))
+    asked = dict(map(split_purpose, given.purposes))
+    if asked.keys() != versions.keys() or any(v not in (None, versions[token]) for token, v in asked.items()):
+        return "purposes"
+    if (given.notice is None) != (stored.notice is None):
+        return "notice"
+    if given.notice is not None and stored.notice is not None:
+        name, _, language = stored.notice.partition("/")
+        notice_id = split_purpose(name)[0]
+        if given.notice not in (stored.notice, notice_id, f"{notice_id}/{language}"):
+            return "notice"
+    return None
+
+
+def purpose_document(purpose: Purpose) -> dict[str, Any]:
+    document: dict[str, Any] = {name: value for name in _PURPOSE_TEXTS if (value := getattr(purpose, name))}
+    document["version"] = purpose.version
+    for name in ("categories", "recipients"):
+        if values := list(getattr(purpose, name)):
+            document[name] = values
+    if older := [v for v in purpose.accepts if v != purpose.version]:
+        document["accepts"] = older
+    return document
+
+
+def purpose_of(act: Mapping[str, Any]) -> tuple[datetime, Purpose]:
+    """(declared at, purpose) from an act. Raises IntegrityError."""
+    fields = {name: value for name, value in act.items() if name not in ("act", "recorded_at", "recorded_by")}
+    try:
+        return times.parse(act["recorded_at"]), Purpose(**fields)
+    except (TypeError, KeyError, ValueError) as error:
+        raise IntegrityError(f"a stored purpose is none: {error}") from error

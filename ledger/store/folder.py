@@ -1,0 +1,140 @@
+"""The ledger's folder: configuration, keys, trust file and the head's anchor, each in a file of its own.
+
+`ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger import files
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.log import trust as trust_lines
+from ledger.log.keys import PrivateKey, is_key_name
+from ledger.log.note import Verifier
+from ledger.log.trust import Trust
+
+VARIABLE = "CONSENT_LEDGER"
+_MAX_TEXT = 1 << 20
+
+
+def find(path: str | Path | None = None) -> Path:
+    """The folder that was named, else $CONSENT_LEDGER, else ./consent-ledger."""
+    return Path(path or os.environ.get(VARIABLE) or "consent-ledger")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that belongs to the user and that nobody else may write to."""
+
+    path: Path
+    origin: str
+    database: str
+    anchors: tuple[Path, ...]
+
+    @classmethod
+    def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
+        """A new folder with new keys. Raises UsageError where something is there already."""
+        origin = origin or f"consent-ledger/{secrets.token_hex(8)}"
+        if not is_key_name(origin):
+            raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
+        if database is not None and not database.startswith("sqlite:"):
+            raise UsageError(f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+        except OSError as error:
+            raise ConsentLedgerError(f"cannot create {path}: {error.strerror}") from error
+        log, run = PrivateKey.generate(), PrivateKey.generate()
+        files.create_private(path / "log.key", log.to_pem(None))
+        files.create_private(path / "run.key", run.to_pem(None))
+        files.create_private(path / "tag.key", secrets.token_hex(32).encode() + b"\n")
+        trust = f"log {log.public.vkey(origin)}\nrun {run.public.vkey(origin + '/run')}\n"
+        files.publish_bytes(path / "trust", trust.encode())
+        # JSON text is a TOML basic string.
+        lines = [f"origin = {json.dumps(origin)}"] + ([f"database = {json.dumps(database)}"] if database else [])
+        files.publish_bytes(path / "ledger.toml", "\n".join([*lines, ""]).encode())
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """Raises UsageError where there is none, ConsentLedgerError where others could write to it."""
+        config_path = path / "ledger.toml"
+        if not config_path.is_file():
+            raise UsageError(f"there is no ledger in {path}",
+                             hint=f"create one with `consent init {path}`, or name one with --ledger or ${VARIABLE}")
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise ConsentLedgerError(f"{path} belongs to another user", hint="a ledger is used by the user who owns its folder")
+        if status.st_mode & 0o022:
+            raise ConsentLedgerError(f"{path} can be written to by others", hint=f"chmod go-w {path}")
+        try:
+            config = tomllib.loads(_text(config_path))
+            origin, database = config["origin"], config.get("database", f"sqlite:///{(path / 'ledger.db').absolute()}")
+            anchors = [path / "head", *(Path(anchor) for anchor in config.get("anchors", []))]
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{config_path} cannot be read: {error}") from error
+        if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
+            raise IntegrityError(f"{config_path} names no origin")
+        return cls(path, origin, database, tuple(anchors))
+
+    def log_key(self) -> PrivateKey:
+        return PrivateKey.from_pem(files.read_private(self.path / "log.key"))
+
+    def run_key(self) -> PrivateKey:
+        return PrivateKey.from_pem(files.read_private(self.path / "run.key"))
+
+    def tag_key(self) -> bytes:
+        """32 bytes. Raises IntegrityError for a file that holds anything else."""
+        text = files.read_private(self.path / "tag.key")
+        try:
+            key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))
+        except ValueError as error:
+            raise IntegrityError("tag.key holds no key") from error
+        if len(key) != 32:
+            raise IntegrityError("tag.key holds no key of 32 bytes")
+        return key
+
+    def trust_text(self) -> str:
+        return _text(self.path / "trust")
+
+    def trust(self) -> Trust:
+        return trust_lines.parse(self.trust_text())
+
+    def log_verifiers(self) -> list[Verifier]:
+        """The keys that may sign this ledger's checkpoints."""
+        return [v for v in self.trust().log if v.name == self.origin]
+
+    def read_anchors(self) -> list[tuple[Path, str]]:
+        """(file, note). Raises IntegrityError for one that is missing: a removed anchor would hide a restored backup."""
+        found = []
+        for path in self.anchors:
+            if not path.is_file():
+                raise IntegrityError(f"the anchor {path} is missing, so nothing shows that this database is the newest",
+                                     hint="put it back from where you keep copies, or take the anchor out of ledger.toml if you moved it")
+            found.append((path, _text(path)))
+        return found
+
+    def write_anchors(self, note: str) -> None:
+        for path in self.anchors:
+            files.publish_bytes(path, note.encode())
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise IntegrityError(f"{path} is too large")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{path} is not UTF-8") from error

@@ -1,0 +1,170 @@
+"""Readers. Whatever they hand out was hashed against its entry; whatever decides is hashed against the signed root too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger import times
+from ledger.consent import Event, Purpose
+from ledger.errors import IntegrityError
+from ledger.log import canonical, checkpoint, merkle, tiles
+from ledger.log.checkpoint import Checkpoint
+from ledger.log.entry import act_entry, event_body, event_entry
+from ledger.log.note import Verifier
+from ledger.log.proof import TlogProof
+from ledger.store.documents import event_of, purpose_of
+from ledger.store.folder import Folder
+from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
+
+_entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[attr-defined]
+_checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[attr-defined]
+_OPENED = sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
+                    ).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An entry and what it commits to. tag and body are None for an act."""
+
+    position: int
+    entry: bytes
+    tag: bytes | None
+    body: bytes | None
+    salt: bytes
+    canonical: bytes
+
+    @property
+    def is_event(self) -> bool:
+        return self.tag is not None
+
+    def document(self) -> dict[str, Any]:
+        return canonical.decode(self.canonical)
+
+
+class History:
+    """Reads one ledger in one transaction."""
+
+    def __init__(self, connection: sa.Connection, origin: str, verifiers: Sequence[Verifier]) -> None:
+        self._con, self._origin, self._verifiers = connection, origin, verifiers
+        self.node = tiles.node_reader(self.tile)
+
+    def head(self) -> tuple[str, Checkpoint]:
+        """The signed note of the head, verified under our own key and origin."""
+        notes = self._con.scalars(sa.select(_head.c.note)).all()
+        if len(notes) != 1:
+            raise IntegrityError(f"table head has {len(notes)} rows where there is one head")
+        return notes[0], self.open(notes[0])
+
+    def open(self, note: str) -> Checkpoint:
+        found = checkpoint.open_checkpoint(note, self._verifiers)
+        if found.origin != self._origin:
+            raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
+        return found
+
+    def check_extends(self, note: str, head: Checkpoint, what: str) -> None:
+        """Raises IntegrityError unless the log is the one of this earlier checkpoint, continued."""
+        earlier = self.open(note)
+        if earlier.size > head.size:
+            raise IntegrityError(f"the database ends at entry {head.size}, but {what} has signed {earlier.size}: it was rolled back",
+                                 hint="a backup was restored, or rows were removed; bring back the newest database")
+        if merkle.root(earlier.size, self.node) != earlier.root:
+            raise IntegrityError(f"the database does not continue the log that {what} has signed at {earlier.size} entries")
+
+    def check_anchors(self, folder: Folder) -> tuple[str, Checkpoint]:
+        """The head, after checking that it extends every anchor."""
+        note, head = self.head()
+        if merkle.root(head.size, self.node) != head.root:
+            raise IntegrityError("the stored tiles do not have the root that the head has signed", hint="run `consent fsck`")
+        for path, anchor in folder.read_anchors():
+            self.check_extends(anchor, head, f"the anchor {path.name}")
+        return note, head
+
+    def tile(self, level: int, number: int) -> bytes:
+        found = self._con.scalar(sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number))
+        if found is None:
+            raise IntegrityError(f"table tiles has no tile {level}/{number}")
+        return bytes(found)
+
+    def recorded_at(self, size: int) -> datetime | None:
+        """When the last entry of the first `size` was recorded."""
+        value = self._con.scalar(sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1))
+        return None if value is None else times.from_micros(value)
+
+    def opened(self, size: int) -> Iterator[Opened]:
+        """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
+        result = self._con.execution_options(yield_per=8192).execute(
+            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position))
+        expected = 0
+        for row in result:
+            if row[0] != expected:
+                raise IntegrityError(f"table entries lacks position {expected}")
+            yield checked(*row)
+            expected += 1
+        if expected != size:
+            raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
+
+    def _where(self, *conditions: Any) -> list[Opened]:
+        return [checked(*row) for row in self._con.execute(_OPENED.where(*conditions).order_by(_entries.c.position))]
+
+    def event(self, event_id: str) -> Opened | None:
+        found = self._where(_openings.c.event_id == event_id)
+        return found[0] if found else None
+
+    def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
+        """(position, event) of one subject in log order."""
+        events = [(o.position, event_of(o.document())) for o in self._where(_openings.c.subject_id == subject_id)]
+        if any(e.subject_id != subject_id for _, e in events):
+            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+        return events
+
+    def acts(self, kind: str) -> list[tuple[int, dict[str, Any]]]:
+        return [(o.position, o.document()) for o in self._where(_openings.c.act == kind)]
+
+    def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
+        """Per token its versions, oldest first, among the first `size` entries."""
+        declared: dict[str, list[tuple[datetime, Purpose]]] = {}
+        for position, act in self.acts("purpose_declared"):
+            if size is None or position < size:
+                at, purpose = purpose_of(act)
+                declared.setdefault(purpose.token, []).append((at, purpose))
+        return declared
+
+    def covering(self, position: int) -> tuple[int, str]:
+        """(size, note) of the first checkpoint that covers an entry."""
+        row = self._con.execute(sa.select(_checkpoints.c.size, _checkpoints.c.note).where(_checkpoints.c.size > position)
+                                .order_by(_checkpoints.c.size).limit(1)).first()
+        if row is None:
+            raise IntegrityError(f"table checkpoints has none that covers entry {position}")
+        return row[0], row[1]
+
+    def proof(self, position: int) -> TlogProof:
+        """The entry's inclusion proof and the checkpoint that covers it."""
+        size, note = self.covering(position)
+        if self.open(note).size != size:
+            raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
+        return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
+
+    def lookalikes(self, key: str) -> list[str]:
+        """Subject ids that differ from one another only in case, space or normalisation."""
+        return list(self._con.scalars(sa.select(_openings.c.subject_id).where(_openings.c.lookalike == key).distinct().limit(20)))
+
+
+def checked(position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None) -> Opened:
+    """An opening that fits its entry. Raises IntegrityError."""
+    if salt is None or stored is None:
+        raise IntegrityError(f"entry {position} has no opening, and no erasure names it")
+    try:
+        if tag is None:
+            good = body is None and act_entry(salt, stored) == entry
+        else:
+            good = event_body(salt, stored) == body and event_entry(tag, body) == entry
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"entry {position} is malformed: {error}") from error
+    if not good:
+        raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
+    return Opened(position, entry, tag, body, salt, stored)

@@ -182,7 +182,9 @@ def split_purpose(reference: str) -> tuple[str, int | None]:
 
 def lookalike(subject_id: str) -> str:
     """What two ids share that differ only in case, surrounding space or Unicode normalisation."""
-    return unicodedata.normalize("NFKC", subject_id).strip().casefold()
+    if not subject_id.isascii():
+        subject_id = unicodedata.normalize("NFKC", subject_id)
+    return subject_id.strip().casefold()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

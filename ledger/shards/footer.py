@@ -65,6 +65,9 @@ _L_KNOWN: Final = frozenset((1, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14))
 _IS_SIGNED: Final = 2  # of IntType
 _TYPE_ORDER: Final = 1  # of ColumnOrder
 
+Fields = dict[int, tuple[int, bytes]]
+"""Of a struct: number to Thrift type and the value's bytes as they stand."""
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -97,12 +100,11 @@ class Leaf:
 class Footer:
     """What a footer says.
 
-    fields: number to (Thrift type, the value's bytes as they stand). elements: the schema with its root, depth first. rows: of
-    each row group. codecs: of each leaf in the first row group, as parquet.thrift numbers them; None without one.
+    fields: those of FileMetaData. elements: the schema with its root, depth first. rows: of each row group. codecs: of each leaf in the first row group, as parquet.thrift numbers them; None without one.
     dictionary: of each leaf, whether all its data pages are dictionary coded. page_index: whether there is any.
     """
 
-    fields: dict[int, tuple[int, bytes]]
+    fields: Fields
     elements: tuple[Struct, ...]
     leaves: tuple[Leaf, ...]
     rows: tuple[int, ...]
@@ -142,7 +144,7 @@ class Footer:
             {number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)}
         )
 
-    def graft(self, tail: bytes, carried: dict[int, tuple[int, bytes]]) -> bytes:
+    def graft(self, tail: bytes, carried: Fields) -> bytes:
         """What is to stand after the row groups of a file that was read by `bare`: the writer's `tail` with the carried fields.
 
         Raises ShardError where the written schema does not fit this one's pages.
@@ -158,7 +160,7 @@ class Footer:
         own = {number: value for number, value in written.fields.items() if number not in _CARRIED}
         return body[:start] + _sealed(own | {_ROW_GROUPS: _encoded(groups)} | carried)
 
-    def carried(self, drop_metadata: Collection[str] = ()) -> dict[int, tuple[int, bytes]]:
+    def carried(self, drop_metadata: Collection[str] = ()) -> Fields:
         """The schema, key-values and column orders that an output must have, as bytes; it must have none that is absent here.
 
         drop_metadata: keys to leave out, also where the Arrow schema repeats them.
@@ -214,7 +216,7 @@ def parse(data: bytes) -> Footer:
 
 def _parse(data: bytes) -> Footer:
     reader = Reader(data)
-    fields: dict[int, tuple[int, bytes]] = {}
+    fields: Fields = {}
     chunks = _Chunks()
     values: Struct = {}
     for number, kind in reader.fields():
@@ -392,7 +394,7 @@ def _encoded(items: Items) -> tuple[int, bytes]:
     return LIST, bytes(writer.data)
 
 
-def _sealed(fields: dict[int, tuple[int, bytes]]) -> bytes:
+def _sealed(fields: Fields) -> bytes:
     """A whole footer: the struct, its length, the magic."""
     writer = Writer()
     previous = 0
@@ -407,7 +409,7 @@ def _sealed(fields: dict[int, tuple[int, bytes]]) -> bytes:
 def _without_metadata(schema: bytes, keys: set[bytes]) -> bytes:
     """An Arrow schema as Parquet keeps it, base64 of an IPC message, without some of its metadata."""
     try:
-        arrow = pa.ipc.read_schema(base64.b64decode(schema))
+        arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ShardError(f"its Arrow schema cannot be read: {error}", hint="drop ARROW:schema as well") from error
     kept = {key: value for key, value in (arrow.metadata or {}).items() if key not in keys}

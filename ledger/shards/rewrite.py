@@ -1,13 +1,14 @@
-"""One shard, rewritten without some of its rows, and otherwise as it was.
+"""One shard, rewritten without some of its rows and otherwise as it was.
 
 - One open file is hashed and decoded. It is read, never mapped: a mapped file that is cut short kills the process.
-- Keys are read as every reader sees them. What is written is read as bits alone (see footer): dictionary, view and extension types
-  do not exist there, so no dictionary of the source comes along with values of dropped rows, and values hidden under a null parent were never
-  in the pages. The writer gets the kept rows only; statistics, dictionaries and page indexes are made from them.
-- A row group stays one; one that loses all its rows vanishes; a shard that loses all is written with none.
-- The codec of each column is kept, and so is dictionary coding where the source's pages all have it.
-- The written file is opened again before it may be published: schema elements, column orders and key-values must be the source's
-  bytes, and its rows those that were kept.
+- Keys are read as every reader sees them. What is written is read as bits alone (see footer): dictionary, view and extension
+  types do not exist there, so no dictionary of the source brings values of dropped rows along. The writer is given nothing but
+  the kept rows; statistics, dictionaries and indexes are made from them.
+- A row group stays one (unless it has more than pyarrow's 64 Mi rows); one that loses all its rows vanishes; a shard that loses
+  all of them is written with none.
+- The codec of each column is kept, and dictionary coding where all of the source's pages have it.
+- The written file is opened again before it may be published: its schema elements, column orders and key-values must be the
+  source's, byte for byte, and its row groups as long as what was kept.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,8 +29,212 @@ from ledger.errors import ShardError
 from ledger.shards import footer
 from ledger.shards.publish import HashingSink
 
-# parquet.thrift's CompressionCodec, as pyarrow calls them. LZ4 (5) is Hadoop's framing, which no writer should make: LZ4_RAW (7) replaces it.
+# parquet.thrift's CompressionCodec as pyarrow's writer calls it. 5 is LZ4 in Hadoop's framing, which LZ4_RAW (7) replaces.
 _CODECS: Final = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
-_LZO: Final = 3
+_CODEC_NAMES: Final = {3: "LZO"}
 
-Mask = Any  # a numpy array of bool or a pyarrow.BooleanArray
+# What reading a hostile file makes pyarrow raise.
+_UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
+
+
+class ShardFile:
+    """A shard that is open for reading, once. Not for several threads at a time.
+
+    footer: what its footer says. sha256: of the whole file. Raises ShardError, naming the file, for whatever is wrong with it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _reading(self.path):
+            # Buffered: its read() returns all that was asked for, or the end of the file.
+            self._file = self.path.open("rb")
+            try:
+                self._identity = self._now()
+                self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+                self.footer = footer.read(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def num_row_groups(self) -> int:
+        return len(self.footer.rows)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.footer.rows)
+
+    @property
+    def schema_arrow(self) -> pa.Schema:
+        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one."""
+        return self._logical.schema_arrow
+
+    def read_keys(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """Top-level columns of a row group, in the order asked for."""
+        schema = self.schema_arrow
+        for name in columns:
+            if len(schema.get_all_field_indices(name)) != 1:
+                raise ShardError(f"{self.path} has {len(schema.get_all_field_indices(name))} columns called {name!r}")
+        with _reading(self.path):
+            # pyarrow takes a name for a path as well ("a.b"): what it returns beyond the columns is left out.
+            return self._read(self._logical, group, columns=list(columns)).select(list(columns))
+
+    @property
+    def schema_bits(self) -> pa.Schema:
+        """As bits alone: see `Footer.bare`."""
+        return self._bare.schema_arrow
+
+    def read_bits(self, group: int) -> pa.Table:
+        """All of a row group, by `schema_bits`."""
+        with _reading(self.path):
+            return self._read(self._bare, group)
+
+    def check_unchanged(self) -> None:
+        """Raises ShardError where the file is not what it was when it was opened, or another is in its place."""
+        with _reading(self.path):
+            status = self.path.stat()
+            if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
+                raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
+
+    @cached_property
+    def _logical(self) -> pq.ParquetFile:
+        with _reading(self.path):
+            return self._open(coerce_int96_timestamp_unit="us")
+
+    @cached_property
+    def _bare(self) -> pq.ParquetFile:
+        with _reading(self.path):
+            metadata = pq.read_metadata(pa.BufferReader(self.footer.bare()))
+            # Large types: a row group may hold more than 2 GiB of text.
+            return self._open(metadata=metadata, binary_type=pa.large_binary(), list_type=pa.LargeListType)
+
+    def _open(self, **options: Any) -> pq.ParquetFile:
+        return pq.ParquetFile(self._file, pre_buffer=False, page_checksum_verification=True, **options)
+
+    def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
+        table = reader.read_row_group(group, use_threads=False, **options)
+        if len(table) != self.footer.rows[group]:
+            raise ShardError(f"row group {group} has {len(table)} rows, and not {self.footer.rows[group]} as its footer says")
+        return table
+
+    def _now(self) -> tuple[int, int, int, int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *, drop_metadata: Collection[str] = ()) -> int:
+    """Write the rows that are kept, and say how many they are. The sink is then complete, and yet to be published.
+
+    masks: of each row group, which rows are kept: a pyarrow or numpy array of booleans without nulls, one a row, in row order.
+    drop_metadata: keys of key-value metadata to leave out. Raises ShardError where the shard is damaged, was changed
+    meanwhile, or cannot be carried exactly; the sink is then discarded, as it is at any other exception.
+    """
+    try:
+        with _reading(shard.path):
+            carried = shard.footer.carried(drop_metadata)
+        options = _writer_options(shard)
+        rows = []
+        with _writing(shard.path), pq.ParquetWriter(sink, shard.schema_bits, **options) as writer:
+            for group in range(shard.num_row_groups):
+                rows.append(_write_group(writer, shard, group, masks(group)))
+            # What comes from here on, indexes and the footer, is written when the writer is closed.
+            sink.hold()
+        with _reading(shard.path):
+            sink.write(shard.footer.graft(sink.release(), carried))
+        _check_written(sink, carried, tuple(filter(None, rows)))
+        shard.check_unchanged()
+    except BaseException:
+        sink.discard()
+        raise
+    return sum(rows)
+
+
+def _write_group(writer: pq.ParquetWriter, shard: ShardFile, group: int, mask: Any) -> int:
+    mask = pa.array(mask, pa.bool_())
+    rows = shard.footer.rows[group]
+    if len(mask) != rows or mask.null_count:
+        raise ShardError(
+            f"{len(mask)} answers, {mask.null_count} of them null, for the {rows} rows of row group {group} of {shard.path}"
+        )
+    kept: int = mask.true_count
+    if kept:
+        table = shard.read_bits(group)
+        if kept < rows:
+            table = table.filter(mask)
+        # One chunk: pages, and so bytes, would otherwise depend on how the rows came.
+        writer.write_table(table.combine_chunks(), row_group_size=kept)
+    return kept
+
+
+def _writer_options(shard: ShardFile) -> dict[str, Any]:
+    """How the writer is to write, leaf by leaf. Raises ShardError for a column that it cannot write."""
+    # A file without rows shows which leaves the writer makes of the schema.
+    probe = pa.BufferOutputStream()
+    with _writing(shard.path), pq.ParquetWriter(probe, shard.schema_bits, store_schema=False):
+        pass
+    with _reading(shard.path):
+        made = footer.read(pa.BufferReader(probe.getvalue()))
+        shard.footer.require_fit(made)
+        leaves = [
+            (b".".join(its.names).decode(), mine, codec, dictionary)
+            for its, mine, codec, dictionary in zip(
+                made.leaves, shard.footer.leaves, shard.footer.codecs, shard.footer.dictionary, strict=True
+            )
+        ]
+        return {
+            "compression": {path: _codec(leaf, codec) for path, leaf, codec, _ in leaves} or "none",
+            "use_dictionary": [path for path, _, _, dictionary in leaves if dictionary] or False,
+            "write_statistics": [path for path, leaf, _, _ in leaves if leaf.bits_order] or False,
+            "write_page_index": shard.footer.page_index,
+            "write_page_checksum": True,
+            "store_schema": False,
+        }
+
+
+def _codec(leaf: footer.Leaf, codec: int | None) -> str:
+    if codec is None:
+        return "none"
+    name = _CODECS.get(codec)
+    if name is None or not (name == "none" or pa.Codec.is_available(name)):
+        raise ShardError(
+            f"{leaf} is compressed with {name or _CODEC_NAMES.get(codec, f'codec {codec}')}, which cannot be written",
+            hint="write the shard again with zstd",
+        )
+    return name
+
+
+def _check_written(sink: HashingSink, carried: footer.Fields, rows: tuple[int, ...]) -> None:
+    with _reading(sink.path), sink.temporary.open("rb") as file:
+        written = footer.read(file)
+        if written.carried() != carried or written.rows != rows:
+            raise ShardError("what was written has not the schema and rows that it was to have")
+        if pq.read_metadata(file).num_rows != sum(rows):
+            raise ShardError("what was written cannot be read by its footer")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong in here is the fault of this file, which the error names."""
+    try:
+        yield
+    except ShardError as error:
+        raise ShardError(f"{path}: {error}", hint=error.hint) from error
+    except _UNREADABLE as error:
+        raise ShardError(f"{path} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise ShardError(f"{path} cannot be rewritten: {error}") from error

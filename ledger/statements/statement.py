@@ -199,7 +199,7 @@ def _require_counts(run: RunRecord, predicate: Mapping[str, Any]) -> None:
     if sum(run.rests_on.values()) != run.rows_kept:
         raise VerificationError(f"rests_on speaks of {sum(run.rests_on.values())} rows, but {run.rows_kept} were kept")
     if run.unmapped > (dropped := run.rows_in - run.rows_kept):
-        raise VerificationError(f"{run.unmapped} rows are said to be dropped for want of a column, but only {dropped} were dropped")
+        raise VerificationError(f"{run.unmapped} rows are said to be dropped for want of a column, but {dropped} were dropped")
 
 
 def _require_sum(what: str, rows_in: int, rows_kept: int, dropped: Mapping[str, int]) -> None:

@@ -124,11 +124,11 @@ def _require_snapshot_of(run: RunRecord, snapshot: VerifiedAct) -> None:
     if (act["snapshot_sha256"], act["purpose"]) != (run.snapshot_sha256, run.purpose):
         raise VerificationError("the statement's snapshot receipt is of another snapshot, or for another purpose")
     if snapshot.checkpoint.origin != run.origin:
-        raise VerificationError(f"the snapshot is of log {snapshot.checkpoint.origin!r:.100}, the statement of {run.origin!r:.100}")
+        raise VerificationError(f"the snapshot is of log {snapshot.checkpoint.origin!r:.80}, the statement of {run.origin!r:.80}")
     as_of = times.parse(act["as_of"])
     if as_of > run.decided_at:
         raise VerificationError("the statement's rows were decided before the moment that its snapshot speaks of")
-    if run.decided_at - as_of >= timedelta(seconds=run.age_seconds + 1):
+    if (run.decided_at - as_of) // timedelta(seconds=1) > run.age_seconds:
         raise VerificationError("the statement says that its snapshot was younger than its receipt shows")
 
 
@@ -175,7 +175,7 @@ class _Call:
 
     def _check_statement(self, path: Path, folder: Path) -> None:
         if not path.exists():
-            raise VerificationError(f"there is no statement {path.name}", hint="the statement of a folder of shards stands beside it")
+            raise VerificationError(f"there is no {path.name}", hint="the statement of a folder of shards stands beside it")
         verified = open_statement(_read(path, LIMITS.statement), self._trust, allow_unlogged=self._allow_unlogged)
         run, snapshot, logged = verified.run, verified.snapshot, verified.logged
         self._say(path, "the statement is signed by a trusted run key; it adds up per shard and in all: "
@@ -237,8 +237,8 @@ class _Call:
         item = event.get("content_id", event.get("category"))
         about = "" if item is None else f" about {item!r:.200}"
         purposes = ", ".join(map(repr, event["purposes"]))
-        self._say(path, f"event {event['event_id']!r:.200}, {event['state']}{about} by {event['subject_id']!r:.200} for {purposes}, "
-                        f"recorded at {event['recorded_at']}, is {_in_log(verified)}")  # fmt: skip
+        self._say(path, f"event {event['event_id']!r:.200}, {event['state']}{about} by {event['subject_id']!r:.200} "
+                        f"for {purposes}, recorded at {event['recorded_at']}, is {_in_log(verified)}")  # fmt: skip
 
     def _meet(self, verified: VerifiedAct | VerifiedEvent) -> None:
         self.histories.meet(verified.checkpoint, verified.roots)

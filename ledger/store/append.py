@@ -1,0 +1,271 @@
+"""The only writer. One transaction, in this order; nothing is cached between two of them.
+
+1. Take the writer's lock and read the head row.
+2. Verify its note under our own key and origin, rebuild its root from the stored tiles, and check every anchor.
+3. Validate what comes, insert it, read back what was inserted and hash that.
+4. Extend the tree, and check it by a second path: a consistency proof from the old head to the new one.
+5. Sign, swap the head where it still is the old one (exactly one row), commit.
+6. Only then hand the note out, to the anchors first.
+
+An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows): a new connection takes the lock
+and reads the head, which tells stored from not stored.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger import times
+from ledger.consent import Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
+from ledger.log import canonical, merkle, tiles
+from ledger.log.checkpoint import Checkpoint, sign_checkpoint
+from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
+from ledger.log.merkle import RightEdge
+from ledger.log.note import Verifier
+from ledger.store.database import check_revision, translated
+from ledger.store.documents import event_document, event_of, same_content
+from ledger.store.folder import Folder
+from ledger.store.history import History, checked
+from ledger.store.tables import CheckpointRow, Entry, Head, Opening, Tile
+
+CHUNK = 8192
+_entries, _openings, _tiles, _checkpoints, _head = (
+    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as it stands in the log. repeated: it stood there before."""
+
+    position: int
+    event: Event
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What a transaction added: entries first..size-1, under the note. Nothing: first == size."""
+
+    first: int
+    size: int
+    note: str
+    recorded_at: datetime
+
+
+class Transaction:
+    """What a plan may do while the lock is held."""
+
+    def __init__(self, connection: sa.Connection, history: History, head: Checkpoint, tag_key: bytes, recorded_at: datetime) -> None:
+        self._con, self.history, self._tag_key, self.recorded_at = connection, history, tag_key, recorded_at
+        self.size = head.size
+        self._edge = right_edge(head.size, history.node)
+        self.declared = history.purposes()
+        self._notices = [act for _, act in history.acts("notice_declared")]
+
+    def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
+        """Append an act of the ledger; its position."""
+        document = {"act": kind, "recorded_at": times.text(self.recorded_at), "recorded_by": recorded_by, **fields}
+        data, salt = canonical.encode(document), secrets.token_bytes(SALT_BYTES)
+        position = self.size
+        self._insert([{"position": position, "entry": act_entry(salt, data), "tag": None, "body": None}],
+                     [_opening(position, salt, data, act=kind)])
+        self.declared = self.history.purposes() if kind == "purpose_declared" else self.declared
+        return position
+
+    def event(self, event: Event, recorded_by: str) -> Stored:
+        """Append one event, or find it there. Raises InvalidEvent."""
+        for outcome in self.events([event], recorded_by):
+            if isinstance(outcome, InvalidEvent):
+                raise outcome
+            return outcome
+        raise AssertionError("an event has an outcome")
+
+    def events(self, events: Iterable[Event], recorded_by: str) -> Iterator[Stored | InvalidEvent]:
+        """Append many, in bounded memory: per event what became of it, in order. An invalid one is left out, not raised."""
+        source = iter(events)
+        while chunk := list(islice(source, CHUNK)):
+            yield from self._chunk(chunk, recorded_by)
+
+    def _chunk(self, events: list[Event], recorded_by: str) -> list[Stored | InvalidEvent]:
+        known = self._known([e.event_id for e in events if e.event_id is not None])
+        entries, openings = [], []
+        outcomes: list[Stored | InvalidEvent] = []
+        position = self.size
+        for given in events:
+            try:
+                stored = known.get(given.event_id) if given.event_id is not None else None
+                if stored is not None:
+                    if (field := same_content(given, stored.event)) is not None:
+                        raise InvalidEvent(f"event_id {given.event_id!r:.80} is recorded with another {field}",
+                                           hint="an act keeps its id; a new act needs an id of its own")
+                    outcomes.append(replace(stored, repeated=True))
+                    continue
+                event = self._admit(given, recorded_by)
+            except InvalidEvent as error:
+                outcomes.append(error)
+                continue
+            data, salt, tag = canonical.encode(event_document(event)), secrets.token_bytes(SALT_BYTES), self._tag(event.subject_id)
+            body = event_body(salt, data)
+            entries.append({"position": position, "entry": event_entry(tag, body), "tag": tag, "body": body})
+            openings.append(_opening(position, salt, data, event=event))
+            added = Stored(position, event, False)
+            if event.event_id is not None:
+                known[event.event_id] = added
+            outcomes.append(added)
+            position += 1
+        self._insert(entries, openings)
+        return outcomes
+
+    def _known(self, event_ids: list[str]) -> dict[str, Stored]:
+        found = {}
+        for start in range(0, len(event_ids), 500):
+            for event_id in self._con.scalars(sa.select(_openings.c.event_id).where(_openings.c.event_id.in_(event_ids[start:start + 500]))):
+                opened = self.history.event(event_id)
+                assert opened is not None
+                found[event_id] = Stored(opened.position, event_of(opened.document()), False)
+        return found
+
+    def _admit(self, event: Event, recorded_by: str) -> Event:
+        """The event as it will be recorded: purposes and notice with their versions, id and recording filled in."""
+        purposes = resolve_purposes(event.purposes, self.declared, event.occurred_at)
+        notice, notice_sha256 = self._notice(event.notice) if event.notice is not None else (None, None)
+        if event.notice_sha256 not in (None, notice_sha256):
+            raise InvalidEvent("notice_sha256 is not the digest of the notice that the event names")
+        admitted = replace(event, purposes=purposes, notice=notice, notice_sha256=notice_sha256, recorded_at=self.recorded_at,
+                           recorded_by=recorded_by, event_id=event.event_id or secrets.token_hex(16))
+        check_against(admitted, self.declared, self.recorded_at)
+        return admitted
+
+    def _notice(self, reference: str) -> tuple[str, str]:
+        """`ID`, `ID/LANGUAGE` or `ID@VERSION/LANGUAGE` -> (full reference, sha256)."""
+        name, _, language = reference.partition("/")
+        notice_id, version = split_purpose(name)
+        fitting = [act for act in self._notices if act["notice_id"] == notice_id and (not language or act["language"] == language)
+                   and (version is None or act["version"] == version)]
+        if not fitting or len({act["language"] for act in fitting}) > 1:
+            why = "is in several languages" if fitting else "is not kept here"
+            known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self._notices})) or "none"
+            raise InvalidEvent(f"notice {reference!r:.80} {why}", hint=f"kept: {known}; add one with `consent notice add`")
+        act = max(fitting, key=lambda a: a["version"])
+        return f"{act['notice_id']}@{act['version']}/{act['language']}", act["sha256"]
+
+    def _tag(self, subject_id: str) -> bytes:
+        return subject_tag(self._tag_key, subject_id)
+
+    def _insert(self, entries: list[dict[str, Any]], openings: list[dict[str, Any]]) -> None:
+        if not entries:
+            return
+        first, last = entries[0]["position"], entries[-1]["position"]
+        self._con.execute(sa.insert(_entries), entries)
+        self._con.execute(sa.insert(_openings), openings)
+        # Hash what the database holds, not what it was told to hold.
+        rows = self._con.execute(
+            sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
+            .join(_openings, _entries.c.position == _openings.c.position)
+            .where(_entries.c.position.between(first, last)).order_by(_entries.c.position)).all()
+        if [row.position for row in rows] != list(range(first, last + 1)):
+            raise IntegrityError("the database does not hold the rows that were inserted")
+        leaves = [merkle.leaf_hash(checked(*row).entry) for row in rows]
+        if [bytes(row.entry) for row in rows] != [e["entry"] for e in entries]:
+            raise IntegrityError("the database does not hold the entries that were inserted")
+        for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
+            where = (_tiles.c.level == level, _tiles.c.number == number)
+            if self._con.execute(sa.update(_tiles).where(*where).values(hashes=hashes)).rowcount == 0:
+                self._con.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
+        self._edge.extend(leaves)
+        self.size += len(leaves)
+
+    def root(self) -> bytes:
+        """Of the tree as it now stands, by both paths. Raises IntegrityError where they differ."""
+        root = self._edge.root()
+        if merkle.root(self.size, self.history.node) != root:
+            raise IntegrityError("the tree built from the rows is not the one built from the tiles")
+        return root
+
+
+def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None]) -> Appended:
+    """Run a plan in one transaction and sign what it added. Whatever the plan raises rolls all of it back.
+
+    Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
+    """
+    key, tag_key = folder.log_key(), folder.tag_key()
+    verifiers = [Verifier.of(folder.origin, key.public)]
+    with translated(), engine.connect().execution_options(writer=True) as connection:
+        work = connection.begin()
+        try:
+            check_revision(connection)
+            history = History(connection, folder.origin, verifiers)
+            old_note, old = history.check_anchors(folder)
+            last = history.recorded_at(old.size)
+            recorded_at = max(times.now(), last) if last is not None else times.now()
+            transaction = Transaction(connection, history, old, tag_key, recorded_at)
+            plan(transaction)
+            if transaction.size == old.size:
+                work.rollback()
+                return Appended(old.size, old.size, old_note, recorded_at)
+            new = Checkpoint(folder.origin, transaction.size, transaction.root())
+            proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
+            if old.size:
+                merkle.verify_consistency(old.size, old.root, new.size, new.root, proof)
+            note = sign_checkpoint(new, key)
+            connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
+            swapped = connection.execute(sa.update(_head).where(_head.c.id == 1, _head.c.note == old_note).values(note=note)).rowcount
+            if swapped != 1:
+                raise IntegrityError("the head was changed while its lock was held")
+        except BaseException:
+            work.rollback()
+            raise
+        try:
+            work.commit()
+        except Exception as error:
+            connection.invalidate()
+            _settle(engine, folder, verifiers, note, error)
+    folder.write_anchors(note)
+    return Appended(old.size, new.size, note, recorded_at)
+
+
+def _settle(engine: sa.Engine, folder: Folder, verifiers: list[Verifier], note: str, error: Exception) -> None:
+    """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
+    # Whether the rows are there is unknown until another connection holds the lock.
+    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+        stored, _ = History(connection, folder.origin, verifiers).head()
+    if stored != note:
+        raise ConsentLedgerError(f"the database could not commit, and nothing was recorded: {error}", hint="run the command again") from error
+
+
+def create(engine: sa.Engine, folder: Folder) -> None:
+    """The empty log's head, signed: the cell that every append swaps must exist before the first one."""
+    note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
+    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+        connection.execute(sa.insert(_head).values(id=1, note=note))
+    folder.write_anchors(note)
+
+
+def right_edge(size: int, node: merkle.Node) -> RightEdge:
+    """The roots of the perfect subtrees of a tree, from its tiles."""
+    hashes, offset = [], 0
+    for level in reversed(range(size.bit_length())):
+        if size >> level & 1:
+            hashes.append(node(level, offset >> level))
+            offset += 1 << level
+    return RightEdge(size, hashes)
+
+
+def _opening(position: int, salt: bytes, data: bytes, *, act: str | None = None, event: Event | None = None) -> dict[str, Any]:
+    return {"position": position, "salt": salt, "canonical": data, "act": act, **index_columns(event)}
+
+
+def index_columns(event: Event | None) -> dict[str, Any]:
+    """The columns beside the canonical bytes."""
+    if event is None:
+        return dict.fromkeys(("event_id", "subject_id", "lookalike", "state", "category", "content_id"))
+    return {"event_id": event.event_id, "subject_id": event.subject_id, "lookalike": lookalike(event.subject_id), "state": event.state,
+            "category": event.category, "content_id": event.content_id}

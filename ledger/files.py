@@ -74,6 +74,15 @@ def publish_bytes(path: str | Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def withdraw(path: str | Path) -> None:
+    """Remove a file, where there is one, durably: after a crash it does not come back."""
+    path = Path(path)
+    with _failing(f"cannot remove {path}"):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
+
+
 def temporary_beside(path: Path) -> Path:
     """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
     return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp")

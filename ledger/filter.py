@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger import files, times
+from ledger.consent import REASONS
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
@@ -38,6 +39,7 @@ from ledger.shards.rewrite import ShardFile, rewrite
 from ledger.shards.table import keep
 from ledger.snapshot import BASES, RULE_VERSION, Snapshot
 from ledger.statements.statement import RunRecord, ShardRecord, run_statement
+from ledger.statements.verify import statement_path
 
 VERSIONS = {"consent-ledger": version("consent-ledger"), "pyarrow": pa.__version__, "duckdb": duckdb.__version__,
             "python": platform.python_version(), "machine": platform.machine()}
@@ -51,13 +53,14 @@ class Run:
     """What a run did. statement: the file of its signed statement, None where no key was given."""
 
     record: RunRecord
+    checkpoint: str
     statement: Path | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent filter` (schemas/filter.json)."""
         r = self.record
         return {"run_id": r.run_id, "purpose": r.purpose, "snapshot_sha256": r.snapshot_sha256, "answers_sha256": r.answers_sha256,
-                "checkpoint": r.checkpoint, "rows_in": r.rows_in, "rows_kept": r.rows_kept, "rows_dropped": dict(r.rows_dropped),
+                "checkpoint": self.checkpoint, "rows_in": r.rows_in, "rows_kept": r.rows_kept, "rows_dropped": dict(r.rows_dropped),
                 "unmapped": r.unmapped, "warnings": list(r.warnings),
                 "shards": [{"input": s.input, "input_sha256": s.input_sha256, "output": s.output, "output_sha256": s.output_sha256,
                             "rows_in": s.rows_in, "rows_kept": s.rows_kept, "rows_dropped": dict(s.rows_dropped)} for s in r.shards],
@@ -168,11 +171,6 @@ def _answers(snapshot: Snapshot, decided_at: datetime) -> Answers:
     return Answers(snapshot.rows(), decided_at)
 
 
-def statement_path(output: Path) -> Path:
-    """Beside the folder, not in it: readers of data sets choke on a file inside."""
-    return output.with_name(output.name + ".intoto.jsonl")
-
-
 class _Run:
     """One run over shards: what all of its workers share."""
 
@@ -201,7 +199,7 @@ class _Run:
                              hint="look at the reasons with `consent audit`; the shards written have no statement")
         if exclusions is not None:
             _write_exclusions(Path(exclusions), [rows for _, rows in done], snapshot.sha256)
-        return Run(record=record, statement=self._publish(record, admit))
+        return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=self._publish(record, admit))
 
     def _check_output(self, inputs: list[Input]) -> None:
         target = self.output.resolve()
@@ -267,12 +265,11 @@ class _Run:
         snapshot = self.consent.snapshot
         return RunRecord(
             run_id=secrets.token_hex(16), purpose=snapshot.purpose, rule_version=RULE_VERSION, origin=snapshot.header.origin,
-            checkpoint=snapshot.header.checkpoint, snapshot_sha256=snapshot.sha256, answers_sha256=self.answers.digest,
+            snapshot_sha256=snapshot.sha256, answers_sha256=self.answers.digest,
             snapshot_receipt=(snapshot.receipt or b"").decode(), columns=self.consent.columns.document(), decided_at=self.decided_at,
             age_seconds=int(snapshot.age(self.decided_at).total_seconds()), max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient, rests_on=_total(r["rests_on"] for r in results),
-            rows_in=sum(r["rows_in"] for r in results), rows_kept=sum(r["rows_kept"] for r in results),
-            rows_dropped=_total(r["rows_dropped"] for r in results), unmapped=sum(r["unmapped"] for r in results),
+            unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in (
                 "input", "input_sha256", "output", "output_sha256", "rows_in", "rows_kept", "rows_dropped")}) for r in results),
             versions=VERSIONS, started_at=self.started_at, finished_at=times.now(),
@@ -347,7 +344,6 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
 
 def _write_exclusions(path: Path, dropped: list[tuple[str, Any, Any]], snapshot_sha256: str) -> None:
     """Shard, row number, reason and snapshot digest of every dropped row; never content."""
-    from ledger.consent import REASONS
     reasons = pa.array(REASONS)
     tables = [pa.table({
         "shard": pa.repeat(name, len(rows)), "row": rows.astype(np.int64), "reason": reasons.take(pa.array(codes)),

@@ -24,13 +24,13 @@ from ledger import times
 from ledger.consent import NO, YES, Scope, split_purpose
 from ledger.errors import IntegrityError, SnapshotError, VerificationError
 from ledger.log import canonical
-from ledger.log.receipt import open_act_receipt
 from ledger.log.trust import Trust
+from ledger.statements.receipt import open_act_receipt
+from ledger.statements.statement import BASES
+from ledger.statements.verify import load_trust
 
 FORMAT = "consent-ledger/snapshot/v1"
 RULE_VERSION = "1"
-BASES = ("assertion", "import", "evidence", "session")
-"""What a yes rests on, weakest first."""
 NONE = -(2**63)
 """No such time, in a column of microseconds."""
 MAX_AGE = timedelta(hours=24)
@@ -253,7 +253,7 @@ def receipt_path(path: Path) -> Path:
     return path.with_name(path.name + ".receipt")
 
 
-def load_snapshot(path: str | Path, *, trust: Trust, max_age: timedelta = MAX_AGE, max_source_age: timedelta | None = None,
+def load_snapshot(path: str | Path, *, trust: str | Path | Trust, max_age: timedelta = MAX_AGE, max_source_age: timedelta | None = None,
                   now: datetime | None = None) -> Snapshot:
     """Open a snapshot file by its receipt, which stands beside it as FILE.receipt.
 
@@ -264,7 +264,7 @@ def load_snapshot(path: str | Path, *, trust: Trust, max_age: timedelta = MAX_AG
     now = now or times.now()
     receipt = _read(receipt_path(path))
     data = _read(path)
-    act = open_act_receipt(receipt, trust)
+    act = open_act_receipt(receipt, trust if isinstance(trust, Trust) else load_trust(trust))
     if act.act["act"] != "snapshot_compiled" or act.act["file_sha256"] != hashlib.sha256(data).hexdigest():
         raise VerificationError(f"the snapshot {path} is not the file that its receipt speaks of",
                                 hint="it was edited or replaced; compile it anew with `consent snapshot`")

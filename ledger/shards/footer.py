@@ -100,7 +100,8 @@ class Leaf:
 class Footer:
     """What a footer says.
 
-    fields: those of FileMetaData. elements: the schema with its root, depth first. rows: of each row group. codecs: of each leaf in the first row group, as parquet.thrift numbers them; None without one.
+    fields: those of FileMetaData. elements: the schema with its root, depth first. rows: of each row group. codecs: of each
+    leaf in the first row group, as parquet.thrift numbers them; None where there is no row group.
     dictionary: of each leaf, whether all its data pages are dictionary coded. page_index: whether there is any.
     """
 

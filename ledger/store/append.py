@@ -23,7 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.consent import NO, Event, check_against, lookalike, resolve_purposes, split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
@@ -123,6 +123,17 @@ class Transaction:
             position += 1
         self._insert(entries, openings)
         return outcomes
+
+    def noes_and_later(self, subjects: list[str]) -> Iterator[tuple[str, str | None, str | None, str]]:
+        """(subject, category, content, state) in log order of those of these subjects that ever said no."""
+        columns = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id, _openings.c.state)
+        for start in range(0, len(subjects), 500):
+            some = subjects[start:start + 500]
+            refused = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(some), _openings.c.state.in_(NO)).distinct()
+            who = list(self._con.scalars(refused))
+            if who:
+                for row in self._con.execute(sa.select(*columns).where(_openings.c.subject_id.in_(who)).order_by(_openings.c.position)):
+                    yield row[0], row[1], row[2], row[3]
 
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}

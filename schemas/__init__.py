@@ -1,0 +1,34 @@
+"""JSON Schema (2020-12) of every document that leaves the program."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+NAMES = ("event", "act", "receipt", "act-receipt", "run-statement", "envelope",
+         "filter", "audit", "show", "verify", "fsck", "import")  # fmt: skip
+
+
+def load(name: str) -> dict[str, Any]:
+    """One schema of NAMES, complete in itself: those that it refers to are embedded (JSON Schema Core, §9.3). Raises KeyError."""
+    if name not in NAMES:
+        raise KeyError(f"there is no schema {name!r}; there are {', '.join(NAMES)}")
+    schema = _read(f"{name}.json")
+    for reference in sorted(_files_named(schema)):
+        schema.setdefault("$defs", {})[reference] = {"$id": reference, **_read(reference)}
+    return schema
+
+
+def _read(file: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(resources.files(__name__).joinpath(file).read_text("utf-8"))
+    return schema
+
+
+def _files_named(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return {file for item in node for file in _files_named(item)}
+    if not isinstance(node, dict):
+        return set()
+    own = {node["$ref"]} if str(node.get("$ref", "#")).endswith(".json") else set()
+    return own.union(*(_files_named(item) for item in node.values()))

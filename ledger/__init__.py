@@ -1,1 +1,53 @@
-"""consent-ledger."""
+"""consent-ledger: record who said yes, filter Parquet shards by it, and prove it. Silence is no.
+
+The public names, each imported when it is first used, so that verifying pays for no database.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ledger.book import Ledger, Recorded, create, fsck
+    from ledger.book import open_ledger as open  # noqa: A004
+    from ledger.consent import Event, Purpose
+    from ledger.errors import (
+        ConsentLedgerError,
+        IntegrityError,
+        InvalidEvent,
+        LedgerBusy,
+        ShardError,
+        SnapshotError,
+        UsageError,
+        VerificationError,
+    )
+    from ledger.filter import Audit, ConsentFilter, Run
+    from ledger.shards.columns import Columns
+    from ledger.shards.decide import Decisions
+    from ledger.snapshot import Snapshot, load_snapshot
+    from ledger.statements.verify import Verified, verify
+    from ledger.store.folder import find as ledger_path
+    from ledger.store.folder import load_key
+    from ledger.store.imports import ImportRejected, ImportReport
+
+_WHERE = {
+    "book": ("Ledger", "Recorded", "create", "fsck"), "consent": ("Event", "Purpose"),
+    "errors": ("ConsentLedgerError", "IntegrityError", "InvalidEvent", "LedgerBusy", "ShardError", "SnapshotError", "UsageError",
+               "VerificationError"),
+    "filter": ("Audit", "ConsentFilter", "Run"), "shards.columns": ("Columns",), "shards.decide": ("Decisions",),
+    "snapshot": ("Snapshot", "load_snapshot"), "statements.verify": ("Verified", "verify"),
+    "store.folder": ("load_key",), "store.imports": ("ImportRejected", "ImportReport")}
+_NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
+_NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
+
+__all__ = ["Audit", "Columns", "ConsentFilter", "ConsentLedgerError", "Decisions", "Event", "ImportRejected", "ImportReport",
+           "IntegrityError", "InvalidEvent", "Ledger", "LedgerBusy", "Purpose", "Recorded", "Run", "ShardError", "Snapshot",
+           "SnapshotError", "UsageError", "VerificationError", "Verified", "create", "fsck", "ledger_path", "load_key",
+           "load_snapshot", "open", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'ledger' has no attribute {name!r}")
+    module, attribute = _NAMES[name]
+    value = globals()[name] = getattr(import_module(f"ledger.{module}"), attribute)
+    return value

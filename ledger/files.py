@@ -77,10 +77,9 @@ def publish_bytes(path: str | Path, data: bytes) -> None:
 def withdraw(path: str | Path) -> None:
     """Remove a file, where there is one, durably: after a crash it does not come back."""
     path = Path(path)
-    with _failing(f"cannot remove {path}"):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+    with _failing(f"cannot remove {path}"), contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -88,21 +87,24 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp")
 
 
-def make_folder(folder: Path) -> None:
-    """A folder and its missing parents, durably. Raises OSError."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+def make_folder(folder: str | Path) -> None:
+    """A folder with its missing parents, durably."""
+    folder = Path(folder)
+    with _failing(f"cannot create {folder}"):
+        if not folder.is_dir():
+            make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make what was created, renamed or removed in a folder durable."""
+    with _failing(f"cannot sync {folder}"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of(path: str | Path) -> str:

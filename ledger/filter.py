@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -41,7 +41,14 @@ from ledger.snapshot import BASES, RULE_VERSION, Snapshot
 from ledger.statements.statement import RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import statement_path
 
-VERSIONS = {"consent-ledger": version("consent-ledger"), "pyarrow": pa.__version__, "duckdb": duckdb.__version__,
+def _version() -> str:
+    try:
+        return version("consent-ledger")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+uninstalled"
+
+
+VERSIONS = {"consent-ledger": _version(), "pyarrow": pa.__version__, "duckdb": duckdb.__version__,
             "python": platform.python_version(), "machine": platform.machine()}
 
 Progress = Callable[[int, int], None]
@@ -190,7 +197,7 @@ class _Run:
         self.keep_exclusions = exclusions is not None
         files.make_folder(self.output)
         self.journal = None if self.key is None else Journal(self.output.with_name(self.output.name + ".journal.jsonl"), self.key)
-        files.withdraw(statement_path(self.output))
+        _withdraw(statement_path(self.output))
 
         done = _in_parallel(self._shard, inputs, self.workers)
         record = self._record([result for result, _ in done], recipient)
@@ -283,6 +290,15 @@ class _Run:
         path = statement_path(self.output)
         files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
         return path
+
+
+def _withdraw(statement: Path) -> None:
+    """An earlier statement goes before the first shard that it speaks of is replaced, durably."""
+    try:
+        statement.unlink(missing_ok=True)
+        files.sync_folder(statement.parent)
+    except OSError as error:
+        raise ShardError(f"cannot remove {statement}: {error.strerror}") from error
 
 
 class _Counter:

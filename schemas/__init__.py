@@ -30,5 +30,5 @@ def _files_named(node: Any) -> set[str]:
         return {file for item in node for file in _files_named(item)}
     if not isinstance(node, dict):
         return set()
-    own = {node["$ref"]} if str(node.get("$ref", "#")).endswith(".json") else set()
-    return own.union(*(_files_named(item) for item in node.values()))
+    file = str(node.get("$ref", "")).partition("#")[0]
+    return ({file} if file else set()).union(*(_files_named(item) for item in node.values()))

@@ -106,11 +106,6 @@ class Folder:
         return cls(path, settings["origin"], settings.get("database"), anchors, passphrase)
 
     @property
-    def database_file(self) -> Path:
-        """Of a ledger without a database URL."""
-        return self.path / DATABASE
-
-    @property
     def run_key_name(self) -> str:
         return f"{self.origin}/run"
 
@@ -227,3 +222,8 @@ def _failing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConsentLedgerError(f"{what}: {error.strerror or error}") from error
+
+
+def load_key(path: str | Path) -> PrivateKey:
+    """A private key's file, which its owner alone may read."""
+    return PrivateKey.from_pem(files.read_private(path))

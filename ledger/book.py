@@ -1,0 +1,409 @@
+"""The ledger: record acts, answer for a person, freeze snapshots, hand out proofs. A thin shell over store and snapshot."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from ledger import files, snapshot, times
+from ledger.consent import ALL_PURPOSES, ALLOWED, Event, Purpose, Row, Scope, decide, lookalike
+from ledger.errors import IntegrityError, InvalidEvent, UsageError
+from ledger.log import merkle
+from ledger.log.keys import PrivateKey
+from ledger.log.merkle import RightEdge
+from ledger.log.trust import Trust
+from ledger.snapshot import Header, Snapshot, receipt_path
+from ledger.statements.receipt import act_receipt, event_receipt
+from ledger.statements.statement import RUN
+from ledger.store import database
+from ledger.store import fsck as checking
+from ledger.store.append import Appended, Stored, Transaction, append
+from ledger.store.append import create as create_log
+from ledger.store.documents import event_document, purpose_document
+from ledger.store.folder import Folder, find
+from ledger.store.fsck import FsckReport
+from ledger.store.history import History, Opened
+from ledger.store.imports import ImportReport, import_file
+
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What became of an act, and what now holds. receipt: its own proof, which verifies alone."""
+
+    event: Event
+    position: int
+    repeated: bool
+    warnings: Sequence[str]
+    decisions: Sequence[dict[str, Any]]
+    receipt: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent record` and `withdraw`."""
+        return {"event": event_document(self.event), "position": self.position, "repeated": self.repeated,
+                "warnings": list(self.warnings), "decisions": list(self.decisions)}
+
+
+def create(path: str | Path, *, origin: str | None = None, database: str | None = None) -> Ledger:
+    """A new ledger: keys, an empty signed log, and the acts that admit its keys."""
+    folder = Folder.create(Path(path), origin, database)
+    book = Ledger(folder)
+    book._create()
+    return book
+
+
+def open_ledger(path: str | Path | None = None) -> Ledger:
+    """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger. Raises IntegrityError for one that was rolled back."""
+    book = Ledger(Folder.open(find(path)))
+    book.checkpoint()
+    return book
+
+
+def fsck(path: str | Path | None = None, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
+    """Check a ledger whole. on_progress: entries checked, entries in all. Raises IntegrityError for the first thing wrong."""
+    folder = Folder.open(find(path))
+    return checking.fsck(database.connect(folder.database), folder, on_progress)
+
+
+class Ledger:
+    """One ledger. Reads are one transaction each; every write is signed before it returns."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._engine = database.connect(folder.database)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @property
+    def origin(self) -> str:
+        return self.folder.origin
+
+    @cached_property
+    def trust(self) -> Trust:
+        return self.folder.trust()
+
+    def trust_text(self) -> str:
+        return self.folder.trust_text()
+
+    def run_key(self) -> PrivateKey:
+        """The key that signs statements."""
+        return self.folder.run_key()
+
+    def _create(self) -> None:
+        database.migrate(self._engine)
+        create_log(self._engine, self.folder)
+        lines = [("log", v.vkey) for v in self.trust.log] + [("run", v.vkey) for v in self.trust.run]
+
+        def plan(tx: Transaction) -> None:
+            for role, vkey in lines:
+                tx.act("key_added", _user(), role=role, vkey=vkey)
+        self._append(plan)
+
+    def _append(self, plan: Callable[[Transaction], None]) -> Appended:
+        return append(self._engine, self.folder, plan)
+
+    def _read(self, work: Callable[[History], Any]) -> Any:
+        with database.reading(self._engine) as connection:
+            database.check_revision(connection)
+            return work(History(connection, self.origin, self.folder.log_verifiers()))
+
+    def checkpoint(self) -> str:
+        """The signed note of the head, which was checked to extend every anchor. Raises IntegrityError."""
+        note: str = self._read(lambda history: history.check_anchors(self.folder)[0])
+        return note
+
+    def check(self, note: str) -> None:
+        """That a checkpoint from elsewhere is of this log, continued. Raises IntegrityError."""
+        self._read(lambda history: history.check_extends(note, history.head()[1], "the checkpoint at hand"))
+
+    # Purposes and notices
+
+    def purposes(self) -> list[Purpose]:
+        """Every version declared, by token."""
+        declared = self._read(lambda history: history.purposes())
+        return [purpose for token in sorted(declared) for _, purpose in declared[token]]
+
+    def declare_purpose(self, token: str, *, compatible: bool = False, **fields: Any) -> Purpose:
+        """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count.
+
+        fields: those of `Purpose` (title, description, categories, recipients, controller, contact, retention, withdraw_url, basis).
+        """
+        if not _TOKEN.fullmatch(token):
+            raise UsageError(f"{token!r:.120} is no token", hint="letters, digits and . _ : - , as in train-ai")
+        declared: list[Purpose] = []
+
+        def plan(tx: Transaction) -> None:
+            versions = tx.declared.get(token, [])
+            accepts = versions[-1][1].accepts if versions and compatible else ()
+            try:
+                purpose = Purpose(token=token, version=len(versions) + 1, accepts=accepts, **fields)
+            except TypeError as error:
+                raise UsageError(f"a purpose has no such field: {error}") from error
+            _check_purpose(purpose)
+            tx.act("purpose_declared", _user(), **purpose_document(purpose))
+            declared.append(purpose)
+        self._append(plan)
+        return declared[0]
+
+    def add_notice(self, text: bytes, *, notice_id: str, language: str) -> str:
+        """Keep a notice's text; its reference `ID@VERSION/LANGUAGE`."""
+        if not _TOKEN.fullmatch(notice_id) or not _LANGUAGE.fullmatch(language):
+            raise UsageError("a notice has an id of letters, digits and . _ : - , and a language as in en or de-AT")
+        if not text:
+            raise UsageError("the notice is empty")
+        digest = sha256(text).hexdigest()
+        reference: list[str] = []
+
+        def plan(tx: Transaction) -> None:
+            version = 1 + sum(act["notice_id"] == notice_id and act["language"] == language
+                              for _, act in tx.history.acts("notice_declared"))
+            tx.act("notice_declared", _user(), notice_id=notice_id, version=version, language=language, sha256=digest)
+            tx.keep_text(digest, text)
+            reference.append(f"{notice_id}@{version}/{language}")
+        self._append(plan)
+        return reference[0]
+
+    # Acts
+
+    def record(self, event: Event) -> Recorded:
+        """Record one act. Raises InvalidEvent; nothing is recorded then."""
+        stored: list[Stored] = []
+        warnings: list[str] = []
+
+        def plan(tx: Transaction) -> None:
+            warnings.extend(_warnings(tx.history, event.subject_id))
+            stored.append(tx.event(event, _user()))
+        self._append(plan)
+        return self._recorded(stored[0], warnings)
+
+    def record_all(self, events: Iterable[Event]) -> Appended:
+        """Record many acts in one transaction: all of them, or none. Raises InvalidEvent for the first that is none."""
+        def plan(tx: Transaction) -> None:
+            for number, outcome in enumerate(tx.events(events, _user())):
+                if isinstance(outcome, InvalidEvent):
+                    raise InvalidEvent(f"event {number}: {outcome}", hint=outcome.hint)
+        return self._append(plan)
+
+    def withdraw(self, subject_id: str, *, purposes: Sequence[str] = (), content_id: str | None = None, category: str | None = None,
+                 channel: str | None = None) -> Recorded:
+        """A no, at once; all purposes unless told otherwise. Answered as a repeat while an equal no still stands."""
+        event = Event(state="withdrawn", subject_id=subject_id, purposes=tuple(purposes) or (ALL_PURPOSES,), content_id=content_id,
+                      category=category, channel=channel, occurred_at=times.now())
+        stored: list[Stored] = []
+        warnings: list[str] = []
+
+        def plan(tx: Transaction) -> None:
+            warnings.extend(_warnings(tx.history, subject_id))
+            standing = _standing(tx, event)
+            stored.append(standing or tx.event(event, _user()))
+        self._append(plan)
+        return self._recorded(stored[0], warnings)
+
+    def import_file(self, file: str | Path | IO[bytes], *, source: str | None = None, form: str | None = None,
+                    on_progress: Callable[[int], None] | None = None) -> ImportReport:
+        """Record every act of a CSV, NDJSON or Parquet file, or none. Raises ImportRejected."""
+        return import_file(self._engine, self.folder, file, source=source, form=form, on_progress=on_progress)
+
+    # Answers
+
+    def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """(position, event) in log order, from position `after` on."""
+        from ledger.store.documents import event_of
+        found: list[tuple[int, Event]] = self._read(lambda history: [
+            (o.position, event_of(o.document())) for o in history.opened(history.head()[1].size) if o.is_event and o.position >= after])
+        yield from found
+
+    def show(self, subject_id: str, *, content_id: str | None = None) -> dict[str, Any]:
+        """A person's acts and the decisions that now hold (schemas/show.json)."""
+        def work(history: History) -> dict[str, Any]:
+            events = history.events_of(subject_id)
+            return {"subject_id": subject_id,
+                    "events": [{**event_document(e), "position": position, "checkpoint_size": history.covering(position)[0]}
+                               for position, e in events],
+                    "decisions": _decisions(history, subject_id, [e for _, e in events], content_id)}
+        document: dict[str, Any] = self._read(work)
+        return document
+
+    def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
+        shown = self.show(stored.event.subject_id)
+        assert stored.event.event_id is not None
+        return Recorded(event=stored.event, position=stored.position, repeated=stored.repeated, warnings=tuple(warnings),
+                        decisions=tuple(shown["decisions"]), receipt=self.receipt(stored.event.event_id))
+
+    # Snapshots
+
+    def look(self, purpose: str) -> Snapshot:
+        """The answers as they are now, in memory and unlogged: for an audit, which writes nothing."""
+        return self._compile(purpose, None, None, None)[0]
+
+    def snapshot(self, purpose: str, *, output: str | Path | None = None, tree_size: int | None = None, as_of: datetime | None = None,
+                 on_progress: Callable[[int, int], None] | None = None) -> Snapshot:
+        """Freeze the answers for a purpose into a file, logged, with its receipt beside it. Default: in the ledger's folder."""
+        frozen, data = self._compile(purpose, tree_size, as_of, on_progress)
+        path = Path(output) if output is not None else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
+        if output is None:
+            files.make_folder(path.parent)
+        size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
+        receipt = self._logged("snapshot_compiled", purpose=frozen.purpose, snapshot_sha256=frozen.sha256,
+                               file_sha256=frozen.file_sha256, tree_size=size, as_of=times.text(frozen.header.as_of))
+        # The receipt last: a file without its receipt is refused, a receipt without its file too.
+        receipt_path(path).unlink(missing_ok=True)
+        files.publish_bytes(path, data)
+        files.publish_bytes(receipt_path(path), receipt)
+        return replace(frozen, path=path, receipt=receipt)
+
+    def _compile(self, purpose: str, tree_size: int | None, as_of: datetime | None,
+                 on_progress: Callable[[int, int], None] | None) -> tuple[Snapshot, bytes]:
+        began = times.now()
+        as_of = as_of or began
+        if as_of > began:
+            raise UsageError(f"{times.text(as_of)} has not come yet")
+
+        def work(history: History) -> tuple[Snapshot, bytes]:
+            note, head = history.check_anchors(self.folder)
+            size = head.size if tree_size is None else tree_size
+            if size > head.size:
+                raise UsageError(f"the log has {head.size} entries, not {size}")
+            known_until = began
+            if size < head.size:
+                covering, note = history.covering(size - 1)
+                if covering != size:
+                    raise UsageError(f"no checkpoint was signed at {size} entries", hint=f"the next one is at {covering}")
+                known_until = history.recorded_at(size + 1) or began
+            declared = history.purposes(size).get(purpose)
+            if not declared:
+                raise UsageError(f"purpose {purpose!r:.80} is not declared",
+                                 hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"))
+            current = declared[-1][1]
+            edge, sources = RightEdge(), {}
+
+            def events() -> Iterator[tuple[int, dict[str, Any]]]:
+                for opened in history.opened(size):
+                    edge.append(merkle.leaf_hash(opened.entry))
+                    document = opened.document()
+                    if opened.is_event:
+                        yield opened.position, document
+                    elif document["act"] == "import_finished":
+                        sources[document.get("source", "")] = times.parse(document["recorded_at"])
+                    if on_progress is not None and opened.position % 8192 == 0:
+                        on_progress(opened.position, size)
+            rows = snapshot.compile_rows(events(), purpose, current.accepts, as_of)
+            if edge.root() != history.open(note).root:
+                raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
+            header = Header(self.origin, current.reference, current.categories, note, as_of, known_until, sources)
+            return snapshot.freeze(header, rows)
+        frozen: tuple[Snapshot, bytes] = self._read(work)
+        return frozen
+
+    # Proofs
+
+    def receipt(self, event_id: str) -> bytes:
+        """An event with the opening of its commitment, its inclusion proof and checkpoint: verifies alone."""
+        def work(history: History) -> bytes:
+            opened = history.event(event_id)
+            if opened is None:
+                raise UsageError(f"no event has the id {event_id!r:.120}", hint="`consent show SUBJECT` lists a person's events with their ids")
+            assert opened.tag is not None
+            return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(opened.position)) + b"\n"
+        receipt: bytes = self._read(work)
+        return receipt
+
+    def admit(self, envelope: bytes) -> bytes:
+        """Log a statement that the run key has signed: the receipt of that act, the second line of its file."""
+        return self._logged("statement_made", statement_sha256=sha256(envelope).hexdigest(), predicate_type=RUN)
+
+    def _logged(self, kind: str, **fields: Any) -> bytes:
+        """Append an act and return its receipt."""
+        appended = self._append(lambda tx: tx.act(kind, _user(), **fields) and None)
+
+        def work(history: History) -> bytes:
+            opened: Opened = history.at(appended.first)
+            return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
+        receipt: bytes = self._read(work)
+        return receipt
+
+    def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
+        """Check the ledger whole. Raises IntegrityError for the first thing that is wrong."""
+        return checking.fsck(self._engine, self.folder, on_progress)
+
+
+def _user() -> str:
+    return f"user:{getpass.getuser()}"
+
+
+def _check_purpose(purpose: Purpose) -> None:
+    from ledger.consent import check_id, check_text
+    for name in ("title", "description", "controller", "contact", "retention", "withdraw_url"):
+        if (value := getattr(purpose, name)) is not None:
+            check_text(name, value)
+    for category in purpose.categories:
+        check_id("category", category)
+    for recipient in purpose.recipients:
+        check_text("recipient", recipient)
+    if purpose.basis not in ("consent", "licence"):
+        raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
+
+
+def _warnings(history: History, subject_id: str) -> list[str]:
+    known = history.lookalikes(lookalike(subject_id))
+    if subject_id in known:
+        return []
+    if known:
+        return [f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"]
+    return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
+
+
+def _standing(tx: Transaction, event: Event) -> Stored | None:
+    """An equal no that nothing of that scope or a finer or wider one has answered since."""
+    history = tx.history.events_of(event.subject_id)
+    equal = [(i, position, e) for i, (position, e) in enumerate(history)
+             if e.state == event.state and (e.category, e.content_id) == (event.category, event.content_id)
+             and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}]
+    if not equal:
+        return None
+    index, position, no = equal[-1]
+    if any(e.is_yes for _, e in history[index + 1:]) or no.counts_from > tx.recorded_at:
+        return None
+    if any(e.is_yes and e.counts_from > no.counts_from for _, e in history):
+        return None
+    return Stored(position, no, True)
+
+
+def _decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
+    """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
+    now = times.now()
+    found = []
+    for token, versions in sorted(history.purposes().items()):
+        purpose = versions[-1][1]
+        named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
+        categories: list[str | None] = sorted(set(purpose.categories) | {c for c in named if c}) if purpose.categories else [
+            None, *sorted(c for c in named if c)]
+        items = sorted({e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set()))
+        for category in categories:
+            for item in [None, *items]:
+                # Without an item the answer is that for content that no item-level act speaks of.
+                about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
+                about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
+                reason = decide(Row([subject_id], category, item, now), about, purpose, now)
+                found.append({"purpose": purpose.reference, "category": category, "content_id": item,
+                              "allowed": reason == ALLOWED, "reason": reason})
+    return found

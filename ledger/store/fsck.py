@@ -1,0 +1,178 @@
+"""Is the ledger what it signed? Everything is derived again from the stored bytes; the first thing that is wrong is named.
+
+openings -> commitments -> entries -> leaves -> tiles of every level -> root -> head and every checkpoint -> anchors.
+The columns beside the canonical bytes are checked against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger import times
+from ledger.errors import ConsentLedgerError, IntegrityError, VerificationError
+from ledger.log import merkle, tiles
+from ledger.log.entry import subject_tag
+from ledger.log.merkle import RightEdge
+from ledger.store.append import index_columns
+from ledger.store.database import check_revision, reading
+from ledger.store.documents import event_of, purpose_of
+from ledger.store.folder import Folder
+from ledger.store.history import History, Opened
+from ledger.store.tables import CheckpointRow, Entry, Notice, Opening, Tile
+
+_INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
+_entries, _openings, _tiles, _checkpoints, _notices = (
+    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Notice))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FsckReport:
+    size: int
+    events: int
+    acts: int
+    root: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent fsck` (schemas/fsck.json)."""
+        return {"whole": True, "entries": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
+
+
+def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
+    """Raises IntegrityError that names the first thing that is wrong. on_progress: entries checked, entries in all."""
+    try:
+        tag_key: bytes | None = folder.tag_key()
+    except IntegrityError:
+        raise
+    except ConsentLedgerError:
+        tag_key = None  # an auditor need not hold it; the tags are then taken as the entries have them
+    with reading(engine) as connection:
+        check_revision(connection)
+        if engine.dialect.name == "sqlite":
+            found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()
+            if found != ["ok"]:
+                raise IntegrityError(f"the database file is damaged: {found[0]}")
+        history = History(connection, folder.origin, folder.log_verifiers())
+        _, head = history.check_anchors(folder)
+        try:
+            return _Check(connection, history, tag_key).run(head.size, head.root, on_progress)
+        except (VerificationError, TypeError, ValueError, KeyError, AttributeError) as error:
+            if isinstance(error, IntegrityError) and not isinstance(error, VerificationError):
+                raise
+            raise IntegrityError(f"stored bytes are not what they were: {error}") from error
+
+
+class _Check:
+    def __init__(self, connection: sa.Connection, history: History, tag_key: bytes | None) -> None:
+        self._con, self._history, self._tag_key = connection, history, tag_key
+        self._edge = RightEdge()
+        self._levels: list[list[bytes]] = [[]]
+        self._tiles_seen = 0
+        self._notices: set[str] = set()
+        self._checkpoints = connection.execute(
+            sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)).all()
+
+    def run(self, size: int, root: bytes, on_progress: Callable[[int, int], None] | None) -> FsckReport:
+        events = 0
+        sizes = [row.size for row in self._checkpoints]
+        if size and (not sizes or sizes[-1] != size or sizes[0] < 1):
+            raise IntegrityError("table checkpoints does not end at the head")
+        covering = 0
+        index = self._con.execution_options(yield_per=8192).execute(
+            sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX)).order_by(_openings.c.position))
+        for opened, columns in zip(self._history.opened(size), index, strict=False):
+            if opened.position == sizes[covering]:
+                self._checkpoint(covering)
+                covering += 1
+            self._opening(opened, columns, self._checkpoints[covering].recorded_at)
+            self._leaf(merkle.leaf_hash(opened.entry))
+            events += opened.is_event
+            if on_progress is not None and opened.position % 8192 == 0:
+                on_progress(opened.position, size)
+        if size:
+            self._checkpoint(covering)
+        self._count("entries", _entries, size)
+        self._count("openings", _openings, size)
+        self._last_tiles()
+        if self._edge.root() != root:
+            raise IntegrityError("the entries do not have the root that the head has signed")
+        self._texts()
+        return FsckReport(size=size, events=events, acts=size - events, root=root)
+
+    def _checkpoint(self, number: int) -> None:
+        row = self._checkpoints[number]
+        signed = self._history.open(row.note)
+        if signed.size != row.size or self._edge.size != row.size:
+            raise IntegrityError(f"column size of table checkpoints is {row.size}, and its note says {signed.size}")
+        if signed.root != self._edge.root():
+            raise IntegrityError(f"the first {row.size} entries do not have the root that their checkpoint has signed")
+        if number and row.recorded_at < self._checkpoints[number - 1].recorded_at:
+            raise IntegrityError(f"time runs backwards at checkpoint {row.size}")
+
+    def _opening(self, opened: Opened, columns: Any, recorded_at: int) -> None:
+        where = f"entry {opened.position}"
+        document = opened.document()
+        if times.micros(times.parse(document["recorded_at"])) != recorded_at:
+            raise IntegrityError(f"{where}: its recording is not that of its checkpoint in table checkpoints, column recorded_at")
+        if opened.is_event:
+            event = event_of(document)
+            expected: dict[str, Any] = {"act": None, **index_columns(event)}
+            if self._tag_key is not None and subject_tag(self._tag_key, event.subject_id) != opened.tag:
+                raise IntegrityError(f"{where}: its tag is not its subject's under tag.key")
+        else:
+            expected = {"act": document["act"], **index_columns(None)}
+            if document["act"] == "purpose_declared":
+                purpose_of(document)
+            if document["act"] == "notice_declared":
+                self._notices.add(document["sha256"])
+        if columns.position != opened.position:
+            raise IntegrityError(f"table openings lacks position {opened.position}")
+        for name, value in expected.items():
+            if getattr(columns, name) != value:
+                raise IntegrityError(f"{where}: column {name} of table openings is not what its event says")
+
+    def _leaf(self, leaf: bytes) -> None:
+        """Adds a leaf, and checks each tile that it completes. Of a level only the hashes of its open tile are kept."""
+        self._edge.append(leaf)
+        hash_, level = leaf, 0
+        while True:
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(hash_)
+            if len(self._levels[level]) < tiles.WIDTH:
+                return
+            full, self._levels[level] = self._levels[level], []
+            self._tile(level, (self._edge.size >> (tiles.HEIGHT * (level + 1))) - 1, full)
+            perfect = RightEdge()
+            perfect.extend(full)
+            hash_, level = perfect.root(), level + 1
+
+    def _tile(self, level: int, number: int, hashes: list[bytes]) -> None:
+        if self._history.tile(level, number) != b"".join(hashes):
+            raise IntegrityError(f"tile {level}/{number} of table tiles is not that of the entries")
+        self._tiles_seen += 1
+
+    def _last_tiles(self) -> None:
+        for level, hashes in enumerate(self._levels):
+            if hashes:
+                self._tile(level, self._edge.size >> (tiles.HEIGHT * (level + 1)), hashes)
+        self._count("tiles", _tiles, self._tiles_seen)
+
+    def _count(self, name: str, table: Any, expected: int) -> None:
+        rows = self._con.scalar(sa.select(sa.func.count()).select_from(table))
+        if rows != expected:
+            raise IntegrityError(f"table {name} has {rows} rows where the log has {expected}")
+
+    def _texts(self) -> None:
+        kept = set()
+        for row in self._con.execute(sa.select(_notices.c.sha256, _notices.c.text)):
+            if sha256(row.text).hexdigest() != row.sha256:
+                raise IntegrityError(f"the text of notice {row.sha256} was changed")
+            kept.add(row.sha256)
+        if kept != self._notices:
+            raise IntegrityError("table notices does not hold exactly the notices that were declared")
+

@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy, UsageError
-from ledger.store.folder import DATABASE, Folder
+from ledger.store.folder import Folder
 
 REVISION = "0001"
 """The schema that this version works with: the last of migrations/versions."""
@@ -51,7 +51,7 @@ class Store:
     @classmethod
     def create(cls, folder: Folder) -> Store:
         """A database with empty tables. Raises ConsentLedgerError where there is one already."""
-        files.create_private(_file(folder.path, folder.database), b"")
+        files.create_private(_sqlite_file(folder), b"")
         store = cls(folder, _engine(folder))
         with _translated(), store.engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")  # the journal's mode cannot be changed within a transaction
@@ -73,12 +73,6 @@ class Store:
         with _translated(), self.engine.connect().execution_options(**{_WRITE: True}) as connection:
             connection.begin()
             yield connection
-
-
-def require_no_database(folder: Path, database: str | None) -> None:
-    """Raises ConsentLedgerError where a new ledger's database would be is something already, UsageError where it cannot be."""
-    if (path := _file(folder, database)).exists():
-        raise ConsentLedgerError(f"{path} is there already", hint="name a database that does not exist yet")
 
 
 def migrate(connection: Connection) -> None:
@@ -104,7 +98,7 @@ def check_revision(connection: Connection) -> None:
 
 
 def _engine(folder: Folder) -> Engine:
-    address = f"file:{quote(str(_file(folder.path, folder.database).absolute()))}?mode=rw"  # rw: a database that is gone is not made anew
+    address = f"file:{quote(str(_sqlite_file(folder).absolute()))}?mode=rw"  # rw: a database that is gone is not made anew
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: the driver begins no transactions; _begin does. Connections are handed to no other thread.
@@ -126,17 +120,16 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _file(folder: Path, database: str | None) -> Path:
-    """The SQLite file of a ledger, relative ones in its folder. Raises UsageError for another kind of database."""
-    if database is None:
-        return folder / DATABASE
+def _sqlite_file(folder: Folder) -> Path:
+    if folder.database is None:
+        return folder.database_file
     try:
-        url = make_url(database)
+        url = make_url(folder.database)
     except ArgumentError as error:
-        raise UsageError(f"{database!r:.80} is not the URL of a database", hint="for example sqlite:////srv/ledger.db") from error
-    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-        raise UsageError(f"a database of kind {url.get_backend_name()!r:.40} is not supported", hint="name a file: sqlite:////srv/ledger.db")
-    return folder / str(url.database)
+        raise UsageError(f"{folder.database!r:.80} is not the URL of a database", hint="for example sqlite:////srv/ledger.db") from error
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise UsageError(f"the database {url!r:.80} is not supported", hint="use an SQLite file: sqlite:////srv/ledger.db")
+    return folder.path / url.database
 
 
 @contextmanager

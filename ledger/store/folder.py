@@ -106,6 +106,11 @@ class Folder:
         return cls(path, settings["origin"], settings.get("database"), anchors, passphrase)
 
     @property
+    def database_file(self) -> Path:
+        """Of a ledger without a database URL."""
+        return self.path / DATABASE
+
+    @property
     def run_key_name(self) -> str:
         return f"{self.origin}/run"
 

@@ -1,282 +1,176 @@
-"""Readers. Whatever they hand out was hashed into its entry, the entry into the tree, and the tree into the signed head.
-
-A row that is not there cannot be told from an act that never was, except in order (`openings`), where every position must be:
-what must miss nothing reads in order.
-"""
+"""Readers. Whatever they hand out was hashed against its entry; whatever decides is hashed against the signed root too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import Event, Purpose, lookalike
-from ledger.errors import IntegrityError, UsageError, VerificationError
-from ledger.log import canonical, merkle
-from ledger.log.checkpoint import Checkpoint, open_checkpoint
+from ledger.consent import Event, Purpose
+from ledger.errors import IntegrityError
+from ledger.log import canonical, checkpoint, merkle, tiles
+from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
-from ledger.store import tables
-from ledger.store.acts import declared_purpose
-from ledger.store.database import Store
-from ledger.store.events import from_document
-from ledger.store.folder import Anchor
-from ledger.store.notices import Notice
-from ledger.store.tables import ACT, EVENT
-from ledger.store.tree import Tree, require_extends, stored_tiles
+from ledger.store.documents import event_of, purpose_of
+from ledger.store.folder import Folder
+from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
-_STREAMED = 5000
-"""Rows fetched at a time."""
-_MAX_LISTED = 5000
-"""Ids in one query; databases bound the number of parameters."""
+_entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[attr-defined]
+_checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[attr-defined]
+_OPENED = sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
+                    ).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
 
 
-class Opening(NamedTuple):
-    """An entry and what it commits to, as stored. tag and body: of an event, None of an act."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An entry and what it commits to. tag and body are None for an act."""
 
     position: int
-    kind: str
-    salt: bytes
-    canonical: bytes
     entry: bytes
     tag: bytes | None
     body: bytes | None
+    salt: bytes
+    canonical: bytes
+
+    @property
+    def is_event(self) -> bool:
+        return self.tag is not None
 
     def document(self) -> dict[str, Any]:
         return canonical.decode(self.canonical)
 
-    def recomputed(self) -> bytes:
-        """The entry that the opening leads to. Raises IntegrityError where it can lead to none."""
-        try:
-            if self.kind == EVENT and self.tag is not None:
-                return event_entry(self.tag, event_body(self.salt, self.canonical))
-            if self.kind == ACT and self.tag is None:
-                return act_entry(self.salt, self.canonical)
-        except (TypeError, VerificationError) as error:
-            raise IntegrityError(f"table openings, position {self.position}: it opens no entry: {error}") from error
-        raise IntegrityError(f"table openings, position {self.position}, column kind: it is {self.kind!r:.60}")
-
-
-OPENINGS = select(
-    tables.openings.c.position, tables.openings.c.kind, tables.openings.c.salt, tables.openings.c.canonical,
-    tables.entries.c.entry, tables.entries.c.tag, tables.entries.c.body,
-).join_from(tables.openings, tables.entries, tables.openings.c.position == tables.entries.c.position, isouter=True)  # fmt: skip
-"""The columns of Opening."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event in the log. document: its canonical form."""
-
-    position: int
-    document: dict[str, Any]
-
-    @property
-    def event(self) -> Event:
-        return from_document(self.document)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Another act in the log. document: its canonical form."""
-
-    position: int
-    document: dict[str, Any]
-
-    @property
-    def recorded_at(self) -> datetime:
-        return times.parse(self.document["recorded_at"])
-
-
-@dataclass(frozen=True)
-class Head:
-    """The log as it stands, verified: its signed note, and the tree that the note signs."""
-
-    note: str
-    checkpoint: Checkpoint
-    tree: Tree
-
-    @classmethod
-    def read(cls, connection: Connection, origin: str, verifiers: Sequence[Verifier], anchors: Iterable[Anchor]) -> Head:
-        """Raises IntegrityError where the database is not the log that our key and the anchors sign."""
-        notes = connection.execute(select(tables.head.c.note).where(tables.head.c.id == 1)).scalars().all()
-        if len(notes) != 1 or not isinstance(notes[0], str):
-            raise IntegrityError("table head, column note: there is no head")
-        try:
-            checkpoint = open_checkpoint(notes[0], verifiers)
-        except VerificationError as error:
-            raise IntegrityError(f"table head, column note: {error}") from error
-        if checkpoint.origin != origin:
-            raise IntegrityError(f"table head, column note: it is of another log, {checkpoint.origin!r:.80}")
-        tree = Tree(stored_tiles(connection), checkpoint)
-        require_extends(tree, checkpoint, anchors, verifiers)
-        return cls(notes[0], checkpoint, tree)
-
-
-@contextmanager
-def read(store: Store) -> Iterator[History]:
-    """The ledger at one moment. Needs no private key. Raises IntegrityError."""
-    verifiers = store.folder.verifiers()
-    # Before the transaction: an anchor that a writer puts there later may be ahead of what this transaction sees.
-    anchors = store.folder.anchors()
-    with store.reading() as connection:
-        yield History(connection, Head.read(connection, store.folder.origin, verifiers, anchors), verifiers)
-
 
 class History:
-    """What the log holds. head: as it stood when the transaction began."""
+    """Reads one ledger in one transaction."""
 
-    def __init__(self, connection: Connection, head: Head, verifiers: Sequence[Verifier], *, appending: bool = False) -> None:
-        """appending: rows past the head are this transaction's own, not yet signed; for a reader there can be none."""
-        self.head = head
-        self._connection = connection
-        self._verifiers = verifiers
-        self._appending = appending
+    def __init__(self, connection: sa.Connection, origin: str, verifiers: Sequence[Verifier]) -> None:
+        self._con, self._origin, self._verifiers = connection, origin, verifiers
+        self.node = tiles.node_reader(self.tile)
 
-    @property
-    def size(self) -> int:
-        return self.head.checkpoint.size
+    def head(self) -> tuple[str, Checkpoint]:
+        """The signed note of the head, verified under our own key and origin."""
+        notes = self._con.scalars(sa.select(_head.c.note)).all()
+        if len(notes) != 1:
+            raise IntegrityError(f"table head has {len(notes)} rows where there is one head")
+        return notes[0], self.open(notes[0])
 
-    def opening(self, position: int) -> Opening:
-        """Raises UsageError where the log does not reach so far, IntegrityError where what it holds there is gone."""
-        if not 0 <= position < self.size:
-            raise UsageError(f"the log has no entry {position}; it has {self.size}")
-        row = self._connection.execute(OPENINGS.where(tables.openings.c.position == position)).one_or_none()
-        if row is None:
-            raise IntegrityError(f"table openings, position {position}: the row is missing")
-        return self._checked(row)
+    def open(self, note: str) -> Checkpoint:
+        found = checkpoint.open_checkpoint(note, self._verifiers)
+        if found.origin != self._origin:
+            raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
+        return found
 
-    def openings(self, size: int | None = None) -> Iterator[Opening]:
-        """Every opening of the first `size` entries, in log order. Raises IntegrityError where one is missing."""
-        end = self.size if size is None else size
+    def check_extends(self, note: str, head: Checkpoint, what: str) -> None:
+        """Raises IntegrityError unless the log is the one of this earlier checkpoint, continued."""
+        earlier = self.open(note)
+        if earlier.size > head.size:
+            raise IntegrityError(f"the database ends at entry {head.size}, but {what} has signed {earlier.size}: it was rolled back",
+                                 hint="a backup was restored, or rows were removed; bring back the newest database")
+        if merkle.root(earlier.size, self.node) != earlier.root:
+            raise IntegrityError(f"the database does not continue the log that {what} has signed at {earlier.size} entries")
+
+    def check_anchors(self, folder: Folder) -> tuple[str, Checkpoint]:
+        """The head, after checking that it extends every anchor."""
+        note, head = self.head()
+        if merkle.root(head.size, self.node) != head.root:
+            raise IntegrityError("the stored tiles do not have the root that the head has signed", hint="run `consent fsck`")
+        for path, anchor in folder.read_anchors():
+            self.check_extends(anchor, head, f"the anchor {path.name}")
+        return note, head
+
+    def tile(self, level: int, number: int) -> bytes:
+        found = self._con.scalar(sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number))
+        if found is None:
+            raise IntegrityError(f"table tiles has no tile {level}/{number}")
+        return bytes(found)
+
+    def recorded_at(self, size: int) -> datetime | None:
+        """When the last entry of the first `size` was recorded."""
+        value = self._con.scalar(sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1))
+        return None if value is None else times.from_micros(value)
+
+    def opened(self, size: int) -> Iterator[Opened]:
+        """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
+        result = self._con.execution_options(yield_per=8192).execute(
+            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position))
         expected = 0
-        for opening in self._stream(OPENINGS.where(tables.openings.c.position < end)):
-            if opening.position != expected:
-                break
+        for row in result:
+            if row[0] != expected:
+                raise IntegrityError(f"table entries lacks position {expected}")
+            yield checked(*row)
             expected += 1
-            yield opening
-        if expected != end:
-            raise IntegrityError(f"table openings, position {expected}: the row is missing")
+        if expected != size:
+            raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
 
-    def events(self, after: int = 0) -> Iterator[Recorded]:
-        """Events in log order, from that position on."""
-        of_events = OPENINGS.where(tables.openings.c.kind == EVENT, tables.openings.c.position >= after)
-        for opening in self._stream(of_events):
-            yield Recorded(opening.position, opening.document())
+    def _where(self, *conditions: Any) -> list[Opened]:
+        return [checked(*row) for row in self._con.execute(_OPENED.where(*conditions).order_by(_entries.c.position))]
 
-    def events_of(self, subject_id: str) -> list[Recorded]:
-        """A person's events in log order."""
-        return self.events_of_all([subject_id])
+    def at(self, position: int) -> Opened:
+        found = self._where(_entries.c.position == position)
+        if not found:
+            raise IntegrityError(f"table entries lacks position {position}")
+        return found[0]
 
-    def events_of_all(self, subject_ids: Sequence[str], *, before: int | None = None) -> list[Recorded]:
-        """The events of several people in log order; before: only those at positions before it."""
-        found = self._listed("subject_id", subject_ids, before)
-        return sorted(found, key=lambda recorded: recorded.position)
+    def event(self, event_id: str) -> Opened | None:
+        found = self._where(_openings.c.event_id == event_id)
+        return found[0] if found else None
 
-    def find_event(self, event_id: str) -> Recorded | None:
-        return self.find_events([event_id]).get(event_id)
+    def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
+        """(position, event) of one subject in log order."""
+        events = [(o.position, event_of(o.document())) for o in self._where(_openings.c.subject_id == subject_id)]
+        if any(e.subject_id != subject_id for _, e in events):
+            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+        return events
 
-    def find_events(self, event_ids: Sequence[str]) -> dict[str, Recorded]:
-        """Those of the events that are recorded, by id."""
-        return {recorded.document["event_id"]: recorded for recorded in self._listed("event_id", event_ids)}
+    def acts(self, kind: str) -> list[tuple[int, dict[str, Any]]]:
+        return [(o.position, o.document()) for o in self._where(_openings.c.act == kind)]
 
-    def is_known(self, subject_id: str) -> bool:
-        """Whether any act of exactly this id was ever recorded."""
-        c = tables.openings.c
-        return self._connection.execute(select(c.position).where(c.subject_id == subject_id).limit(1)).first() is not None
-
-    def lookalikes(self, subject_id: str, limit: int = 20) -> list[str]:
-        """Other known ids that differ from this one only in case, surrounding space or normalisation."""
-        c, likeness = tables.openings.c, lookalike(subject_id)
-        query = select(c.subject_id).distinct().where(or_(c.lookalike == likeness, c.subject_id == likeness), c.subject_id != subject_id)
-        return [found for found in self._connection.execute(query.order_by(c.subject_id).limit(limit)).scalars() if found]
-
-    def acts(self, kind: str | None = None) -> list[Act]:
-        """Acts other than events in log order, of one kind or of all."""
-        of_kind = OPENINGS.where(tables.openings.c.act == kind) if kind else OPENINGS.where(tables.openings.c.kind == ACT)
-        acts = [Act(opening.position, opening.document()) for opening in self._stream(of_kind)]
-        for act in acts:
-            if kind is not None and act.document.get("act") != kind:
-                raise IntegrityError(f"table openings, position {act.position}, column act: it is not {kind}")
-        return acts
-
-    def purposes(self) -> dict[str, list[tuple[datetime, Purpose]]]:
-        """Per token its (declared at, purpose), oldest first."""
+    def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
+        """Per token its versions, oldest first, among the first `size` entries."""
         declared: dict[str, list[tuple[datetime, Purpose]]] = {}
-        for act in self.acts("purpose_declared"):
-            purpose = declared_purpose(act.document)
-            declared.setdefault(purpose.token, []).append((act.recorded_at, purpose))
+        for position, act in self.acts("purpose_declared"):
+            if size is None or position < size:
+                at, purpose = purpose_of(act)
+                declared.setdefault(purpose.token, []).append((at, purpose))
         return declared
 
-    def notices(self) -> list[Notice]:
-        """In log order."""
-        return [Notice(act.recorded_at, act.document["notice_id"], act.document["version"], act.document["language"],
-                       act.document["sha256"]) for act in self.acts("notice_declared")]  # fmt: skip
-
-    def covering_checkpoint(self, position: int) -> tuple[Checkpoint, str]:
-        """The first checkpoint that holds an entry, and its note: the one signed when the entry was appended."""
-        c = tables.checkpoints.c
-        note = self._connection.execute(select(c.note).where(c.size > position).order_by(c.size).limit(1)).scalar()
-        if not isinstance(note, str):
-            raise IntegrityError(f"table checkpoints: none covers entry {position}")
-        return self._one_of_ours(open_checkpoint(note, self._verifiers), position), note
+    def covering(self, position: int) -> tuple[int, str]:
+        """(size, note) of the first checkpoint that covers an entry."""
+        row = self._con.execute(sa.select(_checkpoints.c.size, _checkpoints.c.note).where(_checkpoints.c.size > position)
+                                .order_by(_checkpoints.c.size).limit(1)).first()
+        if row is None:
+            raise IntegrityError(f"table checkpoints has none that covers entry {position}")
+        return row[0], row[1]
 
     def proof(self, position: int) -> TlogProof:
-        """That the log holds the entry at a position, under the checkpoint that covers it."""
-        checkpoint, note = self.covering_checkpoint(position)
-        hashes = merkle.inclusion_proof(position, checkpoint.size, self.head.tree.node)
-        merkle.verify_inclusion(self.head.tree.leaf(position), position, checkpoint.size, hashes, checkpoint.root)
-        return TlogProof(position, tuple(hashes), note)
+        """The entry's inclusion proof and the checkpoint that covers it."""
+        size, note = self.covering(position)
+        if self.open(note).size != size:
+            raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
+        return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
 
-    def counts(self) -> dict[str, int]:
-        """entries, events, subjects: for people to read; nothing is decided by them."""
-        c = tables.openings.c
-        events, subjects = self._connection.execute(
-            select(func.count(), func.count(c.subject_id.distinct())).where(c.kind == EVENT)).one()  # fmt: skip
-        return {"entries": self.size, "events": events, "subjects": subjects}
+    def lookalikes(self, key: str) -> list[str]:
+        """Subject ids that differ from one another only in case, space or normalisation."""
+        return list(self._con.scalars(sa.select(_openings.c.subject_id).where(_openings.c.lookalike == key).distinct().limit(20)))
 
-    def _one_of_ours(self, checkpoint: Checkpoint, position: int) -> Checkpoint:
-        """Raises IntegrityError unless it is of this log, at a size between that entry and the head."""
-        if not position < checkpoint.size <= self.size or checkpoint.origin != self.head.checkpoint.origin:
-            raise IntegrityError(f"table checkpoints, column note: what should cover entry {position} is another checkpoint")
-        if merkle.root(checkpoint.size, self.head.tree.node) != checkpoint.root:
-            raise IntegrityError(f"table checkpoints, size {checkpoint.size}: it signs another log than the head does")
-        return checkpoint
 
-    def _listed(self, column: str, ids: Sequence[str], before: int | None = None) -> Iterator[Recorded]:
-        for start in range(0, len(ids), _MAX_LISTED):
-            wanted = ids[start : start + _MAX_LISTED]
-            query = OPENINGS.where(tables.openings.c[column].in_(wanted))
-            if before is not None:
-                query = query.where(tables.openings.c.position < before)
-            for row in self._connection.execute(query).all():
-                opening = self._checked(row)
-                document = opening.document()
-                if document.get(column) not in wanted:
-                    raise IntegrityError(f"table openings, position {opening.position}, column {column}: it is not what was recorded")
-                yield Recorded(opening.position, document)
-
-    def _stream(self, query: Select[Any]) -> Iterator[Opening]:
-        rows = self._connection.execute(query.order_by(tables.openings.c.position).execution_options(yield_per=_STREAMED))
-        with rows:
-            for row in rows:
-                yield self._checked(row)
-
-    def _checked(self, row: Row[Any]) -> Opening:
-        opening = Opening(*row)
-        entry = opening.recomputed()
-        if entry != opening.entry:
-            raise IntegrityError(f"position {opening.position}: tables openings and entries do not fit each other",
-                                 hint="`consent fsck` says which column was changed")  # fmt: skip
-        if opening.position < self.size:
-            if merkle.leaf_hash(entry) != self.head.tree.leaf(opening.position):
-                raise IntegrityError(f"table entries, position {opening.position}: it is not the entry that the log signs")
-        elif not self._appending:
-            raise IntegrityError(f"table openings, position {opening.position}: it lies past the signed end of the log")
-        return opening
+def checked(position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None) -> Opened:
+    """An opening that fits its entry. Raises IntegrityError."""
+    if salt is None or stored is None:
+        raise IntegrityError(f"entry {position} has no opening, and no erasure names it")
+    try:
+        if tag is None:
+            good = body is None and act_entry(salt, stored) == entry
+        else:
+            good = event_body(salt, stored) == body and event_entry(tag, body) == entry
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"entry {position} is malformed: {error}") from error
+    if not good:
+        raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
+    return Opened(position, entry, tag, body, salt, stored)

@@ -1,232 +1,143 @@
-"""The ledger's folder: settings, keys, trust and anchors. Everything here is a file; the database is apart.
+"""The ledger's folder: configuration, keys, trust file and the head's anchor, each in a file of its own.
 
-- The folder belongs to the user, and nobody else may write in it.
-- `ledger.toml` is written last, when a new ledger stands: a folder without it is no ledger.
-- Private keys are read when something is signed, never before.
-- An anchor is a copy of the head's note outside the database: `head` in the folder, and the files that `ledger.toml` lists. Each
-  must be there; what the database says must extend them all.
+`ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import re
 import secrets
-import stat
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
-from ledger.log import checkpoint
+from ledger.log import trust as trust_lines
 from ledger.log.keys import PrivateKey, is_key_name
-from ledger.log.note import MAX_NOTE, Verifier
-from ledger.log.trust import MAX_TRUST, Trust
-from ledger.log.trust import parse as parse_trust
+from ledger.log.note import Verifier
+from ledger.log.trust import Trust
 
-ENVIRONMENT = "CONSENT_LEDGER"
-DEFAULT = "consent-ledger"
-SETTINGS, LOG_KEY, RUN_KEY, TAG_KEY, TRUST, HEAD, DATABASE = (
-    "ledger.toml", "log.key", "run.key", "tag.key", "trust", "head", "ledger.db")  # fmt: skip
-
-_MAX_SETTINGS = 64 << 10
-_TAG_KEY = re.compile(rb"[0-9a-f]{64}\n")
+VARIABLE = "CONSENT_LEDGER"
+_MAX_TEXT = 1 << 20
 
 
-@dataclass(frozen=True)
-class Anchor:
-    path: Path
-    note: str
+def find(path: str | Path | None = None) -> Path:
+    """The folder that was named, else $CONSENT_LEDGER, else ./consent-ledger."""
+    return Path(path or os.environ.get(VARIABLE) or "consent-ledger")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """database: an SQLAlchemy URL, None for the SQLite file in the folder. further_anchors: files besides `head`.
-
-    passphrase: of the private keys, where they have one.
-    """
+    """A folder that belongs to the user and that nobody else may write to."""
 
     path: Path
     origin: str
-    database: str | None = None
-    further_anchors: tuple[Path, ...] = ()
-    passphrase: bytes | None = field(default=None, repr=False)
-
-    @staticmethod
-    def find(path: str | Path | None = None) -> Path:
-        """Where the ledger is: as told, else by CONSENT_LEDGER, else ./consent-ledger."""
-        return Path(path or os.environ.get(ENVIRONMENT) or DEFAULT)
+    database: str
+    anchors: tuple[Path, ...]
 
     @classmethod
-    def create(cls, path: str | Path, *, origin: str | None = None, database: str | None = None,
-               passphrase: bytes | None = None) -> Folder:  # fmt: skip
-        """A folder with fresh keys and their trust file; it becomes a ledger by `finish`. Raises ConsentLedgerError where one is."""
-        path = Path(path)
+    def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
+        """A new folder with new keys. Raises UsageError where something is there already."""
         origin = origin or f"consent-ledger/{secrets.token_hex(8)}"
         if not is_key_name(origin):
-            raise UsageError(f"{origin!r:.80} cannot be a log's name", hint="use a name without spaces and without +")
-        if (path / SETTINGS).exists():
-            raise ConsentLedgerError(f"{path} is a ledger already")
-        if path.exists() and any(path.iterdir()):
-            raise ConsentLedgerError(f"{path} is not empty", hint="give a new folder, or remove what an interrupted `init` left")
-        with _failing(f"cannot create {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir(mode=0o700, exist_ok=True)
-        _require_own(path)
-        folder = cls(path, origin, database, passphrase=passphrase)
+            raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
+        if database is not None and not database.startswith("sqlite:"):
+            raise UsageError(f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+        except OSError as error:
+            raise ConsentLedgerError(f"cannot create {path}: {error.strerror}") from error
         log, run = PrivateKey.generate(), PrivateKey.generate()
-        files.create_private(path / LOG_KEY, log.to_pem(passphrase))
-        files.create_private(path / RUN_KEY, run.to_pem(passphrase))
-        files.create_private(path / TAG_KEY, f"{secrets.token_hex(32)}\n".encode())
-        trust = f"log {log.public.vkey(origin)}\nrun {run.public.vkey(folder.run_key_name)}\n"
-        files.publish_bytes(path / TRUST, trust.encode())
-        return folder
-
-    def finish(self) -> None:
-        """Make the folder a ledger that `open` finds."""
-        # JSON strings are TOML strings, but for the one character that JSON need not escape.
-        settings = [f"{name} = {json.dumps(value)}\n".replace("\x7f", "\\u007f")
-                    for name, value in (("origin", self.origin), ("database", self.database)) if value]  # fmt: skip
-        files.publish_bytes(self.path / SETTINGS, "".join(settings).encode())
+        files.create_private(path / "log.key", log.to_pem(None))
+        files.create_private(path / "run.key", run.to_pem(None))
+        files.create_private(path / "tag.key", secrets.token_hex(32).encode() + b"\n")
+        trust = f"log {log.public.vkey(origin)}\nrun {run.public.vkey(origin + '/run')}\n"
+        files.publish_bytes(path / "trust", trust.encode())
+        # JSON text is a TOML basic string.
+        lines = [f"origin = {json.dumps(origin)}"] + ([f"database = {json.dumps(database)}"] if database else [])
+        files.publish_bytes(path / "ledger.toml", "\n".join([*lines, ""]).encode())
+        return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path | None = None, *, passphrase: bytes | None = None) -> Folder:
-        """Raises ConsentLedgerError where there is no ledger, or one that others can write."""
-        path = cls.find(path)
-        if not (path / SETTINGS).is_file():
-            raise ConsentLedgerError(f"there is no ledger in {path}", hint="create one with `consent init`, or name it with --ledger")
-        _require_own(path)
-        settings = _read_settings(path / SETTINGS)
-        anchors = tuple(path / anchor for anchor in settings.get("anchors", ()))
-        return cls(path, settings["origin"], settings.get("database"), anchors, passphrase)
-
-    @property
-    def database_file(self) -> Path:
-        """Of a ledger without a database URL."""
-        return self.path / DATABASE
-
-    @property
-    def run_key_name(self) -> str:
-        return f"{self.origin}/run"
+    def open(cls, path: Path) -> Folder:
+        """Raises UsageError where there is none, ConsentLedgerError where others could write to it."""
+        config_path = path / "ledger.toml"
+        if not config_path.is_file():
+            raise UsageError(f"there is no ledger in {path}",
+                             hint=f"create one with `consent init {path}`, or name one with --ledger or ${VARIABLE}")
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise ConsentLedgerError(f"{path} belongs to another user", hint="a ledger is used by the user who owns its folder")
+        if status.st_mode & 0o022:
+            raise ConsentLedgerError(f"{path} can be written to by others", hint=f"chmod go-w {path}")
+        try:
+            config = tomllib.loads(_text(config_path))
+            origin, database = config["origin"], config.get("database", f"sqlite:///{(path / 'ledger.db').absolute()}")
+            anchors = [path / "head", *(Path(anchor) for anchor in config.get("anchors", []))]
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{config_path} cannot be read: {error}") from error
+        if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
+            raise IntegrityError(f"{config_path} names no origin")
+        return cls(path, origin, database, tuple(anchors))
 
     def log_key(self) -> PrivateKey:
-        return self._key(LOG_KEY)
+        return PrivateKey.from_pem(files.read_private(self.path / "log.key"))
 
     def run_key(self) -> PrivateKey:
-        return self._key(RUN_KEY)
+        return PrivateKey.from_pem(files.read_private(self.path / "run.key"))
 
     def tag_key(self) -> bytes:
-        """K_tag, 32 bytes. Raises ConsentLedgerError."""
-        content = files.read_private(self.path / TAG_KEY)
-        if not _TAG_KEY.fullmatch(content):
-            raise ConsentLedgerError(f"{self.path / TAG_KEY} is not 64 hexadecimal digits and a newline")
-        return bytes.fromhex(content.decode())
+        """32 bytes. Raises IntegrityError for a file that holds anything else."""
+        text = files.read_private(self.path / "tag.key")
+        try:
+            key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))
+        except ValueError as error:
+            raise IntegrityError("tag.key holds no key") from error
+        if len(key) != 32:
+            raise IntegrityError("tag.key holds no key of 32 bytes")
+        return key
+
+    def trust_text(self) -> str:
+        return _text(self.path / "trust")
 
     def trust(self) -> Trust:
-        return parse_trust(_read_text(self.path / TRUST, MAX_TRUST))
+        return trust_lines.parse(self.trust_text())
 
-    def verifiers(self) -> tuple[Verifier, ...]:
-        """The keys that sign this log's checkpoints. Raises IntegrityError where the trust file has none."""
-        own = tuple(verifier for verifier in self.trust().log if verifier.name == self.origin)
-        if not own:
-            raise IntegrityError(f"{self.path / TRUST} names no key of the log {self.origin}")
-        return own
+    def log_verifiers(self) -> list[Verifier]:
+        """The keys that may sign this ledger's checkpoints."""
+        return [v for v in self.trust().log if v.name == self.origin]
 
-    def anchors(self) -> list[Anchor]:
-        """Raises IntegrityError where one is missing: without it, an older database could pass for the ledger."""
-        anchors = []
-        for path in self._anchor_paths():
+    def read_anchors(self) -> list[tuple[Path, str]]:
+        """(file, note). Raises IntegrityError for one that is missing: a removed anchor would hide a restored backup."""
+        found = []
+        for path in self.anchors:
             if not path.is_file():
-                raise IntegrityError(f"the anchor {path} is missing", hint=_anchor_hint(path, self.path / HEAD))
-            anchors.append(Anchor(path, _read_text(path, MAX_NOTE)))
-        return anchors
+                raise IntegrityError(f"the anchor {path} is missing, so nothing shows that this database is the newest",
+                                     hint="put it back from where you keep copies, or take the anchor out of ledger.toml if you moved it")
+            found.append((path, _text(path)))
+        return found
 
     def write_anchors(self, note: str) -> None:
-        """Put the note where the anchors are; one that is ahead already stays. Raises ConsentLedgerError."""
-        size = _size(note)
-        with self._anchors_locked():
-            for path in self._anchor_paths():
-                # A writer that committed after us may have come before us here.
-                if not path.exists() or _size(_read_text(path, MAX_NOTE)) <= size:
-                    files.publish_bytes(path, note.encode())
-
-    def _anchor_paths(self) -> Sequence[Path]:
-        return (self.path / HEAD, *self.further_anchors)
-
-    @contextmanager
-    def _anchors_locked(self) -> Iterator[None]:
-        with _failing(f"cannot lock {self.path}"):
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with _failing(f"cannot lock {self.path}"):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _key(self, name: str) -> PrivateKey:
-        return PrivateKey.from_pem(files.read_private(self.path / name), self.passphrase)
+        for path in self.anchors:
+            files.publish_bytes(path, note.encode())
 
 
-def _require_own(path: Path) -> None:
-    with _failing(f"cannot read {path}"):
-        status = path.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise ConsentLedgerError(f"{path} is not a folder")
-    if status.st_uid != os.geteuid():
-        raise ConsentLedgerError(f"the ledger in {path} belongs to another user", hint="run this as the user that owns the ledger")
-    if status.st_mode & 0o022:
-        raise ConsentLedgerError(f"others can write in the ledger {path}", hint=f"chmod go-w {path}")
-
-
-def _read_settings(path: Path) -> dict[str, str | list[str]]:
+def _text(path: Path) -> str:
     try:
-        settings = tomllib.loads(_read_text(path, _MAX_SETTINGS))
-    except tomllib.TOMLDecodeError as error:
-        raise ConsentLedgerError(f"{path} is not TOML: {error}") from error
-    known = {"origin": str, "database": str, "anchors": list}
-    for name, value in settings.items():
-        if name not in known:
-            raise ConsentLedgerError(f"{path} has the setting {name!r:.60}, which is unknown", hint="settings: " + ", ".join(known))
-        if not isinstance(value, known[name]) or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
-            raise ConsentLedgerError(f"{path}: {name} is not {'a list of texts' if known[name] is list else 'a text'}")
-    if not is_key_name(settings.get("origin", "")):
-        raise ConsentLedgerError(f"{path} does not name the log's origin")
-    return settings
-
-
-def _anchor_hint(path: Path, head: Path) -> str:
-    if path == head:
-        return "restore it from where it is kept; a ledger does not go on without it"
-    return f"where ledger.toml names it for the first time, copy {head} there"
-
-
-def _size(note: str) -> int:
-    """Of a note that this process signed, or that was checked when the transaction began."""
-    return checkpoint.parse(note.partition("\n\n")[0] + "\n").size
-
-
-def _read_text(path: Path, limit: int) -> str:
-    """At most `limit` characters; more is for the parser to refuse."""
-    with _failing(f"cannot read {path}"):
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return file.read(limit + 1)
-        except UnicodeDecodeError as error:
-            raise IntegrityError(f"{path} is not UTF-8 text") from error
-
-
-@contextmanager
-def _failing(what: str) -> Iterator[None]:
-    try:
-        yield
+        with path.open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise IntegrityError(f"{path} is too large")
+        return data.decode("utf-8")
     except OSError as error:
-        raise ConsentLedgerError(f"{what}: {error.strerror or error}") from error
+        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{path} is not UTF-8") from error
 
 
 def load_key(path: str | Path) -> PrivateKey:

@@ -260,7 +260,7 @@ class _Run:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
                 sink.publish()
             counts.pop("allowed", None)
-            result = {"input": str(source.path), "input_sha256": shard.sha256, "output": source.name, "output_sha256": sink.sha256,
+            result = {"input": source.name, "input_sha256": shard.sha256, "output": source.name, "output_sha256": sink.sha256,
                       "rows_in": totals["rows"], "rows_kept": kept, "rows_dropped": _sorted(counts), "unmapped": totals["unmapped"],
                       "known": totals["known"], "rests_on": dict(rests_on)}
         if self.journal is not None:

@@ -39,7 +39,7 @@ class PublicKey:
         """Raises VerificationError unless this key signed exactly this message."""
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
-        except (InvalidSignature, ValueError) as error:
+        except (InvalidSignature, ValueError) as error:  # ValueError: the bytes are no key to the crypto library
             raise VerificationError("the signature does not fit the key and the text") from error
 
     def key_id(self, name: str) -> bytes:

@@ -40,7 +40,7 @@ _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 class ShardFile:
     """A shard that is open for reading, once. Not for several threads at a time.
 
-    footer: what its footer says. sha256: of the whole file. Raises ShardError, naming the file, for whatever is wrong with it.
+    footer: what its footer says. Raises ShardError, naming the file, for whatever is wrong with it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,7 +50,6 @@ class ShardFile:
             self._file = self.path.open("rb")
             try:
                 self._identity = self._now()
-                self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
                 self.footer = footer.read(self._file)
             except BaseException:
                 self._file.close()
@@ -64,6 +63,13 @@ class ShardFile:
 
     def close(self) -> None:
         self._file.close()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the whole file, hashed when it is first asked for: an audit does without."""
+        with _reading(self.path):
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     @property
     def num_row_groups(self) -> int:

@@ -147,6 +147,8 @@ def parse_run(payload: bytes) -> RunRecord:
     _require_names([shard.input for shard in run.shards])
     _require_names([shard.output for shard in run.shards])
     _require_counts(run, predicate)
+    if run.age_seconds > run.max_age_seconds:
+        raise VerificationError(f"the answers were {run.age_seconds} seconds old, with a limit of {run.max_age_seconds}")
     if statement["subject"] != _subject(run.digests) or list(run.digests) != sorted(run.digests, key=str.encode):
         raise VerificationError("the statement's subjects are not the set root and the output shards, sorted by name")
     return run
@@ -190,19 +192,14 @@ def _require_names(names: Sequence[str]) -> None:
 
 def _require_counts(run: RunRecord, predicate: Mapping[str, Any]) -> None:
     for shard in run.shards:
-        _require_sum(f"shard {shard.output!r:.200}", shard.rows_in, shard.rows_kept, shard.rows_dropped)
-    _require_sum("the run", run.rows_in, run.rows_kept, run.rows_dropped)
+        if shard.rows_in != shard.rows_kept + (lost := sum(shard.rows_dropped.values())):
+            raise VerificationError(
+                f"the counts of shard {shard.output!r:.200} do not add up: "
+                f"{shard.rows_in} in, {shard.rows_kept} kept, {lost} dropped")  # fmt: skip
     for name, total in (("rows_in", run.rows_in), ("rows_kept", run.rows_kept), ("rows_dropped", run.rows_dropped)):
         if predicate[name] != total:
             raise VerificationError(f"{name} of the run is not the sum over its shards")
     if sum(run.rests_on.values()) != run.rows_kept:
         raise VerificationError(f"rests_on speaks of {sum(run.rests_on.values())} rows, but {run.rows_kept} were kept")
-    if run.age_seconds > run.max_age_seconds:
-        raise VerificationError(f"the answers were {run.age_seconds} seconds old, with a limit of {run.max_age_seconds}")
     if run.unmapped > (dropped := run.rows_in - run.rows_kept):
         raise VerificationError(f"{run.unmapped} rows are said to be dropped for want of a column, but {dropped} were dropped")
-
-
-def _require_sum(what: str, rows_in: int, rows_kept: int, dropped: Mapping[str, int]) -> None:
-    if rows_in != rows_kept + (lost := sum(dropped.values())):
-        raise VerificationError(f"the counts of {what} do not add up: {rows_in} in, {rows_kept} kept, {lost} dropped")

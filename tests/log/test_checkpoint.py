@@ -39,7 +39,7 @@ def test_published_checkpoints(vectors: dict[str, Any]) -> None:
 
 
 def test_published_bodies_that_parse(vectors: dict[str, Any]) -> None:
-    # their roots are not 32 bytes long, which C2SP demands and the parser that they come from does not: with one that is, they parse
+    # their roots are not 32 bytes long, as C2SP demands and the parser that they come from does not: with one that is, they parse
     for body in vectors["checkpoint_body_parse_ok"]:
         with pytest.raises(VerificationError, match="not the root"):
             checkpoint.parse(body)

@@ -124,9 +124,12 @@ def test_a_signature_is_over_the_type_too(key: PrivateKey, sealed: bytes) -> Non
         {"signatures": [{"keyid": "a", "sig": "AA==", "cert": "x"}]},
     ],
 )
-def test_an_envelope_has_one_form(sealed: bytes, key: PrivateKey, fields: dict[str, object]) -> None:
-    with pytest.raises(VerificationError):
+def test_an_envelope_has_one_form(sealed: bytes, key: PrivateKey, fields: dict[str, Any]) -> None:
+    if isinstance(fields.get("signatures"), list):  # beside ours, so that nothing else is wrong
+        fields = {"signatures": json.loads(sealed)["signatures"] + fields["signatures"]}
+    with pytest.raises(VerificationError) as raised:
         dsse.open_envelope(altered(sealed, **fields), [key.public])
+    assert "not signed" not in str(raised.value)
 
 
 def test_a_field_that_is_missing_is_refused(sealed: bytes, key: PrivateKey) -> None:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+import ledger
+from ledger.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +26,48 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"shared data and vectors are not here: {folder.name}/ beside the checkout, or CONSENT_LEDGER_SHARED")
     return folder
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[ledger.Ledger]:
+    """A new ledger with the purpose train-ai."""
+    with ledger.create(tmp_path / "consent-ledger") as made:
+        made.declare_purpose("train-ai", title="Train", description="Train a model")
+        yield made
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Callable[..., Path]:
+    """Write a shard of posts: shard("raw/a.parquet", user_id=[...], post_id=[...])."""
+    def write(name: str, row_group_size: int = 2, **columns: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path, row_group_size=row_group_size, compression="zstd")
+        return path
+    return write
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def consent(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run a command as a person would, in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CONSENT_LEDGER", raising=False)
+
+    def command(*arguments: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = run([str(a) for a in arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+    return command
+
+
+def yes(subject: str, **fields: Any) -> ledger.Event:
+    return ledger.Event(**{"state": "given", "subject_id": subject, "purposes": ["train-ai"],
+                           "occurred_at": datetime(2026, 1, 1, tzinfo=UTC), **fields})

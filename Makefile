@@ -1,0 +1,45 @@
+# `make demo` tells the story, `make test` checks it. Both make their own .venv with what is locked in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: demo test lint soak bench lock clean
+
+demo: $(VENV)/.installed
+	$(BIN)/consent demo
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m coverage run -m pytest -m "not soak"
+	$(BIN)/python -m coverage report --include='ledger/log/*,ledger/consent.py,ledger/statements/*' --show-missing --fail-under=100
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check ledger cli schemas tests
+	$(BIN)/mypy
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks.throughput
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed constraints-dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints-dev.txt
+	touch $@
+
+lock:
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --output-file constraints.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra dev --output-file constraints-dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

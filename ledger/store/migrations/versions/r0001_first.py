@@ -7,13 +7,16 @@ revision = "0001"
 down_revision = None
 
 
+def position() -> sa.Column[int]:
+    return sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False)
+
+
 def upgrade() -> None:
-    position = sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False)
     op.create_table(
-        "entries", position.copy(), sa.Column("entry", sa.LargeBinary, nullable=False),
+        "entries", position(), sa.Column("entry", sa.LargeBinary, nullable=False),
         sa.Column("tag", sa.LargeBinary), sa.Column("body", sa.LargeBinary))
     op.create_table(
-        "openings", position.copy(), sa.Column("salt", sa.LargeBinary, nullable=False),
+        "openings", position(), sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("canonical", sa.LargeBinary, nullable=False), sa.Column("act", sa.String, index=True),
         sa.Column("event_id", sa.String, unique=True), sa.Column("subject_id", sa.String, index=True),
         sa.Column("lookalike", sa.String, index=True), sa.Column("state", sa.String), sa.Column("category", sa.String),

@@ -15,9 +15,22 @@ import click
 from ledger.errors import ConsentLedgerError
 
 COMMANDS = {
-    "init": "init", "purpose": "purpose", "notice": "notice", "record": "record", "withdraw": "withdraw", "import": "import_",
-    "show": "show", "snapshot": "snapshot", "filter": "filter", "audit": "audit", "receipt": "receipt", "verify": "verify",
-    "fsck": "fsck", "key": "key", "demo": "demo"}
+    "init": "init",
+    "purpose": "purpose",
+    "notice": "notice",
+    "record": "record",
+    "withdraw": "withdraw",
+    "import": "import_",
+    "show": "show",
+    "snapshot": "snapshot",
+    "filter": "filter",
+    "audit": "audit",
+    "receipt": "receipt",
+    "verify": "verify",
+    "fsck": "fsck",
+    "key": "key",
+    "demo": "demo",
+}
 
 
 class _Commands(click.Group):
@@ -31,10 +44,18 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-             epilog="Example: consent demo")
-@click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), metavar="DIR",
-              help="The ledger's folder. Default: $CONSENT_LEDGER, else ./consent-ledger.")
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: consent demo",
+)
+@click.option(
+    "--ledger",
+    "ledger_path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The ledger's folder. Default: $CONSENT_LEDGER, else ./consent-ledger.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="consent-ledger")
 @click.pass_context

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from ledger.cli.filter import consent_of
 from ledger.cli.options import progress, reasons_lines, shard_options, shown, write_json
 
@@ -15,7 +14,7 @@ from ledger.cli.options import progress, reasons_lines, shard_options, shown, wr
 @click.command(epilog="Example: consent audit train/ --purpose train-ai --subject user_id --content post_id")
 @shard_options
 @click.pass_obj
-def command(ledger_path: Path | None, shards: tuple[Path, ...], form: str, workers: int, **told: Any) -> int:
+def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, workers: int, **told: Any) -> int:
     """Check finished shards row by row. Exit 0: every row's people said yes; 3: some did not."""
     with ExitStack() as stack:
         _, consent = consent_of(stack, ledger_path, write=False, **told)
@@ -31,6 +30,10 @@ def command(ledger_path: Path | None, shards: tuple[Path, ...], form: str, worke
             click.echo(f"{shown(shard.path)}: {shard.rows_without_consent:,} of {shard.rows:,} rows without consent")
         for line in reasons_lines(document["reasons"]):
             click.echo(line)
-    click.echo("compliant" if audit.compliant else f"not compliant: {audit.rows_without_consent:,} of {audit.rows:,} rows without consent",
-               err=True)
+    click.echo(
+        "compliant"
+        if audit.compliant
+        else f"not compliant: {audit.rows_without_consent:,} of {audit.rows:,} rows without consent",
+        err=True,
+    )
     return 0 if audit.compliant else 3

@@ -25,7 +25,12 @@ a7,given,eve,,,train-ai,{0},web
 
 
 @click.command(epilog="Example: consent demo")
-@click.option("--folder", type=click.Path(path_type=Path), metavar="DIR", help="A new folder to keep it all in. Default: one that is removed.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new folder to keep it all in. Default: one that is removed.",
+)
 def command(folder: Path | None) -> None:
     """Tell the whole story: record, filter, audit, withdraw, prove, and catch a tampered copy."""
     if folder is not None:
@@ -53,13 +58,18 @@ def _story() -> None:
     _say("A ledger is a folder: a database, a signed log, keys.")
     _run("init", 0)
     _say("Before anyone can agree, the purpose is declared, and with it who gets the data.")
-    _run("purpose add train-ai --title 'Train our model' --description 'Posts train a language model' --recipient 'Example Labs'", 0)
+    _run(
+        "purpose add train-ai --title 'Train our model' --description 'Posts train a language model' --recipient 'Example Labs'",
+        0,
+    )
 
     _shards()
     days = [datetime.now(UTC) - timedelta(days=n) for n in (9, 2)]
     Path("acts.csv").write_text(ACTS.format(*(day.isoformat(timespec="seconds") for day in days)), encoding="utf-8")
-    _say("Seven acts of five people: ann, bob, cem and eve said yes; bob took one post back, cem everything; dee refused.\n"
-         "Nobody ever heard of fay. Silence is no.")
+    _say(
+        "Seven acts of five people: ann, bob, cem and eve said yes; bob took one post back, cem everything; dee refused.\n"
+        "Nobody ever heard of fay. Silence is no."
+    )
     _run("import acts.csv", 0)
     _say("The raw shards hold posts of all six, so the audit says no: exit code 3.")
     _run(f"audit raw --purpose train-ai {keys}", 3)
@@ -90,13 +100,22 @@ def _story() -> None:
 def _shards() -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
     Path("raw").mkdir()
     for number in range(2):
         ids = range(number * 6000, (number + 1) * 6000)
-        pq.write_table(pa.table({
-            "user_id": [PEOPLE[i % len(PEOPLE)] for i in ids], "post_id": [f"post-{i:05d}" for i in ids],
-            "text": [f"What {PEOPLE[i % len(PEOPLE)]} wrote, number {i}" for i in ids]}),
-            f"raw/posts-{number}.parquet", compression="zstd", row_group_size=2000)
+        pq.write_table(
+            pa.table(
+                {
+                    "user_id": [PEOPLE[i % len(PEOPLE)] for i in ids],
+                    "post_id": [f"post-{i:05d}" for i in ids],
+                    "text": [f"What {PEOPLE[i % len(PEOPLE)]} wrote, number {i}" for i in ids],
+                }
+            ),
+            f"raw/posts-{number}.parquet",
+            compression="zstd",
+            row_group_size=2000,
+        )
 
 
 def _say(text: str) -> None:
@@ -105,8 +124,11 @@ def _say(text: str) -> None:
 
 def _run(line: str, expected: int) -> None:
     from ledger.cli import run
+
     click.echo(click.style(f"$ consent {line}", fg="cyan"))
     code = run(shlex.split(line))
     if code != expected:
-        raise ConsentLedgerError(f"`consent {line}` ended with {code} where the story has {expected}", hint="this is a bug: please report it")
+        raise ConsentLedgerError(
+            f"`consent {line}` ended with {code} where the story has {expected}", hint="this is a bug: please report it"
+        )
     click.echo(f"[exit {code}]")

@@ -8,31 +8,63 @@ from pathlib import Path
 from typing import Any
 
 import click
+from ledger.cli.options import Text, columns_of, progress, reasons_lines, shard_options, shown, write_json
 
 import ledger
-from ledger.cli.options import Text, columns_of, progress, reasons_lines, shard_options, shown, write_json
 from ledger.errors import UsageError
 
 
 @click.command(epilog="Example: consent filter posts/ -o train/ --purpose train-ai --subject user_id --content post_id")
 @shard_options
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The statement goes beside it.")
-@click.option("--exclusions", type=click.Path(path_type=Path), metavar="FILE", help="Parquet: shard, row number and reason of what was dropped.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The statement goes beside it."
+)
+@click.option(
+    "--exclusions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Parquet: shard, row number and reason of what was dropped.",
+)
 @click.option("--recipient", type=Text(), metavar="R", help="Who the output is for; signed into the statement.")
 @click.option("--min-kept", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Fail where fewer rows are kept.")
-@click.option("--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key.")
+@click.option(
+    "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
+)
 @click.pass_obj
-def command(ledger_path: Path | None, shards: tuple[Path, ...], output: Path, form: str, workers: int, exclusions: Path | None,
-            recipient: str | None, min_kept: float, run_key: Path | None, **told: Any) -> None:
+def command(
+    ledger_path: Path | None,
+    /,
+    shards: tuple[Path, ...],
+    output: Path,
+    form: str,
+    workers: int,
+    exclusions: Path | None,
+    recipient: str | None,
+    min_kept: float,
+    run_key: Path | None,
+    **told: Any,
+) -> None:
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
         book, consent = consent_of(stack, ledger_path, write=True, **told)
-        if run_key is None and book is None:
+        if run_key is not None:
+            key, admit = ledger.load_key(run_key), None
+        elif book is not None:
+            key, admit = book.run_key(), book.admit
+        else:
             raise UsageError("no run key is at hand", hint="name one with --run-key, or a ledger with --ledger")
-        key = ledger.load_key(run_key) if run_key is not None or book is None else book.run_key()
         on_progress = stack.enter_context(progress("filtering"))
-        run = consent.filter_shards(shards, output, workers=workers, key=key, admit=book.admit if book is not None and run_key is None else None,
-                                    recipient=recipient, min_kept=min_kept, exclusions=exclusions, on_progress=on_progress)
+        run = consent.filter_shards(
+            shards,
+            output,
+            workers=workers,
+            key=key,
+            admit=admit,
+            recipient=recipient,
+            min_kept=min_kept,
+            exclusions=exclusions,
+            on_progress=on_progress,
+        )
     record = run.record
     for warning in record.warnings:
         click.echo(f"warning: {shown(warning)}", err=True)
@@ -47,8 +79,18 @@ def command(ledger_path: Path | None, shards: tuple[Path, ...], output: Path, fo
     click.echo(f"statement: {run.statement}", err=True)
 
 
-def consent_of(stack: ExitStack, ledger_path: Path | None, *, write: bool, purpose: str | None, snapshot_path: Path | None,
-               trust: Path | None, max_age: timedelta, max_source_age: timedelta | None, **columns: Any) -> tuple[Any, Any]:
+def consent_of(
+    stack: ExitStack,
+    ledger_path: Path | None,
+    *,
+    write: bool,
+    purpose: str | None,
+    snapshot_path: Path | None,
+    trust: Path | None,
+    max_age: timedelta,
+    max_source_age: timedelta | None,
+    **columns: Any,
+) -> tuple[Any, Any]:
     """The ledger in use (None where none is needed) and the filter that the options describe."""
     if (purpose is None) == (snapshot_path is None):
         raise UsageError("name the answers with --purpose TOKEN or --snapshot FILE, one of them")
@@ -56,12 +98,15 @@ def consent_of(stack: ExitStack, ledger_path: Path | None, *, write: bool, purpo
     book = None
     if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():
         book = stack.enter_context(ledger.open(ledger_path))
-    if purpose is not None:
+    if snapshot_path is not None:
+        snapshot = ledger.load_snapshot(snapshot_path, trust=trust or book.trust, max_age=max_age)  # type: ignore[union-attr]
+        if book is not None and snapshot.header.origin != book.origin:
+            book = None  # another ledger's answers, trusted by --trust: nothing of theirs is logged here
+        elif book is not None:
+            book.check(snapshot.header.checkpoint)
+    else:
         assert book is not None
         snapshot = book.snapshot(purpose) if write else book.look(purpose)
-    else:
-        snapshot = ledger.load_snapshot(snapshot_path, trust=trust if book is None or trust is not None else book.trust, max_age=max_age,
-                                        max_source_age=max_source_age)
-        if book is not None and snapshot.header.origin == book.origin:
-            book.check(snapshot.header.checkpoint)
+    if max_source_age is not None:
+        snapshot.check_sources(max_source_age)
     return book, ledger.ConsentFilter(snapshot, mapped)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from ledger.cli.options import output_format, progress, write_json
 
 import ledger
-from ledger.cli.options import output_format, progress, write_json
 
 
 @click.command(epilog="Example: consent fsck")
@@ -20,4 +20,7 @@ def command(ledger_path: Path | None, form: str) -> None:
     if form == "json":
         write_json(report.document())
     else:
-        click.echo(f"whole: {report.size:,} entries ({report.events:,} events, {report.acts:,} other acts), root {report.root.hex()}", err=True)
+        click.echo(
+            f"whole: {report.size:,} entries ({report.events:,} events, {report.acts:,} other acts), root {report.root.hex()}",
+            err=True,
+        )

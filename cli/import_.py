@@ -5,24 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from ledger.cli.options import output_format, progress, shown, write_json
 
 import ledger
-from ledger.cli.options import output_format, progress, shown, write_json
 
 
 @click.command(epilog="Example: consent import consents.csv --source crm")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE|-")
 @click.option("--source", metavar="NAME", help="Where the acts come from. Default: the file's name.")
-@click.option("--input-format", type=click.Choice(["csv", "ndjson", "parquet"]), help="Default: by the file's ending; needed for -.")
+@click.option(
+    "--input-format", type=click.Choice(["csv", "ndjson", "parquet"]), help="Default: by the file's ending; needed for -."
+)
 @output_format
 @click.pass_obj
 def command(ledger_path: Path | None, file: Path, source: str | None, input_format: str | None, form: str) -> None:
     """Record the acts in a CSV, NDJSON or Parquet file. One bad line and nothing is recorded."""
     with ledger.open(ledger_path) as book, progress("importing") as on_progress:
-        report = book.import_file(click.get_binary_stream("stdin") if str(file) == "-" else file, source=source, form=input_format,
-                                  on_progress=on_progress and (lambda rows: on_progress(rows, 0)))
+        report = book.import_file(
+            click.get_binary_stream("stdin") if str(file) == "-" else file,
+            source=source,
+            form=input_format,
+            on_progress=None if on_progress is None else lambda rows: on_progress(rows, 0),
+        )
     if form == "json":
         write_json(report.document())
     else:
-        click.echo(f"{report.new:,} new, {report.repeated:,} repeated, {report.suppressed:,} suppressed, "
-                   f"{report.reversals:,} from no to yes, from {shown(report.source)}", err=True)
+        click.echo(
+            f"{report.new:,} new, {report.repeated:,} repeated, {report.suppressed:,} suppressed, "
+            f"{report.reversals:,} from no to yes, from {shown(report.source)}",
+            err=True,
+        )

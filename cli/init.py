@@ -19,5 +19,7 @@ def command(ledger_path: Path | None, folder: Path | None, origin: str | None, d
     path = folder or ledger.ledger_path(ledger_path)
     with ledger.create(path, origin=origin, database=database) as book:
         click.echo(f"created {path} with origin {book.origin}", err=True)
-        click.echo(f"hint: hand {path / 'trust'} to those who verify; next: consent purpose add train-ai --title ... --description ...",
-                   err=True)
+        click.echo(
+            f"hint: hand {path / 'trust'} to those who verify; next: consent purpose add train-ai --title ... --description ...",
+            err=True,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -19,7 +20,7 @@ def command() -> None:
 @click.option("--id", "notice_id", required=True, metavar="ID", help="What events call it.")
 @click.option("--language", required=True, metavar="L", help="As in en or de-AT.")
 @click.pass_obj
-def add(ledger_path: Path | None, file: click.utils.LazyFile, notice_id: str, language: str) -> None:
+def add(ledger_path: Path | None, file: BinaryIO, notice_id: str, language: str) -> None:
     """Keep a notice's text; the same id again is its next version."""
     with ledger.open(ledger_path) as book:
         reference = book.add_notice(file.read(), notice_id=notice_id, language=language)

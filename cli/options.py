@@ -58,32 +58,58 @@ class Text(click.ParamType[str]):
         return str(value)
 
 
-output_format = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
-                             help="What is written to stdout.")
-trust_file = click.option("--trust", type=click.Path(path_type=Path), metavar="FILE",
-                          help="Whose keys count. Default: the trust file of the ledger in use.")
+output_format = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What is written to stdout."
+)
+trust_file = click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Whose keys count. Default: the trust file of the ledger in use.",
+)
 
 
 def shard_options(command: F) -> F:
     """How filter and audit are told what to read and by which answers."""
-    for option in reversed([
+    for option in reversed(
+        [
             click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SHARD..."),
-            click.option("--purpose", type=Text(), metavar="TOKEN", help="Compile the answers for this purpose from the ledger in use."),
-            click.option("--snapshot", "snapshot_path", type=click.Path(path_type=Path), metavar="FILE",
-                         help="Take the answers from this snapshot."),
-            click.option("--subject", multiple=True, type=Text(), metavar="COLUMN",
-                         help="Column of the person's id; several, or lists: all must allow."),
+            click.option(
+                "--purpose", type=Text(), metavar="TOKEN", help="Compile the answers for this purpose from the ledger in use."
+            ),
+            click.option(
+                "--snapshot",
+                "snapshot_path",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Take the answers from this snapshot.",
+            ),
+            click.option(
+                "--subject",
+                multiple=True,
+                type=Text(),
+                metavar="COLUMN",
+                help="Column of the person's id; several, or lists: all must allow.",
+            ),
             click.option("--content", type=Text(), metavar="COLUMN", help="Column of the content item's id."),
-            click.option("--category", type=Text(), metavar="COLUMN", help="Column of the category; `=post` gives every row one."),
+            click.option(
+                "--category", type=Text(), metavar="COLUMN", help="Column of the category; `=post` gives every row one."
+            ),
             click.option("--created", type=Text(), metavar="COLUMN", help="Column of when the content was created."),
-            click.option("--created-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit where --created holds integers."),
-            click.option("--subject-prefix", type=Text(), default="", metavar="P", help="Put before each subject id, as in reddit:."),
+            click.option(
+                "--created-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit where --created holds integers."
+            ),
+            click.option(
+                "--subject-prefix", type=Text(), default="", metavar="P", help="Put before each subject id, as in reddit:."
+            ),
             click.option("--content-prefix", type=Text(), default="", metavar="P", help="Put before each content id."),
             trust_file,
             click.option("--max-age", type=Span(), default="24h", show_default=True, help="How old the answers may be."),
             click.option("--max-source-age", type=Span(), help="How long ago each import source may have completed."),
             click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time."),
-            output_format]):
+            output_format,
+        ]
+    ):
         command = option(command)
     return command
 
@@ -106,8 +132,15 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
-    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-             console=Console(stderr=True), transient=True) as bar:
+
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
@@ -121,6 +154,7 @@ def reasons_lines(counts: dict[str, int]) -> Iterator[str]:
 def columns_of(subject: tuple[str, ...], **named: Any) -> Any:
     """Columns from options. Raises UsageError without a subject."""
     from ledger import Columns
+
     if not subject:
         raise UsageError("no subject column is named", hint="name the column that holds the person's id, as in --subject user_id")
     return Columns(subject=subject, **named)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from ledger.cli.options import output_format, shown, write_json
 
 import ledger
-from ledger.cli.options import output_format, shown, write_json
 from ledger.errors import UsageError
 
 
@@ -18,7 +18,9 @@ def command() -> None:
     """Declare and list purposes."""
 
 
-@command.command("add", epilog="Example: consent purpose add train-ai --title 'Train AI' --description 'Train our language model'")
+@command.command(
+    "add", epilog="Example: consent purpose add train-ai --title 'Train AI' --description 'Train our language model'"
+)
 @click.argument("token", required=False)
 @click.option("--title", metavar="T", help="What it is called.")
 @click.option("--description", metavar="D", help="What is done with the content, in plain words.")
@@ -30,9 +32,11 @@ def command() -> None:
 @click.option("--withdraw-url", metavar="URL", help="Where to say no.")
 @click.option("--basis", type=click.Choice(["consent", "licence"]), help="What a yes is. Default: consent.")
 @click.option("--compatible", is_flag=True, help="A yes to the version before still counts.")
-@click.option("--from", "source", type=click.Path(path_type=Path, exists=True), metavar="FILE.toml", help="Take all of this from a file.")
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path, exists=True), metavar="FILE.toml", help="Take all of this from a file."
+)
 @click.pass_obj
-def add(ledger_path: Path | None, token: str | None, source: Path | None, **given: Any) -> None:
+def add(ledger_path: Path | None, /, token: str | None, source: Path | None, **given: Any) -> None:
     """Declare a purpose, or a new version of one."""
     fields = {name: value for name, value in given.items() if value}
     if source is not None:
@@ -44,8 +48,10 @@ def add(ledger_path: Path | None, token: str | None, source: Path | None, **give
         token = token or fields.get("token")
     fields.pop("token", None)
     if not token or "title" not in fields or "description" not in fields:
-        raise UsageError("a purpose needs a token, a title and a description",
-                         hint="consent purpose add train-ai --title 'Train AI' --description 'Train our language model'")
+        raise UsageError(
+            "a purpose needs a token, a title and a description",
+            hint="consent purpose add train-ai --title 'Train AI' --description 'Train our language model'",
+        )
     with ledger.open(ledger_path) as book:
         purpose = book.declare_purpose(token, **fields)
     click.echo(f"declared {purpose.reference}", err=True)
@@ -59,8 +65,19 @@ def list_(ledger_path: Path | None, form: str) -> None:
     with ledger.open(ledger_path) as book:
         purposes = book.purposes()
     if form == "json":
-        write_json([{"purpose": p.reference, "title": p.title, "description": p.description, "categories": list(p.categories),
-                     "recipients": list(p.recipients), "accepts": list(p.accepts)} for p in purposes])
+        write_json(
+            [
+                {
+                    "purpose": p.reference,
+                    "title": p.title,
+                    "description": p.description,
+                    "categories": list(p.categories),
+                    "recipients": list(p.recipients),
+                    "accepts": list(p.accepts),
+                }
+                for p in purposes
+            ]
+        )
         return
     for p in purposes:
         click.echo(f"{p.reference}  {shown(p.title)}  [{', '.join(map(shown, p.categories)) or 'any category'}]")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from ledger.cli.options import Text
 
 import ledger
 from ledger import files
-from ledger.cli.options import Text
 
 
 @click.command(epilog="Example: consent receipt EVENT_ID -o receipt.json")
 @click.argument("event_id", type=Text())
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, allow_dash=True), metavar="FILE", help="`-` is stdout.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, allow_dash=True), metavar="FILE", help="`-` is stdout."
+)
 @click.pass_obj
 def command(ledger_path: Path | None, event_id: str, output: Path) -> None:
     """Write an event's receipt: the event, its opening and its proof. It verifies alone."""

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+from ledger.cli.options import Moment, Text, output_format, shown, write_json
 
 import ledger
 from ledger import files, times
-from ledger.cli.options import Moment, Text, output_format, shown, write_json
 
 
 @click.command(epilog="Example: consent record given u1 --purpose train-ai --channel web")
 @click.argument("state", metavar="STATE")
 @click.argument("subject", type=Text())
-@click.option("--purpose", "purposes", multiple=True, required=True, metavar="TOKEN", help="Token or token@version; `*` for a no to all.")
+@click.option(
+    "--purpose", "purposes", multiple=True, required=True, metavar="TOKEN", help="Token or token@version; `*` for a no to all."
+)
 @click.option("--content", "content_id", type=Text(), metavar="ID", help="Only this content item.")
 @click.option("--category", type=Text(), metavar="K", help="Only this category.")
 @click.option("--occurred-at", type=Moment(), default="now", show_default=True, help="When the person acted.")
@@ -31,12 +33,19 @@ from ledger.cli.options import Moment, Text, output_format, shown, write_json
 @click.option("--event-id", metavar="ID", help="The act's own id; the same act again changes nothing.")
 @output_format
 @click.pass_obj
-def command(ledger_path: Path | None, state: str, subject: str, form: str, evidence: Path | None, occurred_at: datetime,
-            **fields: Any) -> None:
+def command(
+    ledger_path: Path | None, state: str, subject: str, form: str, evidence: Path | None, occurred_at: datetime, **fields: Any
+) -> None:
     """Record an act: given, renewed (yes); refused, withdrawn, objected, revoked (no)."""
-    event = ledger.Event(state=state, subject_id=subject, occurred_at=min(occurred_at, times.now()) if state in ("given", "renewed")
-                         and (occurred_at - times.now()).total_seconds() < 1 else occurred_at,
-                         evidence_sha256=files.sha256_of(evidence) if evidence else None, **fields)
+    event = ledger.Event(
+        state=state,
+        subject_id=subject,
+        occurred_at=min(occurred_at, times.now())
+        if state in ("given", "renewed") and (occurred_at - times.now()).total_seconds() < 1
+        else occurred_at,
+        evidence_sha256=files.sha256_of(evidence) if evidence else None,
+        **fields,
+    )
     with ledger.open(ledger_path) as book:
         report(book.record(event), form)
 
@@ -48,7 +57,9 @@ def report(recorded: Any, form: str) -> None:
         return
     event = recorded.event
     word = "already recorded" if recorded.repeated else "recorded"
-    click.echo(f"{word}: {event.state} by {shown(event.subject_id)} as {shown(event.event_id)}, entry {recorded.position}", err=True)
+    click.echo(
+        f"{word}: {event.state} by {shown(event.subject_id)} as {shown(event.event_id)}, entry {recorded.position}", err=True
+    )
     for warning in recorded.warnings:
         click.echo(f"warning: {shown(warning)}", err=True)
     for d in recorded.decisions:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from ledger.cli.options import Text, output_format, shown, write_json
 
 import ledger
-from ledger.cli.options import Text, output_format, shown, write_json
 
 
 @click.command(epilog="Example: consent show u1")
@@ -24,8 +24,10 @@ def command(ledger_path: Path | None, subject: str, content_id: str | None, form
         return
     for e in document["events"]:
         scope = e.get("content_id") or e.get("category") or "everything"
-        click.echo(f"{e['position']:>8}  {e.get('occurred_at', e['recorded_at'])}  {e['state']:<9}  {shown(scope)}  "
-                   f"{', '.join(map(shown, e['purposes']))}  {shown(e['event_id'])}  signed by checkpoint {e['checkpoint_size']}")
+        click.echo(
+            f"{e['position']:>8}  {e.get('occurred_at', e['recorded_at'])}  {e['state']:<9}  {shown(scope)}  "
+            f"{', '.join(map(shown, e['purposes']))}  {shown(e['event_id'])}  signed by checkpoint {e['checkpoint_size']}"
+        )
     if not document["events"]:
         click.echo("no event of this subject is known: silence is no", err=True)
     for d in document["decisions"]:

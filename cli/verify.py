@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import click
-
 from ledger.cli.options import output_format, shown, trust_file, write_json
+
 from ledger.errors import UsageError
 from ledger.statements.verify import verify
 
@@ -19,8 +19,9 @@ from ledger.statements.verify import verify
 @click.option("--allow-unlogged", is_flag=True, help="Accept a statement that the log does not hold.")
 @output_format
 @click.pass_obj
-def command(ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool,
-            form: str) -> None:
+def command(
+    ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool, form: str
+) -> None:
     """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
     trust = trust or (ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
     if not trust.is_file():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-import ledger
 from ledger.cli.options import Text, output_format
 from ledger.cli.record import report
+
+import ledger
 
 
 @click.command(epilog="Example: consent withdraw u1")
@@ -19,8 +19,15 @@ from ledger.cli.record import report
 @click.option("--channel", metavar="C", help="web, one-click, ...")
 @output_format
 @click.pass_obj
-def command(ledger_path: Path | None, subject: str, purposes: tuple[str, ...], content_id: str | None, category: str | None,
-            channel: str | None, form: str) -> None:
+def command(
+    ledger_path: Path | None,
+    subject: str,
+    purposes: tuple[str, ...],
+    content_id: str | None,
+    category: str | None,
+    channel: str | None,
+    form: str,
+) -> None:
     """Withdraw consent, for all purposes unless told otherwise."""
     with ledger.open(ledger_path) as book:
         report(book.withdraw(subject, purposes=purposes, content_id=content_id, category=category, channel=channel), form)

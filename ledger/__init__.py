@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ledger.book import Ledger, Recorded, create, fsck
-    from ledger.book import open_ledger as open  # noqa: A004
+    from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
     from ledger.errors import (
         ConsentLedgerError,
@@ -30,19 +30,59 @@ if TYPE_CHECKING:
     from ledger.store.imports import ImportRejected, ImportReport
 
 _WHERE = {
-    "book": ("Ledger", "Recorded", "create", "fsck"), "consent": ("Event", "Purpose"),
-    "errors": ("ConsentLedgerError", "IntegrityError", "InvalidEvent", "LedgerBusy", "ShardError", "SnapshotError", "UsageError",
-               "VerificationError"),
-    "filter": ("Audit", "ConsentFilter", "Run"), "shards.columns": ("Columns",), "shards.decide": ("Decisions",),
-    "snapshot": ("Snapshot", "load_snapshot"), "statements.verify": ("Verified", "verify"),
-    "store.folder": ("load_key",), "store.imports": ("ImportRejected", "ImportReport")}
+    "book": ("Ledger", "Recorded", "create", "fsck"),
+    "consent": ("Event", "Purpose"),
+    "errors": (
+        "ConsentLedgerError",
+        "IntegrityError",
+        "InvalidEvent",
+        "LedgerBusy",
+        "ShardError",
+        "SnapshotError",
+        "UsageError",
+        "VerificationError",
+    ),
+    "filter": ("Audit", "ConsentFilter", "Run"),
+    "shards.columns": ("Columns",),
+    "shards.decide": ("Decisions",),
+    "snapshot": ("Snapshot", "load_snapshot"),
+    "statements.verify": ("Verified", "verify"),
+    "store.folder": ("load_key",),
+    "store.imports": ("ImportRejected", "ImportReport"),
+}
 _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
 
-__all__ = ["Audit", "Columns", "ConsentFilter", "ConsentLedgerError", "Decisions", "Event", "ImportRejected", "ImportReport",
-           "IntegrityError", "InvalidEvent", "Ledger", "LedgerBusy", "Purpose", "Recorded", "Run", "ShardError", "Snapshot",
-           "SnapshotError", "UsageError", "VerificationError", "Verified", "create", "fsck", "ledger_path", "load_key",
-           "load_snapshot", "open", "verify"]
+__all__ = [
+    "Audit",
+    "Columns",
+    "ConsentFilter",
+    "ConsentLedgerError",
+    "Decisions",
+    "Event",
+    "ImportRejected",
+    "ImportReport",
+    "IntegrityError",
+    "InvalidEvent",
+    "Ledger",
+    "LedgerBusy",
+    "Purpose",
+    "Recorded",
+    "Run",
+    "ShardError",
+    "Snapshot",
+    "SnapshotError",
+    "UsageError",
+    "VerificationError",
+    "Verified",
+    "create",
+    "fsck",
+    "ledger_path",
+    "load_key",
+    "load_snapshot",
+    "open",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

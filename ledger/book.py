@@ -13,10 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import sqlalchemy as sa
-
 from ledger import files, snapshot, times
-from ledger.consent import ALL_PURPOSES, ALLOWED, Event, Purpose, Row, Scope, decide, lookalike
+from ledger.consent import ALL_PURPOSES, ALLOWED, Event, Purpose, Row, Scope, check_id, check_text, decide, lookalike
 from ledger.errors import IntegrityError, InvalidEvent, UsageError
 from ledger.log import merkle
 from ledger.log.keys import PrivateKey
@@ -29,7 +27,7 @@ from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
-from ledger.store.documents import event_document, purpose_document
+from ledger.store.documents import event_document, event_of, purpose_document, purpose_of
 from ledger.store.folder import Folder, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
@@ -52,8 +50,13 @@ class Recorded:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent record` and `withdraw`."""
-        return {"event": event_document(self.event), "position": self.position, "repeated": self.repeated,
-                "warnings": list(self.warnings), "decisions": list(self.decisions)}
+        return {
+            "event": event_document(self.event),
+            "position": self.position,
+            "repeated": self.repeated,
+            "warnings": list(self.warnings),
+            "decisions": list(self.decisions),
+        }
 
 
 def create(path: str | Path, *, origin: str | None = None, database: str | None = None) -> Ledger:
@@ -116,6 +119,7 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             for role, vkey in lines:
                 tx.act("key_added", _user(), role=role, vkey=vkey)
+
         self._append(plan)
 
     def _append(self, plan: Callable[[Transaction], None]) -> Appended:
@@ -161,6 +165,7 @@ class Ledger:
             _check_purpose(purpose)
             tx.act("purpose_declared", _user(), **purpose_document(purpose))
             declared.append(purpose)
+
         self._append(plan)
         return declared[0]
 
@@ -174,11 +179,13 @@ class Ledger:
         reference: list[str] = []
 
         def plan(tx: Transaction) -> None:
-            version = 1 + sum(act["notice_id"] == notice_id and act["language"] == language
-                              for _, act in tx.history.acts("notice_declared"))
+            version = 1 + sum(
+                act["notice_id"] == notice_id and act["language"] == language for _, act in tx.history.acts("notice_declared")
+            )
             tx.act("notice_declared", _user(), notice_id=notice_id, version=version, language=language, sha256=digest)
             tx.keep_text(digest, text)
             reference.append(f"{notice_id}@{version}/{language}")
+
         self._append(plan)
         return reference[0]
 
@@ -192,22 +199,39 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             warnings.extend(_warnings(tx.history, event.subject_id))
             stored.append(tx.event(event, _user()))
+
         self._append(plan)
         return self._recorded(stored[0], warnings)
 
     def record_all(self, events: Iterable[Event]) -> Appended:
         """Record many acts in one transaction: all of them, or none. Raises InvalidEvent for the first that is none."""
+
         def plan(tx: Transaction) -> None:
             for number, outcome in enumerate(tx.events(events, _user())):
                 if isinstance(outcome, InvalidEvent):
                     raise InvalidEvent(f"event {number}: {outcome}", hint=outcome.hint)
+
         return self._append(plan)
 
-    def withdraw(self, subject_id: str, *, purposes: Sequence[str] = (), content_id: str | None = None, category: str | None = None,
-                 channel: str | None = None) -> Recorded:
+    def withdraw(
+        self,
+        subject_id: str,
+        *,
+        purposes: Sequence[str] = (),
+        content_id: str | None = None,
+        category: str | None = None,
+        channel: str | None = None,
+    ) -> Recorded:
         """A no, at once; all purposes unless told otherwise. Answered as a repeat while an equal no still stands."""
-        event = Event(state="withdrawn", subject_id=subject_id, purposes=tuple(purposes) or (ALL_PURPOSES,), content_id=content_id,
-                      category=category, channel=channel, occurred_at=times.now())
+        event = Event(
+            state="withdrawn",
+            subject_id=subject_id,
+            purposes=tuple(purposes) or (ALL_PURPOSES,),
+            content_id=content_id,
+            category=category,
+            channel=channel,
+            occurred_at=times.now(),
+        )
         stored: list[Stored] = []
         warnings: list[str] = []
 
@@ -215,11 +239,18 @@ class Ledger:
             warnings.extend(_warnings(tx.history, subject_id))
             standing = _standing(tx, event)
             stored.append(standing or tx.event(event, _user()))
+
         self._append(plan)
         return self._recorded(stored[0], warnings)
 
-    def import_file(self, file: str | Path | IO[bytes], *, source: str | None = None, form: str | None = None,
-                    on_progress: Callable[[int], None] | None = None) -> ImportReport:
+    def import_file(
+        self,
+        file: str | Path | IO[bytes],
+        *,
+        source: str | None = None,
+        form: str | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> ImportReport:
         """Record every act of a CSV, NDJSON or Parquet file, or none. Raises ImportRejected."""
         return import_file(self._engine, self.folder, file, source=source, form=form, on_progress=on_progress)
 
@@ -227,27 +258,43 @@ class Ledger:
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """(position, event) in log order, from position `after` on."""
-        from ledger.store.documents import event_of
-        found: list[tuple[int, Event]] = self._read(lambda history: [
-            (o.position, event_of(o.document())) for o in history.opened(history.head()[1].size) if o.is_event and o.position >= after])
+        found: list[tuple[int, Event]] = self._read(
+            lambda history: [
+                (o.position, event_of(o.document()))
+                for o in history.opened(history.head()[1].size)
+                if o.is_event and o.position >= after
+            ]
+        )
         yield from found
 
     def show(self, subject_id: str, *, content_id: str | None = None) -> dict[str, Any]:
         """A person's acts and the decisions that now hold (schemas/show.json)."""
+
         def work(history: History) -> dict[str, Any]:
             events = history.events_of(subject_id)
-            return {"subject_id": subject_id,
-                    "events": [{**event_document(e), "position": position, "checkpoint_size": history.covering(position)[0]}
-                               for position, e in events],
-                    "decisions": _decisions(history, subject_id, [e for _, e in events], content_id)}
+            return {
+                "subject_id": subject_id,
+                "events": [
+                    {**event_document(e), "position": position, "checkpoint_size": history.covering(position)[0]}
+                    for position, e in events
+                ],
+                "decisions": _decisions(history, subject_id, [e for _, e in events], content_id),
+            }
+
         document: dict[str, Any] = self._read(work)
         return document
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
         shown = self.show(stored.event.subject_id)
         assert stored.event.event_id is not None
-        return Recorded(event=stored.event, position=stored.position, repeated=stored.repeated, warnings=tuple(warnings),
-                        decisions=tuple(shown["decisions"]), receipt=self.receipt(stored.event.event_id))
+        return Recorded(
+            event=stored.event,
+            position=stored.position,
+            repeated=stored.repeated,
+            warnings=tuple(warnings),
+            decisions=tuple(shown["decisions"]),
+            receipt=self.receipt(stored.event.event_id),
+        )
 
     # Snapshots
 
@@ -255,31 +302,48 @@ class Ledger:
         """The answers as they are now, in memory and unlogged: for an audit, which writes nothing."""
         return self._compile(purpose, None, None, None)[0]
 
-    def snapshot(self, purpose: str, *, output: str | Path | None = None, tree_size: int | None = None, as_of: datetime | None = None,
-                 on_progress: Callable[[int, int], None] | None = None) -> Snapshot:
+    def snapshot(
+        self,
+        purpose: str,
+        *,
+        output: str | Path | None = None,
+        tree_size: int | None = None,
+        as_of: datetime | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Snapshot:
         """Freeze the answers for a purpose into a file, logged, with its receipt beside it. Default: in the ledger's folder."""
         frozen, data = self._compile(purpose, tree_size, as_of, on_progress)
-        path = Path(output) if output is not None else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
+        path = (
+            Path(output)
+            if output is not None
+            else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
+        )
         if output is None:
             files.make_folder(path.parent)
         size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
-        receipt = self._logged("snapshot_compiled", purpose=frozen.purpose, snapshot_sha256=frozen.sha256,
-                               file_sha256=frozen.file_sha256, tree_size=size, as_of=times.text(frozen.header.as_of))
+        receipt = self._logged(
+            "snapshot_compiled",
+            purpose=frozen.purpose,
+            snapshot_sha256=frozen.sha256,
+            file_sha256=frozen.file_sha256,
+            tree_size=size,
+            as_of=times.text(frozen.header.as_of),
+        )
         # The receipt last: a file without its receipt is refused, a receipt without its file too.
         receipt_path(path).unlink(missing_ok=True)
         files.publish_bytes(path, data)
         files.publish_bytes(receipt_path(path), receipt)
         return replace(frozen, path=path, receipt=receipt)
 
-    def _compile(self, purpose: str, tree_size: int | None, as_of: datetime | None,
-                 on_progress: Callable[[int, int], None] | None) -> tuple[Snapshot, bytes]:
-        began = times.now()
-        as_of = as_of or began
-        if as_of > began:
-            raise UsageError(f"{times.text(as_of)} has not come yet")
-
+    def _compile(
+        self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
+    ) -> tuple[Snapshot, bytes]:
         def work(history: History) -> tuple[Snapshot, bytes]:
             note, head = history.check_anchors(self.folder)
+            began = history.now()
+            moment = as_of or began
+            if moment > began:
+                raise UsageError(f"{times.text(moment)} has not come yet")
             size = head.size if tree_size is None else tree_size
             if size > head.size:
                 raise UsageError(f"the log has {head.size} entries, not {size}")
@@ -291,10 +355,12 @@ class Ledger:
                 known_until = history.recorded_at(size + 1) or began
             declared = history.purposes(size).get(purpose)
             if not declared:
-                raise UsageError(f"purpose {purpose!r:.80} is not declared",
-                                 hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"))
+                raise UsageError(
+                    f"purpose {purpose!r:.80} is not declared",
+                    hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
+                )
             current = declared[-1][1]
-            edge, sources = RightEdge(), {}
+            edge, sources, said = RightEdge(), {}, []
 
             def events() -> Iterator[tuple[int, dict[str, Any]]]:
                 for opened in history.opened(size):
@@ -302,15 +368,25 @@ class Ledger:
                     document = opened.document()
                     if opened.is_event:
                         yield opened.position, document
+                    elif document["act"] == "purpose_declared" and document["token"] == purpose:
+                        said.append(purpose_of(document))
                     elif document["act"] == "import_finished":
                         sources[document.get("source", "")] = times.parse(document["recorded_at"])
                     if on_progress is not None and opened.position % 8192 == 0:
                         on_progress(opened.position, size)
-            rows = snapshot.compile_rows(events(), purpose, current.accepts, as_of)
+
+            rows = snapshot.compile_rows(events(), purpose, current.accepts, moment)
             if edge.root() != history.open(note).root:
-                raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
-            header = Header(self.origin, current.reference, current.categories, note, as_of, known_until, sources)
+                raise IntegrityError(
+                    "the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`"
+                )
+            if said != declared:  # they were found by a column that nothing has signed
+                raise IntegrityError(
+                    f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
+                )
+            header = Header(self.origin, current.reference, current.categories, note, moment, known_until, sources)
             return snapshot.freeze(header, rows)
+
         frozen: tuple[Snapshot, bytes] = self._read(work)
         return frozen
 
@@ -318,12 +394,16 @@ class Ledger:
 
     def receipt(self, event_id: str) -> bytes:
         """An event with the opening of its commitment, its inclusion proof and checkpoint: verifies alone."""
+
         def work(history: History) -> bytes:
             opened = history.event(event_id)
             if opened is None:
-                raise UsageError(f"no event has the id {event_id!r:.120}", hint="`consent show SUBJECT` lists a person's events with their ids")
+                raise UsageError(
+                    f"no event has the id {event_id!r:.120}", hint="`consent show SUBJECT` lists a person's events with their ids"
+                )
             assert opened.tag is not None
             return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(opened.position)) + b"\n"
+
         receipt: bytes = self._read(work)
         return receipt
 
@@ -333,11 +413,16 @@ class Ledger:
 
     def _logged(self, kind: str, **fields: Any) -> bytes:
         """Append an act and return its receipt."""
-        appended = self._append(lambda tx: tx.act(kind, _user(), **fields) and None)
+
+        def plan(tx: Transaction) -> None:
+            tx.act(kind, _user(), **fields)
+
+        appended = self._append(plan)
 
         def work(history: History) -> bytes:
             opened: Opened = history.at(appended.first)
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
+
         receipt: bytes = self._read(work)
         return receipt
 
@@ -351,7 +436,6 @@ def _user() -> str:
 
 
 def _check_purpose(purpose: Purpose) -> None:
-    from ledger.consent import check_id, check_text
     for name in ("title", "description", "controller", "contact", "retention", "withdraw_url"):
         if (value := getattr(purpose, name)) is not None:
             check_text(name, value)
@@ -368,20 +452,26 @@ def _warnings(history: History, subject_id: str) -> list[str]:
     if subject_id in known:
         return []
     if known:
-        return [f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"]
+        return [
+            f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"
+        ]
     return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
 
 
 def _standing(tx: Transaction, event: Event) -> Stored | None:
     """An equal no that nothing of that scope or a finer or wider one has answered since."""
     history = tx.history.events_of(event.subject_id)
-    equal = [(i, position, e) for i, (position, e) in enumerate(history)
-             if e.state == event.state and (e.category, e.content_id) == (event.category, event.content_id)
-             and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}]
+    equal = [
+        (i, position, e)
+        for i, (position, e) in enumerate(history)
+        if e.state == event.state
+        and (e.category, e.content_id) == (event.category, event.content_id)
+        and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}
+    ]
     if not equal:
         return None
     index, position, no = equal[-1]
-    if any(e.is_yes for _, e in history[index + 1:]) or no.counts_from > tx.recorded_at:
+    if any(e.is_yes for _, e in history[index + 1 :]) or no.counts_from > tx.recorded_at:
         return None
     if any(e.is_yes and e.counts_from > no.counts_from for _, e in history):
         return None
@@ -390,20 +480,30 @@ def _standing(tx: Transaction, event: Event) -> Stored | None:
 
 def _decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
     """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
-    now = times.now()
+    now = history.now()
     found = []
     for token, versions in sorted(history.purposes().items()):
         purpose = versions[-1][1]
         named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
-        categories: list[str | None] = sorted(set(purpose.categories) | {c for c in named if c}) if purpose.categories else [
-            None, *sorted(c for c in named if c)]
-        items = sorted({e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set()))
+        categories: list[str | None] = [*sorted(set(purpose.categories) | {c for c in named if c})]
+        if not purpose.categories:
+            categories.insert(0, None)
+        items = sorted(
+            {e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set())
+        )
         for category in categories:
             for item in [None, *items]:
                 # Without an item the answer is that for content that no item-level act speaks of.
                 about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
                 about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
                 reason = decide(Row([subject_id], category, item, now), about, purpose, now)
-                found.append({"purpose": purpose.reference, "category": category, "content_id": item,
-                              "allowed": reason == ALLOWED, "reason": reason})
+                found.append(
+                    {
+                        "purpose": purpose.reference,
+                        "category": category,
+                        "content_id": item,
+                        "allowed": reason == ALLOWED,
+                        "reason": reason,
+                    }
+                )
     return found

@@ -237,8 +237,11 @@ def decide(row: Row, history: Iterable[Event], purpose: Purpose, as_of: datetime
     events = list(history)
     for subject in row.subjects:
         assert subject is not None
-        counted = [(e.counts_from, i, e) for i, e in enumerate(events)
-                   if e.subject_id == subject and e.names(purpose.token) and e.counts_from <= as_of]
+        counted = [
+            (e.counts_from, i, e)
+            for i, e in enumerate(events)
+            if e.subject_id == subject and e.names(purpose.token) and e.counts_from <= as_of
+        ]
         reason = _decide_subject(row, counted, purpose, decided_at or as_of)
         if reason != ALLOWED:
             return reason
@@ -252,8 +255,9 @@ def _decide_subject(row: Row, counted: list[_Counted], purpose: Purpose, decided
     matching = [c for c in counted if _matches(c[2], row)]
     yeses = _latest_yes_per_scope(matching)
     in_force = [c for c in yeses if _failure(c[2], row, purpose, decided_at) is None]
-    standing = [c for c in matching if not c[2].is_yes
-                and not any(t > c[0] and yes.scope >= c[2].scope for t, _, yes in in_force)]
+    standing = [
+        c for c in matching if not c[2].is_yes and not any(t > c[0] and yes.scope >= c[2].scope for t, _, yes in in_force)
+    ]
     for scope, known in ((Scope.CONTENT, row.content_id), (Scope.CATEGORY, row.category)):
         if not known:
             standing += _standing_of_unknown(scope, counted, purpose, decided_at)
@@ -299,15 +303,20 @@ def _lapsed(yes: Event, purpose: Purpose, decided_at: datetime) -> str | None:
 def _standing_of_unknown(scope: Scope, counted: list[_Counted], purpose: Purpose, decided_at: datetime) -> list[_Counted]:
     """The noes at one scope that nothing for the same item (or category) answers: the row may be any of them."""
     of_scope = [c for c in counted if c[2].scope is scope]
-    answers = [c for c in _latest_yes_per_scope(of_scope)
-               if c[2].content_since is None and _lapsed(c[2], purpose, decided_at) is None]
-    return [no for no in of_scope if not no[2].is_yes
-            and not any(t > no[0] and (yes.category, yes.content_id) == (no[2].category, no[2].content_id)
-                        for t, _, yes in answers)]
+    answers = [
+        c for c in _latest_yes_per_scope(of_scope) if c[2].content_since is None and _lapsed(c[2], purpose, decided_at) is None
+    ]
+    return [
+        no
+        for no in of_scope
+        if not no[2].is_yes
+        and not any(t > no[0] and (yes.category, yes.content_id) == (no[2].category, no[2].content_id) for t, _, yes in answers)
+    ]
 
 
-def resolve_purposes(references: Sequence[str], declared: Mapping[str, Sequence[tuple[datetime, Purpose]]],
-                     acted_at: datetime | None) -> tuple[str, ...]:
+def resolve_purposes(
+    references: Sequence[str], declared: Mapping[str, Sequence[tuple[datetime, Purpose]]], acted_at: datetime | None
+) -> tuple[str, ...]:
     """Each reference with its version. Without one it means the version that stood when the person acted.
 
     declared: per token its (declared at, purpose), oldest first. Whoever acted before the first declaration means the
@@ -322,8 +331,9 @@ def resolve_purposes(references: Sequence[str], declared: Mapping[str, Sequence[
         versions = declared.get(token, ())
         if not versions or (version is not None and all(p.version != version for _, p in versions)):
             known = ", ".join(sorted(p.reference for vs in declared.values() for _, p in vs)) or "none yet"
-            raise InvalidEvent(f"purpose {reference!r:.80} is not declared",
-                               hint=f"declared: {known}; declare one with `consent purpose add`")
+            raise InvalidEvent(
+                f"purpose {reference!r:.80} is not declared", hint=f"declared: {known}; declare one with `consent purpose add`"
+            )
         if version is None:
             stood = [p for at, p in versions if acted_at is None or at <= acted_at] or [versions[0][1]]
             version = stood[-1].version
@@ -347,5 +357,7 @@ def check_against(event: Event, declared: Mapping[str, Sequence[tuple[datetime, 
         return
     listed = sorted({c for p in spoken_of for c in p.categories})
     if event.category not in listed:
-        raise InvalidEvent(f"category {event.category!r:.80} is listed by no purpose of this event",
-                           hint="listed: " + (", ".join(listed) or "none"))
+        raise InvalidEvent(
+            f"category {event.category!r:.80} is listed by no purpose of this event",
+            hint="listed: " + (", ".join(listed) or "none"),
+        )

@@ -37,9 +37,10 @@ from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, rewrite
 from ledger.shards.table import keep
-from ledger.snapshot import BASES, RULE_VERSION, Snapshot
-from ledger.statements.statement import RunRecord, ShardRecord, run_statement
+from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import statement_path
+
 
 def _version() -> str:
     try:
@@ -48,8 +49,13 @@ def _version() -> str:
         return "0+uninstalled"
 
 
-VERSIONS = {"consent-ledger": _version(), "pyarrow": pa.__version__, "duckdb": duckdb.__version__,
-            "python": platform.python_version(), "machine": platform.machine()}
+VERSIONS = {
+    "consent-ledger": _version(),
+    "pyarrow": pa.__version__,
+    "duckdb": duckdb.__version__,
+    "python": platform.python_version(),
+    "machine": platform.machine(),
+}
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all; from worker threads, one at a time."""
@@ -66,12 +72,31 @@ class Run:
     def document(self) -> dict[str, Any]:
         """The JSON of `consent filter` (schemas/filter.json)."""
         r = self.record
-        return {"run_id": r.run_id, "purpose": r.purpose, "snapshot_sha256": r.snapshot_sha256, "answers_sha256": r.answers_sha256,
-                "checkpoint": self.checkpoint, "rows_in": r.rows_in, "rows_kept": r.rows_kept, "rows_dropped": dict(r.rows_dropped),
-                "unmapped": r.unmapped, "warnings": list(r.warnings),
-                "shards": [{"input": s.input, "input_sha256": s.input_sha256, "output": s.output, "output_sha256": s.output_sha256,
-                            "rows_in": s.rows_in, "rows_kept": s.rows_kept, "rows_dropped": dict(s.rows_dropped)} for s in r.shards],
-                "statement": None if self.statement is None else str(self.statement)}
+        return {
+            "run_id": r.run_id,
+            "purpose": r.purpose,
+            "snapshot_sha256": r.snapshot_sha256,
+            "answers_sha256": r.answers_sha256,
+            "checkpoint": self.checkpoint,
+            "rows_in": r.rows_in,
+            "rows_kept": r.rows_kept,
+            "rows_dropped": dict(r.rows_dropped),
+            "unmapped": r.unmapped,
+            "warnings": list(r.warnings),
+            "shards": [
+                {
+                    "input": s.input,
+                    "input_sha256": s.input_sha256,
+                    "output": s.output,
+                    "output_sha256": s.output_sha256,
+                    "rows_in": s.rows_in,
+                    "rows_kept": s.rows_kept,
+                    "rows_dropped": dict(s.rows_dropped),
+                }
+                for s in r.shards
+            ],
+            "statement": None if self.statement is None else str(self.statement),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +130,19 @@ class Audit:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent audit` (schemas/audit.json)."""
-        return {"compliant": self.compliant, "purpose": self.purpose, "snapshot_sha256": self.snapshot_sha256, "rows": self.rows,
-                "rows_without_consent": self.rows_without_consent, "reasons": _total(s.reasons for s in self.shards),
-                "warnings": list(self.warnings),
-                "shards": [{"path": s.path, "rows": s.rows, "rows_without_consent": s.rows_without_consent, "reasons": s.reasons}
-                           for s in self.shards]}
+        return {
+            "compliant": self.compliant,
+            "purpose": self.purpose,
+            "snapshot_sha256": self.snapshot_sha256,
+            "rows": self.rows,
+            "rows_without_consent": self.rows_without_consent,
+            "reasons": _total(s.reasons for s in self.shards),
+            "warnings": list(self.warnings),
+            "shards": [
+                {"path": s.path, "rows": s.rows, "rows_without_consent": s.rows_without_consent, "reasons": s.reasons}
+                for s in self.shards
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -133,15 +166,27 @@ class ConsentFilter:
         """The kept rows of a Table, same schema."""
         return keep(table, self.decide(table).keep)
 
-    def filter_shards(self, inputs: Sequence[str | Path], output: str | Path, *, workers: int = 2, key: PrivateKey | None = None,
-                      admit: Callable[[bytes], bytes] | None = None, recipient: str | None = None, min_kept: float = 0.0,
-                      exclusions: str | Path | None = None, on_progress: Progress | None = None) -> Run:
+    def filter_shards(
+        self,
+        inputs: Sequence[str | Path],
+        output: str | Path,
+        *,
+        workers: int = 2,
+        key: PrivateKey | None = None,
+        admit: Callable[[bytes], bytes] | None = None,
+        recipient: str | None = None,
+        min_kept: float = 0.0,
+        exclusions: str | Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
 
         key: the run key; without one there is no statement and nothing is resumed. admit: logs the statement
         (`Ledger.admit`). min_kept: the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
         """
-        return _Run(self, Path(output), key, workers, on_progress).run(find_inputs(inputs), admit, recipient, min_kept, exclusions)
+        return _Run(self, Path(output), key, workers, on_progress).run(
+            find_inputs(inputs), admit, recipient, min_kept, exclusions
+        )
 
     def audit_shards(self, paths: Sequence[str | Path], *, workers: int = 2, on_progress: Progress | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
@@ -181,16 +226,26 @@ def _answers(snapshot: Snapshot, decided_at: datetime) -> Answers:
 class _Run:
     """One run over shards: what all of its workers share."""
 
-    def __init__(self, consent: ConsentFilter, output: Path, key: PrivateKey | None, workers: int, on_progress: Progress | None) -> None:
+    def __init__(
+        self, consent: ConsentFilter, output: Path, key: PrivateKey | None, workers: int, on_progress: Progress | None
+    ) -> None:
         self.consent, self.output, self.key, self.workers, self.on_progress = consent, output, key, workers, on_progress
         self.started_at = self.decided_at = times.now()
 
-    def run(self, inputs: list[Input], admit: Callable[[bytes], bytes] | None, recipient: str | None, min_kept: float,
-            exclusions: str | Path | None) -> Run:
+    def run(
+        self,
+        inputs: list[Input],
+        admit: Callable[[bytes], bytes] | None,
+        recipient: str | None,
+        min_kept: float,
+        exclusions: str | Path | None,
+    ) -> Run:
         snapshot = self.consent.snapshot
         snapshot.check_age(self.decided_at)
         if snapshot.receipt is None and self.key is not None:
-            raise UsageError("a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot")
+            raise UsageError(
+                "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
+            )
         self._check_output(inputs)
         self.progress = _Counter(_check_all(inputs, self.consent), self.on_progress)
         self.answers = _answers(snapshot, self.decided_at)
@@ -202,8 +257,10 @@ class _Run:
         done = _in_parallel(self._shard, inputs, self.workers)
         record = self._record([result for result, _ in done], recipient)
         if record.rows_kept < min_kept * record.rows_in:
-            raise ShardError(f"{record.rows_kept} of {record.rows_in} rows were kept, fewer than the least share of {min_kept:g}",
-                             hint="look at the reasons with `consent audit`; the shards written have no statement")
+            raise ShardError(
+                f"{record.rows_kept} of {record.rows_in} rows were kept, fewer than the least share of {min_kept:g}",
+                hint="look at the reasons with `consent audit`; the shards written have no statement",
+            )
         if exclusions is not None:
             _write_exclusions(Path(exclusions), [rows for _, rows in done], snapshot.sha256)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=self._publish(record, admit))
@@ -213,23 +270,38 @@ class _Run:
         for source in inputs:
             path = source.path.resolve()
             if target in path.parents or path.parent == target:
-                raise UsageError(f"input {source.path} lies in the output folder {self.output}", hint="write to another folder with -o")
+                raise UsageError(
+                    f"input {source.path} lies in the output folder {self.output}", hint="write to another folder with -o"
+                )
         names = {source.name for source in inputs}
-        strange = [p for p in (self.output.rglob("*.parquet") if self.output.is_dir() else ())
-                   if p.relative_to(self.output).as_posix() not in names]
+        strange = [
+            p
+            for p in (self.output.rglob("*.parquet") if self.output.is_dir() else ())
+            if p.relative_to(self.output).as_posix() not in names
+        ]
         if strange:
-            raise UsageError(f"{self.output} holds shards that this run does not make, {strange[0].relative_to(self.output)} among them",
-                             hint="choose an empty folder with -o, or remove them")
+            raise UsageError(
+                f"{self.output} holds shards that this run does not make, {strange[0].relative_to(self.output)} among them",
+                hint="choose an empty folder with -o, or remove them",
+            )
 
     def _shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
         consent, target = self.consent, self.output / source.name
         with ShardFile(source.path) as shard:
-            deciding = {"input_sha256": shard.sha256, "answers_sha256": self.answers.digest, "purpose": consent.snapshot.purpose,
-                        "columns": canonical.encode(consent.columns.document()).decode(),
-                        "code": canonical.encode(VERSIONS).decode(), "rule_version": RULE_VERSION}
-            if self.journal is not None and not self.keep_exclusions \
-                    and (result := self.journal.finished(source.name, deciding, target)) is not None:
+            deciding = {
+                "input_sha256": shard.sha256,
+                "answers_sha256": self.answers.digest,
+                "purpose": consent.snapshot.purpose,
+                "columns": canonical.encode(consent.columns.document()).decode(),
+                "code": canonical.encode(VERSIONS).decode(),
+                "rule_version": RULE_VERSION,
+            }
+            if (
+                self.journal is not None
+                and not self.keep_exclusions
+                and (result := self.journal.finished(source.name, deciding, target)) is not None
+            ):
                 self.progress.add(result["rows_in"])
                 return result, (source.name, np.array([], np.int64), np.array([], np.uint8))
             names = consent.columns.check(shard.schema_arrow, consent.snapshot.header.categories)
@@ -242,7 +314,9 @@ class _Run:
                 table = shard.read_keys(group, names)
                 decisions = decide(consent.columns.read(table), self.answers, consent.snapshot.header.categories)
                 counts.update(decisions.counts())
-                rests_on.update({BASES[i]: int(n) for i, n in enumerate(np.bincount(decisions.basis, minlength=256)[:len(BASES)]) if n})
+                rests_on.update(
+                    {BASES[i]: int(n) for i, n in enumerate(np.bincount(decisions.basis, minlength=256)[: len(BASES)]) if n}
+                )
                 if self.keep_exclusions:
                     out = np.nonzero(decisions.codes)[0]
                     dropped.append((out + totals["rows"], decisions.codes[out]))
@@ -260,27 +334,54 @@ class _Run:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
                 sink.publish()
             counts.pop("allowed", None)
-            result = {"input": source.name, "input_sha256": shard.sha256, "output": source.name, "output_sha256": sink.sha256,
-                      "rows_in": totals["rows"], "rows_kept": kept, "rows_dropped": _sorted(counts), "unmapped": totals["unmapped"],
-                      "known": totals["known"], "rests_on": dict(rests_on)}
+            result = {
+                "input": source.name,
+                "input_sha256": shard.sha256,
+                "output": source.name,
+                "output_sha256": sink.sha256,
+                "rows_in": totals["rows"],
+                "rows_kept": kept,
+                "rows_dropped": _sorted(counts),
+                "unmapped": totals["unmapped"],
+                "known": totals["known"],
+                "rests_on": dict(rests_on),
+            }
         if self.journal is not None:
             self.journal.finish(source.name, deciding, result)
-        numbers = [np.concatenate(parts) if parts else np.array([], np.int64) for parts in ([a for a, _ in dropped], [b for _, b in dropped])]
-        return result, (source.name, *numbers)
+        rows, codes = ([part[i] for part in dropped] or [np.array([], np.int64)] for i in (0, 1))
+        return result, (source.name, np.concatenate(rows), np.concatenate(codes))
 
     def _record(self, results: list[dict[str, Any]], recipient: str | None) -> RunRecord:
         snapshot = self.consent.snapshot
         return RunRecord(
-            run_id=secrets.token_hex(16), purpose=snapshot.purpose, rule_version=RULE_VERSION, origin=snapshot.header.origin,
-            snapshot_sha256=snapshot.sha256, answers_sha256=self.answers.digest,
-            snapshot_receipt=(snapshot.receipt or b"").decode(), columns=self.consent.columns.document(), decided_at=self.decided_at,
-            age_seconds=int(snapshot.age(self.decided_at).total_seconds()), max_age_seconds=int(snapshot.max_age.total_seconds()),
-            recipient=recipient, rests_on=_total(r["rests_on"] for r in results),
+            run_id=secrets.token_hex(16),
+            purpose=snapshot.purpose,
+            rule_version=RULE_VERSION,
+            origin=snapshot.header.origin,
+            snapshot_sha256=snapshot.sha256,
+            answers_sha256=self.answers.digest,
+            snapshot_receipt=(snapshot.receipt or b"").decode(),
+            columns=self.consent.columns.document(),
+            decided_at=self.decided_at,
+            age_seconds=int(snapshot.age(self.decided_at).total_seconds()),
+            max_age_seconds=int(snapshot.max_age.total_seconds()),
+            recipient=recipient,
+            rests_on=_total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
-            shards=tuple(ShardRecord(**{name: r[name] for name in (
-                "input", "input_sha256", "output", "output_sha256", "rows_in", "rows_kept", "rows_dropped")}) for r in results),
-            versions=VERSIONS, started_at=self.started_at, finished_at=times.now(),
-            warnings=tuple(_unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), self.consent.columns)))
+            shards=tuple(
+                ShardRecord(
+                    **{
+                        name: r[name]
+                        for name in ("input", "input_sha256", "output", "output_sha256", "rows_in", "rows_kept", "rows_dropped")
+                    }
+                )
+                for r in results
+            ),
+            versions=VERSIONS,
+            started_at=self.started_at,
+            finished_at=times.now(),
+            warnings=tuple(_unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), self.consent.columns)),
+        )
 
     def _publish(self, record: RunRecord, admit: Callable[[bytes], bytes] | None) -> Path | None:
         payload = run_statement(record)
@@ -346,8 +447,11 @@ def _account(name: str, rows: int, counts: Counter[str]) -> None:
 def _unknown_ids(shards: Iterable[tuple[str, int, int]], columns: Columns) -> list[str]:
     """shards: (name, rows, rows whose subject the ledger knows). Nothing known is more often a wrong column than the truth."""
     prefix = f" with prefix {columns.subject_prefix!r}" if columns.subject_prefix else ""
-    return [f"no id in {name} is known to the ledger (subject {', '.join(columns.subject)}{prefix}): is that the right column and prefix?"
-            for name, rows, known in shards if rows and not known]
+    return [
+        f"no id in {name} is known to the ledger (subject {', '.join(columns.subject)}{prefix}): is that the right column and prefix?"
+        for name, rows, known in shards
+        if rows and not known
+    ]
 
 
 def _total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -361,9 +465,17 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
 def _write_exclusions(path: Path, dropped: list[tuple[str, Any, Any]], snapshot_sha256: str) -> None:
     """Shard, row number, reason and snapshot digest of every dropped row; never content."""
     reasons = pa.array(REASONS)
-    tables = [pa.table({
-        "shard": pa.repeat(name, len(rows)), "row": rows.astype(np.int64), "reason": reasons.take(pa.array(codes)),
-        "snapshot_sha256": pa.repeat(snapshot_sha256, len(rows))}) for name, rows, codes in dropped]
+    tables = [
+        pa.table(
+            {
+                "shard": pa.repeat(name, len(rows)),
+                "row": rows.astype(np.int64),
+                "reason": reasons.take(pa.array(codes)),
+                "snapshot_sha256": pa.repeat(snapshot_sha256, len(rows)),
+            }
+        )
+        for name, rows, codes in dropped
+    ]
     with HashingSink(path) as sink:
         pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
         sink.publish()

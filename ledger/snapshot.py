@@ -35,12 +35,25 @@ NONE = -(2**63)
 """No such time, in a column of microseconds."""
 MAX_AGE = timedelta(hours=24)
 
-SCHEMA = pa.schema([
-    pa.field(name, kind, nullable=False) for name, kind in (
-        ("subject_id", pa.string()), ("scope", pa.uint8()), ("scope_id", pa.string()),
-        ("no_at", pa.int64()), ("no_state", pa.uint8()), ("no_position", pa.int64()),
-        ("yes_at", pa.int64()), ("yes_position", pa.int64()), ("yes_accepted", pa.bool_()),
-        ("yes_expires_at", pa.int64()), ("yes_content_since", pa.int64()), ("yes_basis", pa.uint8()))])
+SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, nullable=False)
+        for name, kind in (
+            ("subject_id", pa.string()),
+            ("scope", pa.uint8()),
+            ("scope_id", pa.string()),
+            ("no_at", pa.int64()),
+            ("no_state", pa.uint8()),
+            ("no_position", pa.int64()),
+            ("yes_at", pa.int64()),
+            ("yes_position", pa.int64()),
+            ("yes_accepted", pa.bool_()),
+            ("yes_expires_at", pa.int64()),
+            ("yes_content_since", pa.int64()),
+            ("yes_basis", pa.uint8()),
+        )
+    ]
+)
 """One row per subject and scope, sorted by subject_id, scope, scope_id ('' for everything) in the order of UTF-8 bytes.
 Times are microseconds, NONE where there is none; positions -1, no_state and yes_basis 255 where there is no such act."""
 
@@ -61,8 +74,14 @@ class Header:
 
     def document(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
-            "format": FORMAT, "rule_version": RULE_VERSION, "origin": self.origin, "purpose": self.purpose,
-            "checkpoint": self.checkpoint, "as_of": times.text(self.as_of), "known_until": times.text(self.known_until)}
+            "format": FORMAT,
+            "rule_version": RULE_VERSION,
+            "origin": self.origin,
+            "purpose": self.purpose,
+            "checkpoint": self.checkpoint,
+            "as_of": times.text(self.as_of),
+            "known_until": times.text(self.known_until),
+        }
         if self.categories:
             fields["categories"] = sorted(self.categories)
         if self.sources:
@@ -75,11 +94,19 @@ class Header:
         try:
             fields = canonical.decode(data)
             if fields.get("format") != FORMAT or fields.get("rule_version") != RULE_VERSION:
-                raise SnapshotError(f"the snapshot has format {fields.get('format')!r:.60}, this version reads {FORMAT}",
-                                    hint="compile it anew with `consent snapshot`")
-            return cls(fields["origin"], fields["purpose"], tuple(fields.get("categories", ())), fields["checkpoint"],
-                       times.parse(fields["as_of"]), times.parse(fields["known_until"]),
-                       {name: times.parse(at) for name, at in fields.get("sources", {}).items()})
+                raise SnapshotError(
+                    f"the snapshot has format {fields.get('format')!r:.60}, this version reads {FORMAT}",
+                    hint="compile it anew with `consent snapshot`",
+                )
+            return cls(
+                fields["origin"],
+                fields["purpose"],
+                tuple(fields.get("categories", ())),
+                fields["checkpoint"],
+                times.parse(fields["as_of"]),
+                times.parse(fields["known_until"]),
+                {name: times.parse(at) for name, at in fields.get("sources", {}).items()},
+            )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise IntegrityError("the snapshot's header is not whole") from error
 
@@ -121,8 +148,19 @@ class Snapshot:
         if self.header.as_of > now:
             raise SnapshotError(f"the snapshot is of {times.text(self.header.as_of)}, which has not come yet")
         if self.age(now) > self.max_age:
-            raise SnapshotError(f"the snapshot is {_span(self.age(now))} old; it may be {_span(self.max_age)}",
-                                hint="compile a fresh one with `consent snapshot`, or allow more with --max-age")
+            raise SnapshotError(
+                f"the snapshot is {_span(self.age(now))} old; it may be {_span(self.max_age)}",
+                hint="compile a fresh one with `consent snapshot`, or allow more with --max-age",
+            )
+
+    def check_sources(self, max_age: timedelta) -> None:
+        """Raises SnapshotError where an import source last completed longer ago."""
+        for source, completed in self.header.sources.items():
+            if (age := times.now() - completed) > max_age:
+                raise SnapshotError(
+                    f"import source {source!r:.80} last completed {_span(age)} ago; it may be {_span(max_age)}",
+                    hint="run the import again, then take a fresh snapshot",
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": self._rows if self.path is None else None}
@@ -149,15 +187,41 @@ def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, ac
             continue
         state = event["state"]
         yes = state in YES
-        scope, item = ((Scope.CONTENT, event["content_id"]) if "content_id" in event else
-                       (Scope.CATEGORY, event["category"]) if "category" in event else (Scope.EVERYTHING, ""))
-        values = (event["subject_id"], int(scope), item, yes, t, position, 255 if yes else NO.index(state), accepted,
-                  micros[event["expires_at"]] if "expires_at" in event else NONE,
-                  micros[event["content_since"]] if "content_since" in event else NONE, basis(event) if yes else 255)
+        scope, item = (
+            (Scope.CONTENT, event["content_id"])
+            if "content_id" in event
+            else (Scope.CATEGORY, event["category"])
+            if "category" in event
+            else (Scope.EVERYTHING, "")
+        )
+        values = (
+            event["subject_id"],
+            int(scope),
+            item,
+            yes,
+            t,
+            position,
+            255 if yes else NO.index(state),
+            accepted,
+            micros[event["expires_at"]] if "expires_at" in event else NONE,
+            micros[event["content_since"]] if "content_since" in event else NONE,
+            basis(event) if yes else 255,
+        )
         for append, value in zip(appenders, values, strict=True):
             append(value)
-    kinds = (pa.string(), pa.uint8(), pa.string(), pa.bool_(), pa.int64(), pa.int64(), pa.uint8(), pa.bool_(),
-             pa.int64(), pa.int64(), pa.uint8())
+    kinds = (
+        pa.string(),
+        pa.uint8(),
+        pa.string(),
+        pa.bool_(),
+        pa.int64(),
+        pa.int64(),
+        pa.uint8(),
+        pa.bool_(),
+        pa.int64(),
+        pa.int64(),
+        pa.uint8(),
+    )
     return _latest_per_scope(pa.table({name: pa.array(columns[name], kind) for name, kind in zip(names, kinds, strict=True)}))
 
 
@@ -236,8 +300,8 @@ def text_parts(values: Any) -> tuple[bytes, memoryview]:
     """A text column for hashing: u32 little-endian lengths, then the bytes."""
     text = values.cast(pa.large_string())
     _, offsets, data = text.buffers()
-    ends = np.frombuffer(offsets, np.int64)[text.offset:text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
-    return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0]:ends[-1]]
+    ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
+    return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0] : ends[-1]]
 
 
 def freeze(header: Header, rows: Any) -> tuple[Snapshot, bytes]:
@@ -253,8 +317,13 @@ def receipt_path(path: Path) -> Path:
     return path.with_name(path.name + ".receipt")
 
 
-def load_snapshot(path: str | Path, *, trust: str | Path | Trust, max_age: timedelta = MAX_AGE, max_source_age: timedelta | None = None,
-                  now: datetime | None = None) -> Snapshot:
+def load_snapshot(
+    path: str | Path,
+    *,
+    trust: str | Path | Trust,
+    max_age: timedelta = MAX_AGE,
+    now: datetime | None = None,
+) -> Snapshot:
     """Open a snapshot file by its receipt, which stands beside it as FILE.receipt.
 
     trust: whose log key counts. Raises SnapshotError when it is missing, stale or unreadable; IntegrityError when it is
@@ -266,18 +335,16 @@ def load_snapshot(path: str | Path, *, trust: str | Path | Trust, max_age: timed
     data = _read(path)
     act = open_act_receipt(receipt, trust if isinstance(trust, Trust) else load_trust(trust))
     if act.act["act"] != "snapshot_compiled" or act.act["file_sha256"] != hashlib.sha256(data).hexdigest():
-        raise VerificationError(f"the snapshot {path} is not the file that its receipt speaks of",
-                                hint="it was edited or replaced; compile it anew with `consent snapshot`")
+        raise VerificationError(
+            f"the snapshot {path} is not the file that its receipt speaks of",
+            hint="it was edited or replaced; compile it anew with `consent snapshot`",
+        )
     header, rows = _parse(data)
     sha256 = digest(header, rows)
     if act.act["snapshot_sha256"] != sha256 or act.act["purpose"] != header.purpose or act.checkpoint.origin != header.origin:
         raise VerificationError(f"the snapshot {path} does not hold what its receipt says")
     snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
     snapshot.check_age(now)
-    for source, completed in header.sources.items():
-        if max_source_age is not None and now - completed > max_source_age:
-            raise SnapshotError(f"import source {source!r:.80} last completed {_span(now - completed)} ago; it may be "
-                                f"{_span(max_source_age)}", hint="run the import, then compile the snapshot anew")
     return snapshot
 
 

@@ -6,8 +6,10 @@ import json
 from importlib import resources
 from typing import Any
 
-NAMES = ("event", "act", "receipt", "act-receipt", "run-statement", "envelope",
-         "filter", "audit", "show", "verify", "fsck", "import")  # fmt: skip
+NAMES = (
+    "event", "act", "receipt", "act-receipt", "run-statement", "envelope",
+    "record", "purpose-list", "import", "show", "snapshot", "filter", "audit", "verify", "fsck")  # fmt: skip
+"""Documents that are logged or signed, then the JSON output of commands."""
 
 
 def load(name: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ledger.cli import run
 
 import ledger
-from ledger.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,11 +39,13 @@ def book(tmp_path: Path) -> Iterator[ledger.Ledger]:
 @pytest.fixture
 def shard(tmp_path: Path) -> Callable[..., Path]:
     """Write a shard of posts: shard("raw/a.parquet", user_id=[...], post_id=[...])."""
+
     def write(name: str, row_group_size: int = 2, **columns: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns), path, row_group_size=row_group_size, compression="zstd")
         return path
+
     return write
 
 
@@ -65,9 +67,17 @@ def consent(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         code = run([str(a) for a in arguments])
         printed = capsys.readouterr()
         return Outcome(code, printed.out, printed.err)
+
     return command
 
 
 def yes(subject: str, **fields: Any) -> ledger.Event:
-    return ledger.Event(**{"state": "given", "subject_id": subject, "purposes": ["train-ai"],
-                           "occurred_at": datetime(2026, 1, 1, tzinfo=UTC), **fields})
+    return ledger.Event(
+        **{
+            "state": "given",
+            "subject_id": subject,
+            "purposes": ["train-ai"],
+            "occurred_at": datetime(2026, 1, 1, tzinfo=UTC),
+            **fields,
+        }
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,9 @@ def test_a_key_that_could_not_be_written_whole_is_not_left(tmp_path: Path, monke
 def test_publishing_syncs_the_file_and_then_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), fsync(fd)))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"), fsync(fd))
+    )
     monkeypatch.setattr(Path, "replace", lambda self, to: (synced.append("rename"), replace(self, to)))
     files.publish_bytes(tmp_path / "head", b"note")
     assert synced == ["file", "rename", "folder"]

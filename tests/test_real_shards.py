@@ -13,7 +13,8 @@ from ledger import times
 
 COLUMNS = {
     "speeches": ledger.Columns(subject="user_id", content="content_id", category="category", created="created_at"),
-    "plays": ledger.Columns(subject="participants", content="content_id", category="=scene")}
+    "plays": ledger.Columns(subject="participants", content="content_id", category="=scene"),
+}
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def at_the_moment(shared: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, di
 
 
 def test_every_shard_has_the_expected_count_of_every_reason(
-        shared: Path, tmp_path: Path, at_the_moment: dict[str, dict[str, int]]) -> None:
+    shared: Path, tmp_path: Path, at_the_moment: dict[str, dict[str, int]]
+) -> None:
     with ledger.create(tmp_path / "consent-ledger") as book:
         book.declare_purpose("train-ai", title="T", description="D", categories=["address", "inaugural", "scene"])
         book.declare_purpose("search", title="S", description="D")
@@ -37,7 +39,8 @@ def test_every_shard_has_the_expected_count_of_every_reason(
             source, output = shared / "data" / name, tmp_path / name
             run = consent.filter_shards([source], output, key=book.run_key(), admit=book.admit)
             assert {f"{name}/{s.output}": {"allowed": s.rows_kept, **s.rows_dropped} for s in run.record.shards} == {
-                shard: counts for shard, counts in at_the_moment.items() if shard.startswith(name)}
+                shard: counts for shard, counts in at_the_moment.items() if shard.startswith(name)
+            }
             assert not run.record.warnings
             assert consent.audit_shards([output]).compliant
             audit = consent.audit_shards([source])

@@ -25,7 +25,8 @@ from ledger.snapshot import NONE, text_parts
 NO_BASIS = 255
 
 ALLOWED, NOT_COVERED, NOTICE_CHANGED, EXPIRED, NO_RECORD = (
-    REASONS.index(r) for r in ("allowed", "not_covered", "notice_changed", "expired", "no_record"))
+    REASONS.index(r) for r in ("allowed", "not_covered", "notice_changed", "expired", "no_record")
+)
 _STATE_REASON = np.array([REASONS.index(state) for state in NO] + [ALLOWED] * (256 - len(NO)), np.uint8)
 
 Ints = npt.NDArray[np.int64]
@@ -59,7 +60,7 @@ class _Found:
     """Hashes in order, with a directory over their top bits, so that a look-up touches one or two of them."""
 
     def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
-        bits = max(1, int(len(hashes)).bit_length())
+        bits = max(1, len(hashes).bit_length())
         self._shift = np.uint64(64 - bits)
         self._order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._order]
@@ -102,8 +103,13 @@ class Answers:
         self.yes_at: Ints = np.append(number["yes_at"], NONE)
         self.yes_since: Ints = np.append(number["yes_content_since"], NONE)
         self.yes_basis: Codes = np.append(number["yes_basis"], np.uint8(NO_BASIS))
-        lapsed = np.where(number["yes_accepted"], np.where(
-            (number["yes_expires_at"] != NONE) & (number["yes_expires_at"] <= times.micros(decided_at)), EXPIRED, ALLOWED), NOTICE_CHANGED)
+        lapsed = np.where(
+            number["yes_accepted"],
+            np.where(
+                (number["yes_expires_at"] != NONE) & (number["yes_expires_at"] <= times.micros(decided_at)), EXPIRED, ALLOWED
+            ),
+            NOTICE_CHANGED,
+        )
         self.yes_lapsed: Codes = np.append(np.where(number["yes_at"] == NONE, NO_RECORD, lapsed), NO_RECORD).astype(np.uint8)
         self.digest = self._digest(column, number)
 
@@ -124,8 +130,9 @@ class Answers:
         self.finer: Bools = np.zeros(self.unknown + 1, bool)
         self.finer[code[scope != Scope.EVERYTHING]] = True
         # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
-        standing = (self.no_at[:n] != NONE) & ~((self.yes_lapsed[:n] == ALLOWED) & (self.yes_since[:n] == NONE)
-                                                & (self.yes_at[:n] > self.no_at[:n]))
+        standing = (self.no_at[:n] != NONE) & ~(
+            (self.yes_lapsed[:n] == ALLOWED) & (self.yes_since[:n] == NONE) & (self.yes_at[:n] > self.no_at[:n])
+        )
         self._finer_index: dict[Scope, tuple[Ints, Ints, Any, _Found]] = {}
         self.unknown_item: dict[Scope, Ints] = {}
         for finer in (Scope.CATEGORY, Scope.CONTENT):
@@ -148,9 +155,11 @@ class Answers:
 
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
+
         def confirm(queries: Ints, entries: Ints) -> Bools:
             asked = text if len(queries) == len(text) else text.take(pa.array(queries))
-            return _numpy(pc.equal(self._subject.take(pa.array(entries)), asked))
+            return np.asarray(_numpy(pc.equal(self._subject.take(pa.array(entries)), asked)))
+
         found = self._subjects.candidates(_hash(self._salt, text), confirm)
         return np.where(found < 0, self.unknown, found)
 
@@ -162,7 +171,8 @@ class Answers:
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
             same_owner = (owners[entries] == codes[queries]) & known[queries]
-            return same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries))))
+            return np.asarray(same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries)))))
+
         found = index.candidates(_mix(_hash(self._salt, filled), codes), confirm)
         return np.where(found < 0, -1, at[found]) if len(at) else found
 
@@ -172,8 +182,16 @@ class Answers:
         for name in ("subject_id", "scope_id"):
             for part in text_parts(column[name]):
                 digest.update(part)
-        for values, kind in ((number["scope"], "u1"), (self.no_at, "<i8"), (self.no_reason, "u1"), (self.no_position, "<i8"),
-                             (self.yes_at, "<i8"), (self.yes_since, "<i8"), (self.yes_lapsed, "u1"), (self.yes_basis, "u1")):
+        for values, kind in (
+            (number["scope"], "u1"),
+            (self.no_at, "<i8"),
+            (self.no_reason, "u1"),
+            (self.no_position, "<i8"),
+            (self.yes_at, "<i8"),
+            (self.yes_since, "<i8"),
+            (self.yes_lapsed, "u1"),
+            (self.yes_basis, "u1"),
+        ):
             digest.update(np.ascontiguousarray(values, kind).data)
         return digest.hexdigest()
 

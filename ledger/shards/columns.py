@@ -63,7 +63,9 @@ class Columns:
     def __post_init__(self) -> None:
         subject = (self.subject,) if isinstance(self.subject, str) else tuple(self.subject)
         if not subject or not all(subject):
-            raise UsageError("no subject column is named", hint="name the column that holds the person's id, as in --subject user_id")
+            raise UsageError(
+                "no subject column is named", hint="name the column that holds the person's id, as in --subject user_id"
+            )
         object.__setattr__(self, "subject", subject)
         if self.category == "=":
             raise UsageError("the constant category is empty", hint="write it as in --category =post")
@@ -91,9 +93,11 @@ class Columns:
         a type that cannot be a key.
         """
         if categories and self.category is None:
-            raise UsageError("the purpose lists categories, and no category column is mapped",
-                             hint="name it with --category COLUMN, or give all rows one with --category =NAME; listed: "
-                                  + ", ".join(categories))
+            raise UsageError(
+                "the purpose lists categories, and no category column is mapped",
+                hint="name it with --category COLUMN, or give all rows one with --category =NAME; listed: "
+                + ", ".join(categories),
+            )
         for name in self.subject:
             kind = _resolve(schema, name)
             _require_key(name, kind.value_type if _is_list(kind) else kind)
@@ -109,7 +113,9 @@ class Columns:
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             return
         if not pa.types.is_integer(kind):
-            raise UsageError(f"column {name!r} is {kind}, which is no time", hint="map a timestamp, a date, or integers with their unit")
+            raise UsageError(
+                f"column {name!r} is {kind}, which is no time", hint="map a timestamp, a date, or integers with their unit"
+            )
         if self.created_unit is None:
             raise UsageError(f"column {name!r} holds integers ({kind}): of what unit?", hint="say --created-unit s, ms, us or ns")
 
@@ -127,11 +133,18 @@ class Columns:
         if constant := self.constant_category:
             category = pa.repeat(pa.scalar(constant, pa.large_string()), rows)
         else:
-            category = self.category and _known(_text(self.category, _column(table, self.category)))
-        content = self.content and _known(_text(self.content, _column(table, self.content)))
+            category = None if self.category is None else _known(_text(self.category, _column(table, self.category)))
+        content = None if self.content is None else _known(_text(self.content, _column(table, self.content)))
         created = None if self.created is None else _micros(_column(table, self.created), self.created_unit)
-        return Keys(rows, _prefixed(self.subject_prefix, subjects), row_of, missing, category or None,
-                    _prefixed(self.content_prefix, content) if self.content else None, created)
+        return Keys(
+            rows,
+            _prefixed(self.subject_prefix, subjects),
+            row_of,
+            missing,
+            category,
+            None if content is None else _prefixed(self.content_prefix, content),
+            created,
+        )
 
 
 def _column(table: Any, path: str) -> Any:
@@ -139,9 +152,14 @@ def _column(table: Any, path: str) -> Any:
     name = _top_level(table.schema, path)
     column = table.column(name)
     if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else \
-            pa.array([], column.type)
-    for child in [] if name == path else path[len(name) + 1:].split("."):
+        column = (
+            column.chunk(0)
+            if column.num_chunks == 1
+            else pa.concat_arrays(column.chunks)
+            if column.num_chunks
+            else pa.array([], column.type)
+        )
+    for child in [] if name == path else path[len(name) + 1 :].split("."):
         column = pc.struct_field(column, child)
     return column
 
@@ -161,7 +179,7 @@ def _resolve(schema: Any, path: str) -> Any:
     if name not in schema.names:
         raise UsageError(f"the shard has no column {path!r}", hint=hint)
     kind = schema.field(name).type
-    for child in [] if name == path else path[len(name) + 1:].split("."):
+    for child in [] if name == path else path[len(name) + 1 :].split("."):
         if not pa.types.is_struct(kind) or len(kind.get_all_field_indices(child)) != 1:
             raise UsageError(f"the shard has no column {path!r}", hint=hint)
         kind = kind.field(child).type
@@ -169,14 +187,20 @@ def _resolve(schema: Any, path: str) -> Any:
 
 
 def _is_list(kind: Any) -> bool:
-    return (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_text(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-            or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
 
 
 def _is_whole_number(kind: Any) -> bool:
@@ -188,8 +212,10 @@ def _is_whole_number(kind: Any) -> bool:
 def _require_key(name: str, kind: Any, *, integers: bool = True) -> None:
     if _is_text(kind) or (integers and _is_whole_number(kind)):
         return
-    raise UsageError(f"column {name!r} is {kind}, which cannot be a key",
-                     hint="keys are text, or integers and decimals of scale 0; write the ids as text, exactly as the ledger knows them")
+    raise UsageError(
+        f"column {name!r} is {kind}, which cannot be a key",
+        hint="keys are text, or integers and decimals of scale 0; write the ids as text, exactly as the ledger knows them",
+    )
 
 
 def _text(name: str, column: Any) -> Any:

@@ -59,7 +59,9 @@ def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions
     codes, unmapped, basis = pairs if keys.row_of is None else _all_must_allow(keys.rows, keys.row_of, *pairs)
     if categories:
         assert keys.category is not None, "checked with the schema"
-        listed = pc.is_in(keys.category, value_set=pa.array(sorted(categories), keys.category.type)).to_numpy(zero_copy_only=False)
+        listed = pc.is_in(keys.category, value_set=pa.array(sorted(categories), keys.category.type)).to_numpy(
+            zero_copy_only=False
+        )
         codes[~listed] = _CATEGORY_EXCLUDED
     codes[keys.missing] = _SUBJECT_MISSING
     basis[codes != ALLOWED] = NO_BASIS

@@ -38,8 +38,12 @@ class Journal:
     def finish(self, name: str, deciding: dict[str, str], result: dict[str, Any]) -> None:
         """Durable when it returns."""
         payload = canonical.encode({"name": name, "deciding": deciding, "result": result})
-        line = canonical.encode({"payload": payload.decode(), "sig": canonical.encode_base64(
-            self._key.sign(dsse.pae(PAYLOAD_TYPE, payload)))}) + b"\n"
+        line = (
+            canonical.encode(
+                {"payload": payload.decode(), "sig": canonical.encode_base64(self._key.sign(dsse.pae(PAYLOAD_TYPE, payload)))}
+            )
+            + b"\n"
+        )
         try:
             with self._lock, self._path.open("ab") as file:
                 file.write(line)

@@ -165,11 +165,12 @@ def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *,
 
 
 def _write_group(writer: pq.ParquetWriter, shard: ShardFile, group: int, mask: Any) -> int:
-    mask = pa.array(mask, pa.bool_())
+    mask = pa.array(mask)
     rows = shard.footer.rows[group]
-    if len(mask) != rows or mask.null_count:
+    if mask.type != pa.bool_() or len(mask) != rows or mask.null_count:
         raise ShardError(
-            f"{len(mask)} answers, {mask.null_count} of them null, for the {rows} rows of row group {group} of {shard.path}"
+            f"{len(mask)} answers of type {mask.type}, {mask.null_count} of them null, "
+            f"for the {rows} rows of row group {group} of {shard.path}"
         )
     kept: int = mask.true_count
     if kept:

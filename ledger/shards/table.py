@@ -19,8 +19,10 @@ def keep(table: Any, mask: Any) -> Any:
     """
     for field in table.schema:
         if not pa.types.is_dictionary(field.type) and _holds_dictionary(field.type):
-            raise ShardError(f"column {field.name!r} is {field.type}: a dictionary inside another type would keep dropped values",
-                             hint="cast it to its value type before filtering in memory, or filter the shard's file")
+            raise ShardError(
+                f"column {field.name!r} is {field.type}: a dictionary inside another type would keep dropped values",
+                hint="cast it to its value type before filtering in memory, or filter the shard's file",
+            )
     kept = table.filter(mask)
     columns = [_compact(column) if pa.types.is_dictionary(column.type) else column for column in kept.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)

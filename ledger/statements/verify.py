@@ -279,17 +279,17 @@ def _shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
 
 
 def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
-    folders = [root]
+    folders = [("", root)]
     while folders:
-        for path in folders.pop().iterdir():
-            inside = path.relative_to(root)
-            name = inside.as_posix()
-            if any(part.startswith(("_", ".")) for part in inside.parts) and name not in named:
+        above, folder = folders.pop()
+        for path in folder.iterdir():
+            name = above + path.name
+            if name not in named and any(part.startswith(("_", ".")) for part in name.split("/")):
                 continue
             if path.is_symlink():
                 raise VerificationError(f"{name!r:.200} is a symbolic link: what it leads to can change")
             if path.is_dir():
-                folders.append(path)
+                folders.append((f"{name}/", path))
             else:
                 yield name, path
 
@@ -313,8 +313,7 @@ def _open(path: Path, *, follow: bool) -> BufferedReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
     except (OSError, ValueError) as error:
         raise VerificationError(f"cannot read {path.name!r:.200}: {getattr(error, 'strerror', None) or error}") from error
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise VerificationError(f"{path.name!r:.200} is not a file")
-    return file
+    return os.fdopen(descriptor, "rb")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -37,8 +37,9 @@ from ledger.store.history import History, checked
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
+_TICK = timedelta(microseconds=1)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
-    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice))  # type: ignore[attr-defined]
+    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice))  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,10 @@ class Transaction:
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}
         for start in range(0, len(event_ids), 500):
-            for event_id in self._con.scalars(sa.select(_openings.c.event_id).where(_openings.c.event_id.in_(event_ids[start:start + 500]))):
-                opened = self.history.event(event_id)
-                assert opened is not None
-                found[event_id] = Stored(opened.position, event_of(opened.document()), False)
+            for opened in self.history.events(event_ids[start:start + 500]):
+                event = event_of(opened.document())
+                assert event.event_id is not None
+                found[event.event_id] = Stored(opened.position, event, False)
         return found
 
     def _admit(self, event: Event, recorded_by: str) -> Event:
@@ -221,7 +222,8 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             history = History(connection, folder.origin, verifiers)
             old_note, old = history.check_anchors(folder)
             last = history.recorded_at(old.size)
-            recorded_at = max(times.now(), last) if last is not None else times.now()
+            # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
+            recorded_at = max(times.now(), last + _TICK) if last is not None else times.now()
             transaction = Transaction(connection, history, old, tag_key, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
@@ -243,16 +245,22 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             work.commit()
         except Exception as error:
             connection.invalidate()
-            _settle(engine, folder, verifiers, note, error)
-    folder.write_anchors(note)
+            _settle(engine, folder, verifiers, new.size, note, error)
+    try:
+        folder.write_anchors(note)
+    except ConsentLedgerError as error:
+        raise ConsentLedgerError(f"it was recorded, but the head could not be written outside the database: {error}",
+                                 hint="mend that, and run the command again") from error
     return Appended(old.size, new.size, note, recorded_at)
 
 
-def _settle(engine: sa.Engine, folder: Folder, verifiers: list[Verifier], note: str, error: Exception) -> None:
+def _settle(engine: sa.Engine, folder: Folder, verifiers: list[Verifier], size: int, note: str, error: Exception) -> None:
     """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
     # Whether the rows are there is unknown until another connection holds the lock.
     with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
         stored, _ = History(connection, folder.origin, verifiers).head()
+        if stored != note:  # another process may have appended to it since
+            stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size)) or ""
     if stored != note:
         raise ConsentLedgerError(f"the database could not commit, and nothing was recorded: {error}", hint="run the command again") from error
 

@@ -48,12 +48,14 @@ def translated() -> Iterator[None]:
     """The database's errors as ours."""
     try:
         yield
-    except exc.OperationalError as error:
-        text = str(error.orig)
+    except (exc.OperationalError, sqlite3.OperationalError) as error:
+        text = str(getattr(error, "orig", error))
         if "locked" in text or "busy" in text:
-            raise LedgerBusy(f"another process has held the ledger's lock for {BUSY_SECONDS} seconds",
-                             hint="wait for it to finish; `fuser` on ledger.db names it") from error
-        if "no such table" in text or "no such column" in text:
+            raise LedgerBusy(
+                f"another process has held the ledger's lock for {BUSY_SECONDS} seconds",
+                hint="wait for it to finish; `fuser` on ledger.db names it",
+            ) from error
+        if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
             raise IntegrityError(f"the database is not whole: {text}") from error
         raise ConsentLedgerError(f"the database failed: {text}") from error
     except (exc.DatabaseError, sqlite3.DatabaseError) as error:
@@ -64,6 +66,7 @@ def migrate(engine: sa.Engine) -> None:
     """Bring the schema to REVISION."""
     from alembic import command
     from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
@@ -75,5 +78,7 @@ def check_revision(connection: sa.Connection) -> None:
     """Raises IntegrityError for a schema that this version does not know."""
     found = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
     if found != [REVISION]:
-        raise IntegrityError(f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}; this version knows {REVISION}",
-                             hint="a newer version of consent-ledger may have written it: use that one")
+        raise IntegrityError(
+            f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}; this version knows {REVISION}",
+            hint="a newer version of consent-ledger may have written it: use that one",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,21 @@ from ledger.consent import Event, Purpose, split_purpose
 from ledger.errors import IntegrityError
 
 TIMES = ("occurred_at", "recorded_at", "expires_at", "content_since")
-TEXTS = ("event_id", "state", "subject_id", "category", "content_id", "recorded_by", "channel", "actor", "notice",
-         "notice_sha256", "jurisdiction", "evidence_sha256", "reason")
+TEXTS = (
+    "event_id",
+    "state",
+    "subject_id",
+    "category",
+    "content_id",
+    "recorded_by",
+    "channel",
+    "actor",
+    "notice",
+    "notice_sha256",
+    "jurisdiction",
+    "evidence_sha256",
+    "reason",
+)
 EVENT_FIELDS = frozenset((*TIMES, *TEXTS, "purposes"))
 _PURPOSE_TEXTS = ("token", "title", "description", "controller", "contact", "retention", "withdraw_url", "basis")
 
@@ -51,9 +64,7 @@ def same_content(given: Event, stored: Event) -> str | None:
             continue
         if getattr(given, name) != getattr(stored, name):
             return name
-    versions = dict(map(split_purpose, stored.purposes))
-    asked = dict(map(split_purpose, given.purposes))
-    if asked.keys() != versions.keys() or any(v not in (None, versions[token]) for token, v in asked.items()):
+    if not _same_purposes(given.purposes, stored.purposes):
         return "purposes"
     if (given.notice is None) != (stored.notice is None):
         return "notice"
@@ -62,7 +73,18 @@ def same_content(given: Event, stored: Event) -> str | None:
         notice_id = split_purpose(name)[0]
         if given.notice not in (stored.notice, notice_id, f"{notice_id}/{language}"):
             return "notice"
-    return None
+    return "notice_sha256" if given.notice_sha256 not in (None, stored.notice_sha256) else None
+
+
+def _same_purposes(given: Sequence[str], stored: Sequence[str]) -> bool:
+    """Whether they may be the stored ones. One that is given without its version stands for at most one that is stored."""
+    rest = set(stored) - set(given)
+    unversioned = [p for p in given if p not in stored and split_purpose(p)[1] is None]
+    if len(unversioned) + sum(p in stored for p in given) != len(given):
+        return False
+    tokens = {split_purpose(p)[0] for p in stored}
+    left = [split_purpose(p)[0] for p in rest]
+    return tokens >= set(unversioned) >= set(left) and len(set(left)) == len(left)
 
 
 def purpose_document(purpose: Purpose) -> dict[str, Any]:

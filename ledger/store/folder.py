@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.log import checkpoint
 from ledger.log import trust as trust_lines
 from ledger.log.keys import PrivateKey, is_key_name
 from ledger.log.note import Verifier
@@ -44,7 +46,9 @@ class Folder:
         if not is_key_name(origin):
             raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
         if database is not None and not database.startswith("sqlite:"):
-            raise UsageError(f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used")
+            raise UsageError(
+                f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used"
+            )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
         try:
@@ -68,8 +72,10 @@ class Folder:
         """Raises UsageError where there is none, ConsentLedgerError where others could write to it."""
         config_path = path / "ledger.toml"
         if not config_path.is_file():
-            raise UsageError(f"there is no ledger in {path}",
-                             hint=f"create one with `consent init {path}`, or name one with --ledger or ${VARIABLE}")
+            raise UsageError(
+                f"there is no ledger in {path}",
+                hint=f"create one with `consent init {path}`, or name one with --ledger or ${VARIABLE}",
+            )
         status = path.stat()
         if status.st_uid != os.geteuid():
             raise ConsentLedgerError(f"{path} belongs to another user", hint="a ledger is used by the user who owns its folder")
@@ -78,7 +84,10 @@ class Folder:
         try:
             config = tomllib.loads(_text(config_path))
             origin, database = config["origin"], config.get("database", f"sqlite:///{(path / 'ledger.db').absolute()}")
-            anchors = [path / "head", *(Path(anchor) for anchor in config.get("anchors", []))]
+            further = config.get("anchors", [])
+            if not isinstance(further, list):
+                raise TypeError("anchors is not a list of files")
+            anchors = [path / "head", *(path / anchor for anchor in further)]
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
             raise IntegrityError(f"{config_path} cannot be read: {error}") from error
         if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
@@ -117,14 +126,29 @@ class Folder:
         found = []
         for path in self.anchors:
             if not path.is_file():
-                raise IntegrityError(f"the anchor {path} is missing, so nothing shows that this database is the newest",
-                                     hint="put it back from where you keep copies, or take the anchor out of ledger.toml if you moved it")
+                raise IntegrityError(
+                    f"the anchor {path} is missing, so nothing shows that this database is the newest",
+                    hint="put it back from where you keep copies, or take the anchor out of ledger.toml if you moved it",
+                )
             found.append((path, _text(path)))
         return found
 
     def write_anchors(self, note: str) -> None:
-        for path in self.anchors:
-            files.publish_bytes(path, note.encode())
+        """Write the head's note to every anchor that is older: of two writers the later commit may come here first."""
+        size = _size(note)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for path in self.anchors:
+                if not path.is_file() or _size(_text(path)) < size:
+                    files.publish_bytes(path, note.encode())
+        finally:
+            os.close(descriptor)
+
+
+def _size(note: str) -> int:
+    """Of a note that was verified, or will be before it counts."""
+    return checkpoint.parse(note.partition("\n\n")[0] + "\n").size
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.errors import ConsentLedgerError, IntegrityError, VerificationError
+from ledger.errors import IntegrityError, VerificationError
 from ledger.log import merkle, tiles
 from ledger.log.entry import subject_tag
 from ledger.log.merkle import RightEdge
@@ -23,11 +23,12 @@ from ledger.store.database import check_revision, reading
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.folder import Folder
 from ledger.store.history import History, Opened
-from ledger.store.tables import CheckpointRow, Entry, Notice, Opening, Tile
+from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 _INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
-_entries, _openings, _tiles, _checkpoints, _notices = (
-    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Notice))  # type: ignore[attr-defined]
+_entries, _openings, _tiles, _checkpoints, _head, _notices = (
+    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+)  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +40,13 @@ class FsckReport:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent fsck` (schemas/fsck.json)."""
-        return {"whole": True, "entries": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
+        return {"size": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
 
 
 def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
     """Raises IntegrityError that names the first thing that is wrong. on_progress: entries checked, entries in all."""
-    try:
-        tag_key: bytes | None = folder.tag_key()
-    except IntegrityError:
-        raise
-    except ConsentLedgerError:
-        tag_key = None  # an auditor need not hold it; the tags are then taken as the entries have them
+    # An auditor need not hold it; the tags are then taken as the entries have them.
+    tag_key = folder.tag_key() if (folder.path / "tag.key").exists() else None
     with reading(engine) as connection:
         check_revision(connection)
         if engine.dialect.name == "sqlite":
@@ -58,6 +55,8 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
                 raise IntegrityError(f"the database file is damaged: {found[0]}")
         history = History(connection, folder.origin, folder.log_verifiers())
         _, head = history.check_anchors(folder)
+        if connection.scalars(sa.select(_head.c.id)).all() != [1]:
+            raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:
             return _Check(connection, history, tag_key).run(head.size, head.root, on_progress)
         except (VerificationError, TypeError, ValueError, KeyError, AttributeError) as error:
@@ -74,16 +73,21 @@ class _Check:
         self._tiles_seen = 0
         self._notices: set[str] = set()
         self._checkpoints = connection.execute(
-            sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)).all()
+            sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)
+        ).all()
 
     def run(self, size: int, root: bytes, on_progress: Callable[[int, int], None] | None) -> FsckReport:
         events = 0
         sizes = [row.size for row in self._checkpoints]
-        if size and (not sizes or sizes[-1] != size or sizes[0] < 1):
+        if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
         covering = 0
-        index = self._con.execution_options(yield_per=8192).execute(
-            sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX)).order_by(_openings.c.position))
+        index = self._con.execute(
+            sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX)).order_by(
+                _openings.c.position
+            ),
+            execution_options={"yield_per": 8192},
+        )
         for opened, columns in zip(self._history.opened(size), index, strict=False):
             if opened.position == sizes[covering]:
                 self._checkpoint(covering)
@@ -110,8 +114,8 @@ class _Check:
             raise IntegrityError(f"column size of table checkpoints is {row.size}, and its note says {signed.size}")
         if signed.root != self._edge.root():
             raise IntegrityError(f"the first {row.size} entries do not have the root that their checkpoint has signed")
-        if number and row.recorded_at < self._checkpoints[number - 1].recorded_at:
-            raise IntegrityError(f"time runs backwards at checkpoint {row.size}")
+        if number and row.recorded_at <= self._checkpoints[number - 1].recorded_at:
+            raise IntegrityError(f"time does not go on at checkpoint {row.size}")
 
     def _opening(self, opened: Opened, columns: Any, recorded_at: int) -> None:
         where = f"entry {opened.position}"
@@ -175,4 +179,3 @@ class _Check:
             kept.add(row.sha256)
         if kept != self._notices:
             raise IntegrityError("table notices does not hold exactly the notices that were declared")
-

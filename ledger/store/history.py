@@ -21,8 +21,8 @@ from ledger.store.documents import event_of, purpose_of
 from ledger.store.folder import Folder
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
-_entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[attr-defined]
-_checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[attr-defined]
+_entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
+_checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
 _OPENED = sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
                     ).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
 
@@ -61,6 +61,8 @@ class History:
         return notes[0], self.open(notes[0])
 
     def open(self, note: str) -> Checkpoint:
+        if not isinstance(note, str):
+            raise IntegrityError("a checkpoint in the database is not text")
         found = checkpoint.open_checkpoint(note, self._verifiers)
         if found.origin != self._origin:
             raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
@@ -90,15 +92,23 @@ class History:
             raise IntegrityError(f"table tiles has no tile {level}/{number}")
         return bytes(found)
 
+    def now(self) -> datetime:
+        """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""
+        last = self.recorded_at(self.head()[1].size)
+        return times.now() if last is None else max(times.now(), last)
+
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""
         value = self._con.scalar(sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1))
-        return None if value is None else times.from_micros(value)
+        try:
+            return None if value is None else times.from_micros(value)
+        except (OverflowError, TypeError) as error:
+            raise IntegrityError(f"column recorded_at of table checkpoints holds no time: {value!r:.40}") from error
 
     def opened(self, size: int) -> Iterator[Opened]:
         """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
-        result = self._con.execution_options(yield_per=8192).execute(
-            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position))
+        result = self._con.execute(_OPENED.where(_entries.c.position < size).order_by(_entries.c.position),
+                                   execution_options={"yield_per": 8192})
         expected = 0
         for row in result:
             if row[0] != expected:
@@ -118,8 +128,15 @@ class History:
         return found[0]
 
     def event(self, event_id: str) -> Opened | None:
-        found = self._where(_openings.c.event_id == event_id)
+        found = self.events([event_id])
         return found[0] if found else None
+
+    def events(self, event_ids: Sequence[str]) -> list[Opened]:
+        """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
+        found = self._where(_openings.c.event_id.in_(event_ids))
+        if any(opened.document().get("event_id") not in event_ids for opened in found):
+            raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
+        return found
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""

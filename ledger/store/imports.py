@@ -30,8 +30,21 @@ from ledger.store.documents import event_document
 from ledger.store.folder import Folder
 
 REQUIRED = ("state", "subject_id", "purposes")
-COLUMNS = ("event_id", *REQUIRED, "category", "content_id", "occurred_at", "expires_at", "content_since", "channel", "actor",
-           "notice", "evidence_sha256", "jurisdiction", "reason")
+COLUMNS = (
+    "event_id",
+    *REQUIRED,
+    "category",
+    "content_id",
+    "occurred_at",
+    "expires_at",
+    "content_since",
+    "channel",
+    "actor",
+    "notice",
+    "evidence_sha256",
+    "jurisdiction",
+    "reason",
+)
 TIMES = ("occurred_at", "expires_at", "content_since")
 NAMED_BAD_LINES = 20
 _MAX_LINE = 1 << 20
@@ -60,12 +73,27 @@ class ImportReport:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent import` (schemas/import.json)."""
-        return {"source": self.source, "file_sha256": self.file_sha256, "new": self.new, "repeated": self.repeated,
-                "suppressed": self.suppressed, "reversals": self.reversals, "rejected": self.rejected, "size": self.appended.size}
+        return {
+            "source": self.source,
+            "file_sha256": self.file_sha256,
+            "new": self.new,
+            "repeated": self.repeated,
+            "suppressed": self.suppressed,
+            "reversals": self.reversals,
+            "rejected": self.rejected,
+            "size": self.appended.size,
+        }
 
 
-def import_file(engine: sa.Engine, folder: Folder, file: str | Path | IO[bytes], *, source: str | None = None, form: str | None = None,
-                on_progress: Callable[[int], None] | None = None) -> ImportReport:
+def import_file(
+    engine: sa.Engine,
+    folder: Folder,
+    file: str | Path | IO[bytes],
+    *,
+    source: str | None = None,
+    form: str | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> ImportReport:
     """Record every act of a file in one transaction. on_progress: rows so far.
 
     Raises ImportRejected for bad lines, UsageError for a file that is no table of acts.
@@ -90,8 +118,9 @@ def import_file(engine: sa.Engine, folder: Folder, file: str | Path | IO[bytes],
         raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _import(engine: sa.Engine, folder: Folder, file: IO[bytes], source: str, form: str,
-            on_progress: Callable[[int], None] | None) -> ImportReport:
+def _import(
+    engine: sa.Engine, folder: Folder, file: IO[bytes], source: str, form: str, on_progress: Callable[[int], None] | None
+) -> ImportReport:
     file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     recorded_by = f"import:{source}"
@@ -124,8 +153,11 @@ def _import(engine: sa.Engine, folder: Folder, file: IO[bytes], source: str, for
                 on_progress(seen)
         if bad:
             named = bad[:NAMED_BAD_LINES]
-            raise ImportRejected(f"{source} has lines that are no acts; nothing was recorded\n" + "\n".join(f"  {b}" for b in named),
-                                 hint="mend these lines and import the file again", bad_lines=named)
+            raise ImportRejected(
+                f"{source} has lines that are no acts; nothing was recorded\n" + "\n".join(f"  {b}" for b in named),
+                hint="mend these lines and import the file again",
+                bad_lines=named,
+            )
         tx.act("import_finished", recorded_by, source=source, file_sha256=file_sha256, reversals=len(reversed_people), **counts)
 
     appended = append(engine, folder, plan)
@@ -278,4 +310,3 @@ def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Inval
                 yield f"row {row_number}", row
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"not a Parquet file of acts: {error!s:.200}") from error
-

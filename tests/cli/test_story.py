@@ -31,7 +31,9 @@ refused,cem,,train-ai,2026-02-01T00:00:00Z,web
 
 @pytest.fixture
 def story(consent: Callable[..., Any], shard: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
-    shard("raw/a.parquet", user_id=["ann", "bob", "bob", "cem", "dee"], post_id=["p1", "p2", "p3", "p4", "p5"], text=list("abcde"))
+    shard(
+        "raw/a.parquet", user_id=["ann", "bob", "bob", "cem", "dee"], post_id=["p1", "p2", "p3", "p4", "p5"], text=list("abcde")
+    )
     (tmp_path / "acts.csv").write_text(ACTS, encoding="utf-8")
     assert consent("init").code == 0
     assert consent("purpose", "add", "train-ai", "--title", "T", "--description", "D").code == 0
@@ -55,7 +57,10 @@ def test_filter_audit_withdraw_filter_verify(story: Callable[..., Any]) -> None:
     assert pq.read_table("train/a.parquet")["text"].to_pylist() == ["a", "b"]
     dropped = pq.read_table("out.parquet").to_pylist()
     assert [(d["shard"], d["row"], d["reason"]) for d in dropped] == [
-        ("a.parquet", 2, "withdrawn"), ("a.parquet", 3, "refused"), ("a.parquet", 4, "no_record")]
+        ("a.parquet", 2, "withdrawn"),
+        ("a.parquet", 3, "refused"),
+        ("a.parquet", 4, "no_record"),
+    ]
     assert story("audit", "train", "--purpose", "train-ai", *KEYS).code == 0
     assert story("verify", "train").code == 0
 
@@ -79,11 +84,17 @@ def test_any_byte_of_shard_statement_receipt_or_snapshot_changed_is_exit_4(story
     assert story("snapshot", "--purpose", "train-ai", "-o", "s.parquet").code == 0
     import os
     import random
+
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}")
     rng = random.Random(seed)
-    for path, what in (("train/a.parquet", "train"), ("train.intoto.jsonl", "train"), ("ann.json", "ann.json"),
-                       ("s.parquet", "s.parquet"), ("s.parquet.receipt", "s.parquet")):
+    for path, what in (
+        ("train/a.parquet", "train"),
+        ("train.intoto.jsonl", "train"),
+        ("ann.json", "ann.json"),
+        ("s.parquet", "s.parquet"),
+        ("s.parquet.receipt", "s.parquet"),
+    ):
         good = Path(path).read_bytes()
         assert story("verify", what, "--trust", "consent-ledger/trust").code == 0
         for _ in range(25):
@@ -138,26 +149,29 @@ def test_a_run_resumes_and_never_reuses_what_changed(story: Callable[..., Any]) 
     assert pq.read_table(shard)["text"].to_pylist() == ["a"]
 
 
-@pytest.mark.parametrize(("line", "code", "says"), [
-    ("filter raw -o out --purpose nope --subject user_id", 2, "declared: train-ai"),
-    ("filter raw -o out --purpose train-ai --subject nope", 2, "'user_id'"),
-    ("filter raw -o out --purpose train-ai", 2, "--subject"),
-    ("filter raw -o raw --purpose train-ai --subject user_id", 2, "output folder"),
-    ("filter nothing -o out --purpose train-ai --subject user_id", 2, "nothing"),
-    ("filter raw -o out --snapshot none.parquet --subject user_id", 1, "consent snapshot"),
-    ("record given u1 --purpose nope", 2, "declared: train-ai@1"),
-    ("record given u1 --purpose '*'", 2, "no only"),
-    ("record given u1 --purpose train-ai --content c --category k", 2, "not of both"),
-    ("record given u1 --purpose train-ai --channel one-click", 2, "only say no"),
-    ("record given u1 --purpose train-ai --actor controller", 2, "subject or a guardian"),
-    ("record given u1 --purpose train-ai --occurred-at 2999-01-01T00:00:00Z", 2, "ahead of the ledger's clock"),
-    ("record perhaps u1 --purpose train-ai", 2, "states:"),
-    ("receipt nope -o x", 2, "consent show"),
-    ("--ledger nowhere show u1", 2, "consent init"),
-    ("init", 2, "new folder"),
-    ("nonsense", 2, "No such command"),
-    ("verify train --trust nowhere", 2, "--trust"),
-])
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("filter raw -o out --purpose nope --subject user_id", 2, "declared: train-ai"),
+        ("filter raw -o out --purpose train-ai --subject nope", 2, "'user_id'"),
+        ("filter raw -o out --purpose train-ai", 2, "--subject"),
+        ("filter raw -o raw --purpose train-ai --subject user_id", 2, "output folder"),
+        ("filter nothing -o out --purpose train-ai --subject user_id", 2, "nothing"),
+        ("filter raw -o out --snapshot none.parquet --subject user_id", 1, "consent snapshot"),
+        ("record given u1 --purpose nope", 2, "declared: train-ai@1"),
+        ("record given u1 --purpose '*'", 2, "no only"),
+        ("record given u1 --purpose train-ai --content c --category k", 2, "not of both"),
+        ("record given u1 --purpose train-ai --channel one-click", 2, "only say no"),
+        ("record given u1 --purpose train-ai --actor controller", 2, "subject or a guardian"),
+        ("record given u1 --purpose train-ai --occurred-at 2999-01-01T00:00:00Z", 2, "ahead of the ledger's clock"),
+        ("record perhaps u1 --purpose train-ai", 2, "states:"),
+        ("receipt nope -o x", 2, "consent show"),
+        ("--ledger nowhere show u1", 2, "consent init"),
+        ("init", 2, "new folder"),
+        ("nonsense", 2, "No such command"),
+        ("verify train --trust nowhere", 2, "--trust"),
+    ],
+)
 def test_an_error_says_what_to_do_next(story: Callable[..., Any], line: str, code: int, says: str) -> None:
     outcome = story(*shlex.split(line))
     assert outcome.code == code, outcome.err
@@ -168,8 +182,10 @@ def test_an_error_says_what_to_do_next(story: Callable[..., Any], line: str, cod
 
 
 def test_verify_imports_neither_database_nor_engine() -> None:
-    code = ("import sys; from ledger.cli import run; run(['verify', '--help']); "
-            "bad = {'sqlmodel', 'sqlalchemy', 'duckdb', 'pyarrow', 'numpy'} & set(sys.modules); sys.exit(str(bad) if bad else 0)")
+    code = (
+        "import sys; from ledger.cli import run; run(['verify', '--help']); "
+        "bad = {'sqlmodel', 'sqlalchemy', 'duckdb', 'pyarrow', 'numpy'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -177,7 +193,8 @@ def test_the_demo_tells_the_whole_story(consent: Callable[..., Any]) -> None:
     outcome = consent("demo")
     assert outcome.code == 0
     assert [line for line in outcome.out.splitlines() if line.startswith("[exit ")] == [
-        f"[exit {n}]" for n in (0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 0, 4, 0)]
+        f"[exit {n}]" for n in (0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 0, 4, 0)
+    ]
 
 
 def test_the_wheel_holds_the_package_alone_and_runs_the_demo(tmp_path: Path) -> None:
@@ -186,13 +203,18 @@ def test_the_wheel_holds_the_package_alone_and_runs_the_demo(tmp_path: Path) -> 
     for name in ("ledger", "cli", "schemas", "pyproject.toml", "README.md", "LICENSE"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ledger"}
-    assert {"ledger/py.typed", "ledger/cli/__init__.py", "ledger/schemas/filter.json", "ledger/store/migrations/env.py"} <= set(names)
+    assert {"ledger/py.typed", "ledger/cli/__init__.py", "ledger/schemas/filter.json", "ledger/store/migrations/env.py"} <= set(
+        names
+    )
     environment = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"

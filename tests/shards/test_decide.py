@@ -33,15 +33,22 @@ def events(draw: st.DrawFn) -> Event:
     scope = draw(st.integers(0, 2))
     recorded = draw(st.integers(0, 20))
     fields: dict[str, Any] = {
-        "state": draw(st.sampled_from(YES if yes else NO)), "subject_id": draw(st.sampled_from(SUBJECTS)),
-        "recorded_at": day(recorded), "recorded_by": draw(st.sampled_from(["user:x", "import:crm", "session:1"])),
-        "event_id": "e", "category": draw(st.sampled_from(CATEGORIES)) if scope == 1 else None,
-        "content_id": draw(st.sampled_from(CONTENTS)) if scope == 2 else None}
+        "state": draw(st.sampled_from(YES if yes else NO)),
+        "subject_id": draw(st.sampled_from(SUBJECTS)),
+        "recorded_at": day(recorded),
+        "recorded_by": draw(st.sampled_from(["user:x", "import:crm", "session:1"])),
+        "event_id": "e",
+        "category": draw(st.sampled_from(CATEGORIES)) if scope == 1 else None,
+        "content_id": draw(st.sampled_from(CONTENTS)) if scope == 2 else None,
+    }
     tokens = draw(st.lists(st.sampled_from(["ai@1", "ai@2", "ai@3", "other@1"]), min_size=1, max_size=2))
     if yes:
         acted = draw(st.integers(0, recorded))
-        fields |= {"occurred_at": day(acted), "expires_at": draw(st.none() | st.integers(acted + 1, 25).map(day)),
-                   "content_since": draw(st.none() | st.integers(0, 20).map(day))}
+        fields |= {
+            "occurred_at": day(acted),
+            "expires_at": draw(st.none() | st.integers(acted + 1, 25).map(day)),
+            "content_since": draw(st.none() | st.integers(0, 20).map(day)),
+        }
     else:
         fields["occurred_at"] = draw(st.none() | st.integers(0, 25).map(day))
         tokens = draw(st.sampled_from([tokens, [ALL_PURPOSES]]))
@@ -50,47 +57,87 @@ def events(draw: st.DrawFn) -> Event:
 
 def document(event: Event) -> dict[str, Any]:
     """The canonical fields that a snapshot reads."""
-    fields = {"state": event.state, "subject_id": event.subject_id, "purposes": list(event.purposes),
-              "category": event.category, "content_id": event.content_id, "recorded_by": event.recorded_by,
-              **{name: getattr(event, name) and times.text(getattr(event, name))
-                 for name in ("occurred_at", "recorded_at", "expires_at", "content_since")}}
+    fields = {
+        "state": event.state,
+        "subject_id": event.subject_id,
+        "purposes": list(event.purposes),
+        "category": event.category,
+        "content_id": event.content_id,
+        "recorded_by": event.recorded_by,
+        **{
+            name: getattr(event, name) and times.text(getattr(event, name))
+            for name in ("occurred_at", "recorded_at", "expires_at", "content_since")
+        },
+    }
     return {name: value for name, value in fields.items() if value is not None}
 
 
 subject_values = st.none() | st.just("") | st.sampled_from([*SUBJECTS, "stranger", "u" * 600])
 rows = st.builds(
-    dict, subject=subject_values, others=st.none() | st.lists(subject_values, max_size=3),
+    dict,
+    subject=subject_values,
+    others=st.none() | st.lists(subject_values, max_size=3),
     category=st.none() | st.just("") | st.sampled_from([*CATEGORIES, "unlisted"]),
-    content=st.none() | st.just("") | st.sampled_from([*CONTENTS, "new"]), created=st.none() | st.integers(0, 20).map(day))
+    content=st.none() | st.just("") | st.sampled_from([*CONTENTS, "new"]),
+    created=st.none() | st.integers(0, 20).map(day),
+)
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(events(), max_size=30), st.lists(rows, min_size=1, max_size=25), st.booleans(),
-       st.sampled_from(["one", "list", "both"]), st.sets(st.sampled_from(["category", "content", "created"])),
-       st.integers(0, 25), st.integers(0, 30), st.sampled_from([(2,), (1, 2)]))
+@given(
+    st.lists(events(), max_size=30),
+    st.lists(rows, min_size=1, max_size=25),
+    st.booleans(),
+    st.sampled_from(["one", "list", "both"]),
+    st.sets(st.sampled_from(["category", "content", "created"])),
+    st.integers(0, 25),
+    st.integers(0, 30),
+    st.sampled_from([(2,), (1, 2)]),
+)
 def test_the_fast_path_gives_the_reference_reason_for_every_row(
-        history: list[Event], drawn: list[dict[str, Any]], lists_categories: bool, shape: str, mapped: set[str],
-        as_of_day: int, later: int, accepts: tuple[int, ...]) -> None:
+    history: list[Event],
+    drawn: list[dict[str, Any]],
+    lists_categories: bool,
+    shape: str,
+    mapped: set[str],
+    as_of_day: int,
+    later: int,
+    accepts: tuple[int, ...],
+) -> None:
     if lists_categories:
         mapped = mapped | {"category"}
     history = sorted(history, key=lambda e: e.recorded_at)  # type: ignore[arg-type,return-value]
-    purpose = Purpose(token="ai", version=2, title="t", description="d", categories=CATEGORIES[:2] if lists_categories else (), accepts=accepts)
+    purpose = Purpose(
+        token="ai", version=2, title="t", description="d", categories=CATEGORIES[:2] if lists_categories else (), accepts=accepts
+    )
     as_of, decided_at = day(as_of_day), day(as_of_day + later)
-    table = pa.table({
-        "subject": pa.array([r["subject"] for r in drawn], pa.string()),
-        "others": pa.array([r["others"] for r in drawn], pa.list_(pa.string())),
-        "category": pa.array([r["category"] for r in drawn], pa.string()).dictionary_encode(),
-        "content": pa.array([r["content"] for r in drawn], pa.large_string()),
-        "created": pa.array([r["created"] for r in drawn], pa.timestamp("ms", "UTC"))})
+    table = pa.table(
+        {
+            "subject": pa.array([r["subject"] for r in drawn], pa.string()),
+            "others": pa.array([r["others"] for r in drawn], pa.list_(pa.string())),
+            "category": pa.array([r["category"] for r in drawn], pa.string()).dictionary_encode(),
+            "content": pa.array([r["content"] for r in drawn], pa.large_string()),
+            "created": pa.array([r["created"] for r in drawn], pa.timestamp("ms", "UTC")),
+        }
+    )
     names = {"one": ["subject"], "list": ["others"], "both": ["others", "subject"]}[shape]
     columns = Columns(subject=names, **{name: name for name in mapped})  # type: ignore[arg-type]
 
     expected = []
     for r in drawn:
         parts = {"subject": [r["subject"]], "others": r["others"] or [None]}
-        expected.append(decide(
-            Row([s for name in names for s in parts[name]], *(r[name] if name in mapped else None for name in ("category", "content", "created"))),
-            history, purpose, as_of, decided_at))
+        expected.append(
+            decide(
+                Row(
+                    [s for name in names for s in parts[name]],
+                    *(r[name] if name in mapped else None for name in ("category", "content", "created")),
+                ),
+                history,
+                purpose,
+                as_of,
+                decided_at,
+            )
+        )
     answers = Answers(compile_rows(enumerate(map(document, history)), "ai", purpose.accepts, as_of), decided_at)
     columns.check(table.schema, purpose.categories)
     decisions = fast.decide(columns.read(table), answers, purpose.categories)
@@ -107,15 +154,21 @@ def test_the_fast_path_gives_the_reference_reason_for_every_row(
 
 def test_a_hash_that_collides_never_lends_an_answer(monkeypatch: Any) -> None:
     monkeypatch.setattr("ledger.shards.answers._hash", lambda salt, text: np.zeros(len(text), np.uint64))
-    history = [Event(state="given", subject_id=s, purposes=["ai@1"], occurred_at=T0, recorded_at=T0, event_id=s) for s in ("a", "b", "c")]
-    history += [Event(state="withdrawn", subject_id=s, purposes=["ai@1"], content_id=c, recorded_at=T0 + timedelta(1), event_id=s + c)
-                for s in ("a", "b") for c in ("1", "2")]
+    history = [
+        Event(state="given", subject_id=s, purposes=["ai@1"], occurred_at=T0, recorded_at=T0, event_id=s) for s in ("a", "b", "c")
+    ]
+    history += [
+        Event(state="withdrawn", subject_id=s, purposes=["ai@1"], content_id=c, recorded_at=T0 + timedelta(1), event_id=s + c)
+        for s in ("a", "b")
+        for c in ("1", "2")
+    ]
     purpose = Purpose(token="ai", version=1, title="t", description="d")
     answers = Answers(compile_rows(enumerate(map(document, history)), "ai", (1,), day(5)), day(5))
     table = pa.table({"s": ["a", "a", "b", "c", "d", "ab"], "c": ["1", "3", "2", "1", "1", "1"]})
     decisions = fast.decide(Columns(subject="s", content="c").read(table), answers, ())
     assert decisions.reason.to_pylist() == [
-        decide(Row([s], None, c), history, purpose, day(5)) for s, c in zip(*(table[n].to_pylist() for n in "sc"), strict=True)]
+        decide(Row([s], None, c), history, purpose, day(5)) for s, c in zip(*(table[n].to_pylist() for n in "sc"), strict=True)
+    ]
     assert decisions.reason.to_pylist() == ["withdrawn", "allowed", "withdrawn", "allowed", "no_record", "no_record"]
 
 

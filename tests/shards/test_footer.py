@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
@@ -135,7 +136,9 @@ TABLE = pa.table(
     {
         "id": pa.array(["a", "b", None]),
         "n": pa.array([1, 2, 3], pa.uint32()),
-        "deep": pa.array([[{"x": 1, "y": ["u"]}], None, []], pa.list_(pa.struct([("x", pa.int8()), ("y", pa.list_(pa.string()))]))),
+        "deep": pa.array(
+            [[{"x": 1, "y": ["u"]}], None, []], pa.list_(pa.struct([("x", pa.int8()), ("y", pa.list_(pa.string()))]))
+        ),
         "d": pa.array([1, 2, 3]).cast(pa.decimal128(30, 2)),
     }
 )
@@ -187,7 +190,8 @@ def write(path: Path, data: bytes) -> io.BufferedReader:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"PAR1", b"PAR1PAR1", b"not a parquet file at all", b"PAR1\xff\xff\xff\x7fPAR1", b"PAR1\0\0\0\0PAR1", b"PAR1" * 100]
+    "data",
+    [b"", b"PAR1", b"PAR1PAR1", b"not a parquet file at all", b"PAR1\xff\xff\xff\x7fPAR1", b"PAR1\0\0\0\0PAR1", b"PAR1" * 100],
 )
 def test_what_is_no_parquet_is_an_error(tmp_path: Path, data: bytes) -> None:
     with write(tmp_path / "x", data) as file, pytest.raises(ShardError):
@@ -280,8 +284,6 @@ def test_metadata_is_dropped_from_the_arrow_schema_as_well() -> None:
     left = found.carried(["secret"])[5][1]
     entries = {entry[1][1]: entry[2][1] for entry in Reader(left).value(LIST).values}
     assert entries.keys() == {b"kept", b"ARROW:schema"}
-    import base64
-
     arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(entries[b"ARROW:schema"])))
     assert arrow.equals(TABLE.schema.with_metadata({"kept": "yes"}), check_metadata=True)
     assert Reader(found.carried(["secret", "kept", "ARROW:schema"])[5][1]).value(LIST).values == []

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -130,7 +131,9 @@ def test_the_file_is_synced_before_its_name_and_the_folder_after(tmp_path: Path,
     fsync, replace = os.fsync, Path.replace
     sink = HashingSink(tmp_path / "x")
     sink.write(b"x")
-    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), fsync(fd)))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (done.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"), fsync(fd))
+    )
     monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("rename"), replace(self, to)))
     sink.publish()
     assert done == ["file", "rename", "folder"]

@@ -24,8 +24,15 @@ SALT = bytes(range(32))
 TAG_KEY = b"k" * 32
 
 EVENT: dict[str, Any] = {
-    "event_id": "e1", "state": "given", "subject_id": "u1", "purposes": ["search@1", "train-ai@2"], "actor": "subject",
-    "occurred_at": times.text(NOON), "recorded_at": times.text(NOON + timedelta(seconds=1)), "recorded_by": "user:ann"}  # fmt: skip
+    "event_id": "e1",
+    "state": "given",
+    "subject_id": "u1",
+    "purposes": ["search@1", "train-ai@2"],
+    "actor": "subject",
+    "occurred_at": times.text(NOON),
+    "recorded_at": times.text(NOON + timedelta(seconds=1)),
+    "recorded_by": "user:ann",
+}
 
 
 def sha256(data: bytes) -> str:
@@ -82,9 +89,17 @@ class PaperLog:
         return act_receipt(act, SALT, self.proof(self.append(act_entry(SALT, canonical.encode(act)))))
 
     def log_snapshot(self, **fields: Any) -> bytes:
-        return self.log_act("snapshot_compiled", **{
-            "purpose": "train-ai@2", "snapshot_sha256": sha256(b"snapshot"), "file_sha256": sha256(b"file"),
-            "tree_size": len(self.leaves), "as_of": times.text(NOON), **fields})  # fmt: skip
+        return self.log_act(
+            "snapshot_compiled",
+            **{
+                "purpose": "train-ai@2",
+                "snapshot_sha256": sha256(b"snapshot"),
+                "file_sha256": sha256(b"file"),
+                "tree_size": len(self.leaves),
+                "as_of": times.text(NOON),
+                **fields,
+            },
+        )
 
     def log_statement(self, line: bytes, **fields: Any) -> bytes:
         return self.log_act("statement_made", **{"statement_sha256": sha256(line), "predicate_type": RUN, **fields})
@@ -94,17 +109,41 @@ class PaperLog:
 
 
 def shard(name: str = "a.parquet", content: bytes = b"kept", **fields: Any) -> ShardRecord:
-    return ShardRecord(**{
-        "input": name, "input_sha256": sha256(name.encode()), "output": name, "output_sha256": sha256(content), "rows_in": 10,
-        "rows_kept": 6, "rows_dropped": {"withdrawn": 3, "no_record": 1, "expired": 0}, **fields})  # fmt: skip
+    return ShardRecord(
+        **{
+            "input": name,
+            "input_sha256": sha256(name.encode()),
+            "output": name,
+            "output_sha256": sha256(content),
+            "rows_in": 10,
+            "rows_kept": 6,
+            "rows_dropped": {"withdrawn": 3, "no_record": 1, "expired": 0},
+            **fields,
+        }
+    )
 
 
 def run_record(receipt: bytes, **fields: Any) -> RunRecord:
     """Two shards unless told."""
-    return RunRecord(**{
-        "run_id": "r1", "purpose": "train-ai@2", "rule_version": "1", "origin": "paper.example/log",
-        "snapshot_sha256": sha256(b"snapshot"), "answers_sha256": sha256(b"answers"), "snapshot_receipt": receipt.decode(),
-        "columns": {"subject": ["user_id"], "category": "=post"}, "decided_at": NOON + timedelta(seconds=90), "age_seconds": 90,
-        "max_age_seconds": 86400, "rests_on": {"session": 8, "import": 4}, "unmapped": 1,
-        "shards": (shard("b/a.parquet", b"kept b"), shard()), "versions": {"pyarrow": "26.0.0"},
-        "started_at": NOON + timedelta(seconds=90), "finished_at": NOON + timedelta(seconds=95), **fields})  # fmt: skip
+    return RunRecord(
+        **{
+            "run_id": "r1",
+            "purpose": "train-ai@2",
+            "rule_version": "1",
+            "origin": "paper.example/log",
+            "snapshot_sha256": sha256(b"snapshot"),
+            "answers_sha256": sha256(b"answers"),
+            "snapshot_receipt": receipt.decode(),
+            "columns": {"subject": ["user_id"], "category": "=post"},
+            "decided_at": NOON + timedelta(seconds=90),
+            "age_seconds": 90,
+            "max_age_seconds": 86400,
+            "rests_on": {"session": 8, "import": 4},
+            "unmapped": 1,
+            "shards": (shard("b/a.parquet", b"kept b"), shard()),
+            "versions": {"pyarrow": "26.0.0"},
+            "started_at": NOON + timedelta(seconds=90),
+            "finished_at": NOON + timedelta(seconds=95),
+            **fields,
+        }
+    )

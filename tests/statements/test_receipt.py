@@ -24,14 +24,39 @@ LATER = times.text(NOON + timedelta(days=30))
 DIGEST = sha256(b"evidence")
 ACT_FIELDS: dict[str, dict[str, Any]] = {
     "purpose_declared": {
-        "token": "train-ai", "version": 2, "title": "T", "description": "D", "basis": "consent", "controller": "C", "contact": "c@d",
-        "recipients": ["R"], "categories": ["post"], "retention": "1 year", "withdraw_url": "https://w", "accepts": [1]},
+        "token": "train-ai",
+        "version": 2,
+        "title": "T",
+        "description": "D",
+        "basis": "consent",
+        "controller": "C",
+        "contact": "c@d",
+        "recipients": ["R"],
+        "categories": ["post"],
+        "retention": "1 year",
+        "withdraw_url": "https://w",
+        "accepts": [1],
+    },
     "notice_declared": {"notice_id": "n", "version": 1, "language": "de", "sha256": DIGEST},
     "key_added": {"role": "run", "vkey": "n+00000000+AA=="},
-    "import_finished": {"file_sha256": DIGEST, "new": 1, "repeated": 0, "suppressed": 0, "reversals": 0, "rejected": 0, "source": "crm"},
-    "snapshot_compiled": {"purpose": "train-ai@2", "snapshot_sha256": DIGEST, "file_sha256": DIGEST, "tree_size": 0, "as_of": LATER},
+    "import_finished": {
+        "file_sha256": DIGEST,
+        "new": 1,
+        "repeated": 0,
+        "suppressed": 0,
+        "reversals": 0,
+        "rejected": 0,
+        "source": "crm",
+    },
+    "snapshot_compiled": {
+        "purpose": "train-ai@2",
+        "snapshot_sha256": DIGEST,
+        "file_sha256": DIGEST,
+        "tree_size": 0,
+        "as_of": LATER,
+    },
     "statement_made": {"statement_sha256": DIGEST, "predicate_type": "urn:x"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -53,8 +78,18 @@ def test_an_event_receipt_opens(log: PaperLog) -> None:
 
 def test_an_event_with_every_field_opens(log: PaperLog) -> None:
     event = {
-        **EVENT, "actor": "guardian", "category": "post", "expires_at": LATER, "content_since": times.text(NOON), "channel": "web",
-        "notice": "n@1/en", "notice_sha256": DIGEST, "jurisdiction": "DE", "evidence_sha256": DIGEST, "reason": "because"}  # fmt: skip
+        **EVENT,
+        "actor": "guardian",
+        "category": "post",
+        "expires_at": LATER,
+        "content_since": times.text(NOON),
+        "channel": "web",
+        "notice": "n@1/en",
+        "notice_sha256": DIGEST,
+        "jurisdiction": "DE",
+        "evidence_sha256": DIGEST,
+        "reason": "because",
+    }
     assert open_event_receipt(log.log_event(event), log.trust).event == event
 
 
@@ -66,37 +101,42 @@ def test_an_act_receipt_opens(log: PaperLog, kind: str) -> None:
     assert (verified.position, verified.checkpoint.size) == (5, 6)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"state": "maybe"}, "state is 'maybe'"),
-    ({"state": 7}, "state is 7"),
-    ({"subject_id": ""}, "subject_id is empty"),
-    ({"subject_id": "a\0b"}, "NUL"),
-    ({"subject_id": 5}, "must be text"),
-    ({"subject_id": "é" * 257}, "longer than 512"),
-    ({"purposes": "train-ai@2"}, "not a list"),
-    ({"purposes": []}, "not a list"),
-    ({"purposes": ["train-ai"]}, "TOKEN@VERSION"),
-    ({"purposes": [5]}, "must be text"),
-    ({"purposes": ["train-ai@2", "search@1"]}, "not sorted"),
-    ({"purposes": ["search@1", "search@1"]}, "named twice"),
-    ({"purposes": ["*"]}, "for a no only"),
-    ({"occurred_at": "2026-01-31T12:00:00Z"}, "occurred_at"),
-    ({"occurred_at": "2026-02-30T12:00:00.000000Z"}, "occurred_at"),
-    ({"occurred_at": "2026-01-31T24:00:00.000000Z"}, "occurred_at"),
-    ({"occurred_at": 1}, "occurred_at"),
-    ({"evidence_sha256": DIGEST.upper()}, "hexadecimal"),
-    ({"evidence_sha256": 1}, "hexadecimal"),
-    ({"reason": "x" * 4097}, "longer than 4096"),
-    ({"channel": "one-click"}, "one click"),
-    ({"content_id": "c", "category": "post"}, "not of both"),
-    ({"extra": "x"}, "'extra'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state": "maybe"}, "state is 'maybe'"),
+        ({"state": 7}, "state is 7"),
+        ({"subject_id": ""}, "subject_id is empty"),
+        ({"subject_id": "a\0b"}, "NUL"),
+        ({"subject_id": 5}, "must be text"),
+        ({"subject_id": "é" * 257}, "longer than 512"),
+        ({"purposes": "train-ai@2"}, "not a list"),
+        ({"purposes": []}, "not a list"),
+        ({"purposes": ["train-ai"]}, "TOKEN@VERSION"),
+        ({"purposes": [5]}, "must be text"),
+        ({"purposes": ["train-ai@2", "search@1"]}, "not sorted"),
+        ({"purposes": ["search@1", "search@1"]}, "named twice"),
+        ({"purposes": ["*"]}, "for a no only"),
+        ({"occurred_at": "2026-01-31T12:00:00Z"}, "occurred_at"),
+        ({"occurred_at": "2026-02-30T12:00:00.000000Z"}, "occurred_at"),
+        ({"occurred_at": "2026-01-31T24:00:00.000000Z"}, "occurred_at"),
+        ({"occurred_at": 1}, "occurred_at"),
+        ({"evidence_sha256": DIGEST.upper()}, "hexadecimal"),
+        ({"evidence_sha256": 1}, "hexadecimal"),
+        ({"reason": "x" * 4097}, "longer than 4096"),
+        ({"channel": "one-click"}, "one click"),
+        ({"content_id": "c", "category": "post"}, "not of both"),
+        ({"extra": "x"}, "'extra'"),
+    ],
+)
 def test_what_is_no_event_is_refused_even_with_a_proof(log: PaperLog, change: dict[str, Any], said: str) -> None:
     with pytest.raises(VerificationError, match=said):
         open_event_receipt(log.log_event({**EVENT, **change}), log.trust)
 
 
-@pytest.mark.parametrize("name", ["event_id", "state", "subject_id", "purposes", "actor", "recorded_at", "recorded_by", "occurred_at"])
+@pytest.mark.parametrize(
+    "name", ["event_id", "state", "subject_id", "purposes", "actor", "recorded_at", "recorded_by", "occurred_at"]
+)
 def test_an_event_that_lacks_a_field_is_refused(log: PaperLog, name: str) -> None:
     event = {key: value for key, value in EVENT.items() if key != name}
     with pytest.raises(VerificationError, match=name):
@@ -109,22 +149,36 @@ def test_a_no_to_everything_needs_neither_time_nor_purpose(log: PaperLog) -> Non
     assert open_event_receipt(log.log_event(event), log.trust).event["purposes"] == ["*"]
 
 
-@pytest.mark.parametrize("change", [
-    {"act": "dance"}, {"act": 5}, {"tree_size": -1}, {"tree_size": "1"}, {"as_of": "now"}, {"purpose": "train-ai"}, {"more": "x"},
-    {"recorded_by": ""}, {"recorded_at": 5}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"act": "dance"},
+        {"act": 5},
+        {"tree_size": -1},
+        {"tree_size": "1"},
+        {"as_of": "now"},
+        {"purpose": "train-ai"},
+        {"more": "x"},
+        {"recorded_by": ""},
+        {"recorded_at": 5},
+    ],
+)
 def test_what_is_no_act_is_refused_even_with_a_proof(log: PaperLog, change: dict[str, Any]) -> None:
     with pytest.raises(VerificationError):
         open_act_receipt(log.log_act("snapshot_compiled", **{**ACT_FIELDS["snapshot_compiled"], **change}), log.trust)
 
 
-@pytest.mark.parametrize(("kind", "change", "said"), [
-    ("purpose_declared", {"version": 0}, "at least 1"),
-    ("purpose_declared", {"version": "1"}, "at least 1"),
-    ("purpose_declared", {"categories": []}, "with something in it"),
-    ("purpose_declared", {"basis": "interest"}, "consent or licence"),
-    ("key_added", {"role": "root"}, "log or run"),
-    ("import_finished", {"new": -1}, "at least 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("purpose_declared", {"version": 0}, "at least 1"),
+        ("purpose_declared", {"version": "1"}, "at least 1"),
+        ("purpose_declared", {"categories": []}, "with something in it"),
+        ("purpose_declared", {"basis": "interest"}, "consent or licence"),
+        ("key_added", {"role": "root"}, "log or run"),
+        ("import_finished", {"new": -1}, "at least 0"),
+    ],
+)
 def test_an_acts_fields_are_checked(log: PaperLog, kind: str, change: dict[str, Any], said: str) -> None:
     with pytest.raises(VerificationError, match=said):
         open_act_receipt(log.log_act(kind, **{**ACT_FIELDS[kind], **change}), log.trust)
@@ -175,10 +229,21 @@ def test_an_event_is_not_the_entry_of_an_act(log: PaperLog) -> None:
         open_event_receipt(event_receipt(other, SALT, tag, log.proof(position)), log.trust)
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda line: line + b"\n\n", lambda line: b" " + line, lambda line: line + b" ", lambda line: line[:-1], lambda line: b"",
-    lambda line: line.replace(b'"salt"', b'"sa\\u006ct"'), lambda line: b"\xff" + line, lambda line: b"[" * 100_000,
-    lambda line: json.dumps(json.loads(line)).encode(), lambda line: line + b" " * LIMITS.receipt])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda line: line + b"\n\n",
+        lambda line: b" " + line,
+        lambda line: line + b" ",
+        lambda line: line[:-1],
+        lambda line: b"",
+        lambda line: line.replace(b'"salt"', b'"sa\\u006ct"'),
+        lambda line: b"\xff" + line,
+        lambda line: b"[" * 100_000,
+        lambda line: json.dumps(json.loads(line)).encode(),
+        lambda line: line + b" " * LIMITS.receipt,
+    ],
+)
 def test_there_is_one_byte_form(log: PaperLog, spoil: Any) -> None:
     with pytest.raises(VerificationError):
         open_event_receipt(spoil(log.log_event()), log.trust)
@@ -212,8 +277,11 @@ def test_every_changed_byte_is_noticed(log: PaperLog, kind: str) -> None:
                 pytest.fail(f"byte {at} of the {kind} receipt may be {spoiled[at]:#x} (seed {seed})")
 
 
-JSON = st.recursive(st.text(max_size=8) | st.integers(-5, 2**53 - 1), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(max_size=8), inner, max_size=3), max_leaves=8)  # fmt: skip
+JSON = st.recursive(
+    st.text(max_size=8) | st.integers(-5, 2**53 - 1),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -232,7 +300,7 @@ def test_only_verification_errors_escape(data: st.DataObject) -> None:
             continue
         target[name] = value
         with pytest.raises(VerificationError):
-            opened(canonical.encode(receipt), log.trust)  # type: ignore[operator]
+            opened(canonical.encode(receipt), log.trust)
 
 
 @settings(max_examples=200, deadline=None)
@@ -254,7 +322,7 @@ def test_noise_is_refused(data: bytes) -> None:
     trust = PaperLog().trust
     for opened in (open_event_receipt, open_act_receipt):
         with pytest.raises(VerificationError):
-            opened(data, trust)  # type: ignore[operator]
+            opened(data, trust)
 
 
 def test_the_proof_in_a_receipt_is_the_one_that_others_read(log: PaperLog) -> None:

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from ledger.consent import ACTORS, REASONS, STATES
+from ledger.log import canonical
+from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
+from ledger.statements.statement import BASES, DROPPED, run_statement
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "statements"))
+
+from paper_log import EVENT, PaperLog, run_record, sha256  # noqa: E402
+
+sys.path.insert(0, str(ROOT))
+schemas = import_module("schemas")  # ledger.schemas, once installed; here the one of this checkout
+
+DIGEST = sha256(b"x")
+MOMENT = EVENT["recorded_at"]
+COMMON = {"recorded_at": MOMENT, "recorded_by": "user:ann"}
+COUNTS = {"new": 3, "repeated": 0, "suppressed": 0, "reversals": 1, "rejected": 0}
+SHARD = {
+    "input": "a.parquet",
+    "input_sha256": DIGEST,
+    "output": "a.parquet",
+    "output_sha256": DIGEST,
+    "rows_in": 3,
+    "rows_kept": 2,
+    "rows_dropped": {"withdrawn": 1},
+}
+FULL_EVENT = {
+    **EVENT,
+    "actor": "guardian",
+    "category": "post",
+    "expires_at": MOMENT,
+    "content_since": MOMENT,
+    "channel": "web",
+    "reason": "why",
+    "notice": "n@1/en",
+    "notice_sha256": DIGEST,
+    "jurisdiction": "DE",
+    "evidence_sha256": DIGEST,
+}
+NO = {"event_id": "e2", "state": "withdrawn", "subject_id": "u1", "purposes": ["*"], "actor": "subject", **COMMON}
+ACT_DOCUMENTS: list[dict[str, Any]] = [
+    {
+        "act": "purpose_declared",
+        **COMMON,
+        "token": "train-ai",
+        "version": 2,
+        "title": "T",
+        "description": "D",
+        "basis": "consent",
+        "controller": "C",
+        "contact": "c",
+        "recipients": ["R"],
+        "categories": ["post"],
+        "retention": "R",
+        "withdraw_url": "W",
+        "accepts": [1],
+    },
+    {"act": "notice_declared", **COMMON, "notice_id": "n", "version": 1, "language": "en", "sha256": DIGEST},
+    {"act": "key_added", **COMMON, "role": "log", "vkey": "v"},
+    {"act": "import_finished", **COMMON, "source": "crm", "file_sha256": DIGEST, **COUNTS},
+    {
+        "act": "snapshot_compiled",
+        **COMMON,
+        "purpose": "train-ai@2",
+        "snapshot_sha256": DIGEST,
+        "file_sha256": DIGEST,
+        "tree_size": 5,
+        "as_of": MOMENT,
+    },
+    {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:consent-ledger:run:v1"},
+]
+
+
+def signed() -> dict[str, list[dict[str, Any]]]:
+    """Documents as the program makes them, not as they are imagined."""
+    log = PaperLog()
+    snapshot = log.log_snapshot()
+    payload = run_statement(run_record(snapshot, recipient="Lab", warnings=("w",)))
+    return {
+        "receipt": [json.loads(log.log_event())],
+        "act-receipt": [json.loads(snapshot)],
+        "run-statement": [json.loads(payload)],
+        "envelope": [json.loads(log.seal(payload))],
+    }
+
+
+DOCUMENTS: dict[str, list[Any]] = {
+    "event": [EVENT, FULL_EVENT, NO],
+    "act": ACT_DOCUMENTS,
+    **signed(),
+    "filter": [
+        {
+            "run_id": "r",
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "answers_sha256": DIGEST,
+            "checkpoint": "note\n",
+            "rows_in": 3,
+            "rows_kept": 2,
+            "rows_dropped": {"withdrawn": 1},
+            "unmapped": 0,
+            "warnings": [],
+            "shards": [SHARD],
+            "statement": "out.intoto.jsonl",
+        }
+    ],
+    "audit": [
+        {
+            "compliant": False,
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "rows": 3,
+            "rows_without_consent": 1,
+            "reasons": {"no_record": 1},
+            "warnings": ["w"],
+            "shards": [{"path": "/data/a.parquet", "rows": 3, "rows_without_consent": 1, "reasons": {"no_record": 1}}],
+        }
+    ],
+    "show": [
+        {
+            "subject_id": "u1",
+            "events": [{**FULL_EVENT, "position": 0, "checkpoint_size": 1}],
+            "decisions": [{"purpose": "train-ai@2", "category": None, "content_id": "p1", "allowed": False, "reason": "expired"}],
+        }
+    ],
+    "verify": [{"verified": True, "checked": ["out: ..."]}],
+    "fsck": [{"whole": True, "entries": 9, "events": 5, "acts": 4, "root": DIGEST}],
+    "record": [
+        {
+            "event": NO,
+            "position": 3,
+            "repeated": False,
+            "warnings": ["w"],
+            "decisions": [
+                {"purpose": "train-ai@2", "category": "post", "content_id": None, "allowed": False, "reason": "withdrawn"}
+            ],
+        }
+    ],
+    "purpose-list": [
+        [
+            {
+                "purpose": "train-ai@2",
+                "title": "T",
+                "description": "D",
+                "categories": ["post"],
+                "recipients": ["R"],
+                "accepts": [1, 2],
+            }
+        ]
+    ],
+    "snapshot": [
+        {
+            "path": "s.parquet",
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "file_sha256": DIGEST,
+            "as_of": MOMENT,
+            "known_until": MOMENT,
+            "checkpoint": "note\n",
+        }
+    ],
+    "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9}],
+}
+NULLABLE = {("filter", "statement"), *((name, key) for name in ("show", "record") for key in ("category", "content_id"))}
+"""In outputs of commands only: a document that is signed leaves out what does not apply."""
+CASES = [(name, document) for name, documents in DOCUMENTS.items() for document in documents]
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schemas.load(name))
+
+
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from objects(item)
+    if isinstance(node, dict):
+        yield node
+
+
+def test_every_file_is_a_schema_that_is_known() -> None:
+    assert {path.stem for path in (ROOT / "schemas").glob("*.json")} == set(schemas.NAMES) == set(DOCUMENTS)
+    for name in schemas.NAMES:
+        Draft202012Validator.check_schema(schemas.load(name))
+
+
+@pytest.mark.parametrize(("name", "document"), CASES)
+def test_real_documents_are_valid(name: str, document: Any) -> None:
+    validator(name).validate(document)
+
+
+@pytest.mark.parametrize(("name", "document"), CASES)
+def test_no_object_may_have_more_fields(name: str, document: Any) -> None:
+    """But for `versions`, whose keys are names."""
+    check = validator(name)
+    open_ended = 0
+    for number in range(len(list(objects(document)))):
+        changed = copy.deepcopy(document)
+        target = list(objects(changed))[number]
+        target["surplus"] = "x"
+        if check.is_valid(changed):
+            assert target.keys() == {"pyarrow", "surplus"}
+            open_ended += 1
+    assert open_ended == (1 if name == "run-statement" else 0)
+
+
+@pytest.mark.parametrize(("name", "document"), CASES)
+def test_nothing_may_be_null_or_a_fraction_or_of_another_kind(name: str, document: Any) -> None:
+    check = validator(name)
+    for number, original in enumerate(list(objects(document))):
+        for key, value in original.items():
+            for wrong in (None, 1.5, [] if isinstance(value, str) else "", {"a": 1}):
+                changed = copy.deepcopy(document)
+                list(objects(changed))[number][key] = wrong
+                if wrong is None and (name, key) in NULLABLE and "subject_id" not in original:
+                    continue
+                with pytest.raises(ValidationError):
+                    check.validate(changed)
+
+
+def test_fields_are_those_that_the_code_checks() -> None:
+    event = schemas.load("event")
+    assert event["properties"].keys() == {*EVENT_REQUIRED, *EVENT_OPTIONAL}
+    assert set(event["required"]) == EVENT_REQUIRED.keys()
+    acts = {name: schema for name, schema in schemas.load("act")["$defs"].items() if name in ACTS}
+    assert acts.keys() == ACTS.keys()
+    assert [reference["$ref"] for reference in schemas.load("act")["oneOf"]] == [f"#/$defs/{name}" for name in ACTS]
+    for name, (required, optional) in ACTS.items():
+        assert set(acts[name]["required"]) == {*ACT_COMMON, *required}
+        assert acts[name]["properties"].keys() == {*ACT_COMMON, *required, *optional}
+
+
+def test_words_are_those_of_the_code() -> None:
+    event = schemas.load("event")["properties"]
+    assert (event["state"]["enum"], event["actor"]["enum"]) == (list(STATES), list(ACTORS))
+    predicate = schemas.load("run-statement")["properties"]["predicate"]["properties"]
+    assert tuple(predicate["rows_dropped"]["properties"]) == DROPPED
+    assert tuple(predicate["rests_on"]["properties"]) == BASES
+    for name in ("filter", "audit"):
+        properties = schemas.load(name)["properties"]
+        assert tuple(properties.get("rows_dropped", properties.get("reasons"))["properties"]) == DROPPED
+    decision = schemas.load("show")["properties"]["decisions"]["items"]["properties"]
+    assert tuple(decision["reason"]["enum"]) == REASONS
+
+
+def test_each_field_of_an_event_says_what_its_counterparts_are() -> None:
+    for name, field in schemas.load("event")["properties"].items():
+        assert re.search(r"TS 27560: |counterpart in ISO/IEC TS 27560", field["description"]), name
+        assert "DPV" in field["description"], name
+
+
+def test_a_schema_is_complete_in_itself() -> None:
+    for name in schemas.NAMES:
+        schema = schemas.load(name)
+        for node in objects(schema):
+            file = str(node.get("$ref", "")).partition("#")[0]
+            assert not file or file in schema["$defs"]
+
+
+def test_an_unknown_schema_is_named() -> None:
+    with pytest.raises(KeyError, match="'nonsense'"):
+        schemas.load("nonsense")
+
+
+def test_the_samples_have_canonical_bytes() -> None:
+    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "envelope"):
+        for document in DOCUMENTS[name]:
+            assert canonical.decode(canonical.encode(document)) == document

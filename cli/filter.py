@@ -105,7 +105,7 @@ def consent_of(
         elif book is not None:
             book.check(snapshot.header.checkpoint)
     else:
-        assert book is not None
+        assert book is not None and purpose is not None
         snapshot = book.snapshot(purpose) if write else book.look(purpose)
     if max_source_age is not None:
         snapshot.check_sources(max_source_age)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,12 +22,12 @@ import ledger
 @click.pass_obj
 def command(ledger_path: Path | None, file: Path, source: str | None, input_format: str | None, form: str) -> None:
     """Record the acts in a CSV, NDJSON or Parquet file. One bad line and nothing is recorded."""
-    with ledger.open(ledger_path) as book, progress("importing") as on_progress:
+    with ledger.open(ledger_path) as book, progress("importing") as bar:
         report = book.import_file(
             click.get_binary_stream("stdin") if str(file) == "-" else file,
             source=source,
             form=input_format,
-            on_progress=None if on_progress is None else lambda rows: on_progress(rows, 0),
+            on_progress=None if bar is None else partial(_rows_so_far, bar),
         )
     if form == "json":
         write_json(report.document())
@@ -35,3 +37,7 @@ def command(ledger_path: Path | None, file: Path, source: str | None, input_form
             f"{report.reversals:,} from no to yes, from {shown(report.source)}",
             err=True,
         )
+
+
+def _rows_so_far(bar: Callable[[int, int], None], rows: int) -> None:
+    bar(rows, 0)

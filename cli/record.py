@@ -10,7 +10,7 @@ import click
 from ledger.cli.options import Moment, Text, output_format, shown, write_json
 
 import ledger
-from ledger import files, times
+from ledger import files
 
 
 @click.command(epilog="Example: consent record given u1 --purpose train-ai --channel web")
@@ -34,15 +34,13 @@ from ledger import files, times
 @output_format
 @click.pass_obj
 def command(
-    ledger_path: Path | None, state: str, subject: str, form: str, evidence: Path | None, occurred_at: datetime, **fields: Any
+    ledger_path: Path | None, /, state: str, subject: str, form: str, evidence: Path | None, occurred_at: datetime, **fields: Any
 ) -> None:
     """Record an act: given, renewed (yes); refused, withdrawn, objected, revoked (no)."""
     event = ledger.Event(
         state=state,
         subject_id=subject,
-        occurred_at=min(occurred_at, times.now())
-        if state in ("given", "renewed") and (occurred_at - times.now()).total_seconds() < 1
-        else occurred_at,
+        occurred_at=occurred_at,
         evidence_sha256=files.sha256_of(evidence) if evidence else None,
         **fields,
     )

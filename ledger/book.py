@@ -17,6 +17,7 @@ from ledger import files, snapshot, times
 from ledger.consent import ALL_PURPOSES, ALLOWED, Event, Purpose, Row, Scope, check_id, check_text, decide, lookalike
 from ledger.errors import IntegrityError, InvalidEvent, UsageError
 from ledger.log import merkle
+from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
 from ledger.log.trust import Trust
@@ -130,9 +131,14 @@ class Ledger:
             database.check_revision(connection)
             return work(History(connection, self.origin, self.folder.log_verifiers()))
 
+    def _anchored(self, work: Callable[[History, str, Checkpoint], Any]) -> Any:
+        """Like _read, with the head after checking that it extends every anchor."""
+        anchors = self.folder.read_anchors()
+        return self._read(lambda history: work(history, *history.check_anchors(anchors)))
+
     def checkpoint(self) -> str:
         """The signed note of the head, which was checked to extend every anchor. Raises IntegrityError."""
-        note: str = self._read(lambda history: history.check_anchors(self.folder)[0])
+        note: str = self._anchored(lambda history, note, head: note)
         return note
 
     def check(self, note: str) -> None:
@@ -338,8 +344,7 @@ class Ledger:
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
     ) -> tuple[Snapshot, bytes]:
-        def work(history: History) -> tuple[Snapshot, bytes]:
-            note, head = history.check_anchors(self.folder)
+        def work(history: History, note: str, head: Checkpoint) -> tuple[Snapshot, bytes]:
             began = history.now()
             moment = as_of or began
             if moment > began:
@@ -387,7 +392,7 @@ class Ledger:
             header = Header(self.origin, current.reference, current.categories, note, moment, known_until, sources)
             return snapshot.freeze(header, rows)
 
-        frozen: tuple[Snapshot, bytes] = self._read(work)
+        frozen: tuple[Snapshot, bytes] = self._anchored(work)
         return frozen
 
     # Proofs

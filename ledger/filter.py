@@ -30,6 +30,7 @@ from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.shards.answers import Answers
+from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
 from ledger.shards.inputs import Input, find_inputs
@@ -252,7 +253,7 @@ class _Run:
         self.keep_exclusions = exclusions is not None
         files.make_folder(self.output)
         self.journal = None if self.key is None else Journal(self.output.with_name(self.output.name + ".journal.jsonl"), self.key)
-        _withdraw(statement_path(self.output))
+        files.withdraw(statement_path(self.output))
 
         done = _in_parallel(self._shard, inputs, self.workers)
         record = self._record([result for result, _ in done], recipient)
@@ -335,6 +336,7 @@ class _Run:
                 sink.publish()
             counts.pop("allowed", None)
             result = {
+                "carriers": carried_metadata_warnings(shard.footer),
                 "input": source.name,
                 "input_sha256": shard.sha256,
                 "output": source.name,
@@ -380,26 +382,20 @@ class _Run:
             versions=VERSIONS,
             started_at=self.started_at,
             finished_at=times.now(),
-            warnings=tuple(_unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), self.consent.columns)),
+            warnings=self._warnings(results),
         )
 
+    def _warnings(self, results: list[dict[str, Any]]) -> tuple[str, ...]:
+        unknown = _unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), self.consent.columns)
+        return (*unknown, *sorted({carrier for r in results for carrier in r["carriers"]}))
+
     def _publish(self, record: RunRecord, admit: Callable[[bytes], bytes] | None) -> Path | None:
-        payload = run_statement(record)
         if self.key is None:
             return None
-        line = dsse.seal(payload, self.key)
+        line = dsse.seal(run_statement(record), self.key)
         path = statement_path(self.output)
         files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
         return path
-
-
-def _withdraw(statement: Path) -> None:
-    """An earlier statement goes before the first shard that it speaks of is replaced, durably."""
-    try:
-        statement.unlink(missing_ok=True)
-        files.sync_folder(statement.parent)
-    except OSError as error:
-        raise ShardError(f"cannot remove {statement}: {error.strerror}") from error
 
 
 class _Counter:

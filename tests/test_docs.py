@@ -43,8 +43,10 @@ LEAVES = {words: command for words, command in TREE.items() if not isinstance(co
 def _sections(text: str) -> dict[str, str]:
     """Of cli.md: `consent audit` -> the text under that heading, for headings of the third level."""
     parts = re.split(r"^### `(consent [^`]*)`$", text, flags=re.MULTILINE)
-    return {" ".join(heading.split()): re.split(r"^## ", body, flags=re.MULTILINE)[0]
-            for heading, body in zip(parts[1::2], parts[2::2], strict=True)}
+    return {
+        " ".join(heading.split()): re.split(r"^## ", body, flags=re.MULTILINE)[0]
+        for heading, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 def _section(words: tuple[str, ...]) -> str:
@@ -66,8 +68,12 @@ def test_the_tree_is_that_of_the_command_line() -> None:
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_every_command_and_option_is_described(words: tuple[str, ...]) -> None:
     section = _section(words)
-    options = [name for parameter in LEAVES[words].params if isinstance(parameter, click.Option)
-               for name in (*parameter.opts, *parameter.secondary_opts)]
+    options = [
+        name
+        for parameter in LEAVES[words].params
+        if isinstance(parameter, click.Option)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    ]
     assert [name for name in options if not _named(name, section)] == []
 
 
@@ -166,8 +172,10 @@ def test_every_field_of_the_predicate_is_described() -> None:
         assert name in section, name
 
 
-@pytest.mark.parametrize("constant", [
-    receipt.EVENT_RECEIPT, receipt.ACT_RECEIPT, statement.RUN, statement.STATEMENT, snapshot.FORMAT, journal.PAYLOAD_TYPE])
+@pytest.mark.parametrize(
+    "constant",
+    [receipt.EVENT_RECEIPT, receipt.ACT_RECEIPT, statement.RUN, statement.STATEMENT, snapshot.FORMAT, journal.PAYLOAD_TYPE],
+)
 def test_the_constants_of_the_formats_are_named(constant: str) -> None:
     assert constant in _read("formats.md")
 

@@ -187,26 +187,27 @@ def _resolve(schema: Any, path: str) -> Any:
 
 
 def _is_list(kind: Any) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return any(is_kind(kind) for is_kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+_TEXT = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
 
 
 def _is_text(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(is_kind(value) for is_kind in _TEXT)
 
 
 def _is_whole_number(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_integer(value) or (pa.types.is_decimal(value) and value.scale == 0))
 
 
 def _require_key(name: str, kind: Any, *, integers: bool = True) -> None:

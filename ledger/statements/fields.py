@@ -113,6 +113,7 @@ def sha256(name: str, value: Any) -> None:
 def moment(name: str, value: Any) -> None:
     """YYYY-MM-DDThh:mm:ss.ffffffZ, and a moment that exists."""
     try:
+        # Written back, too: newer Pythons read 24:00 as midnight of the next day.
         canonical = isinstance(value, str) and times.text(times.parse(value)) == value
     except ValueError:
         canonical = False

@@ -153,7 +153,7 @@ class Transaction:
     def _admit(self, event: Event, recorded_by: str) -> Event:
         """The event as it will be recorded: purposes and notice with their versions, id and recording filled in."""
         purposes = resolve_purposes(event.purposes, self.declared, event.occurred_at)
-        notice, notice_sha256 = self._notice(event.notice) if event.notice is not None else (None, None)
+        notice, notice_sha256 = self._notice(event.notice, event.occurred_at) if event.notice is not None else (None, None)
         if event.notice_sha256 not in (None, notice_sha256):
             raise InvalidEvent("notice_sha256 is not the digest of the notice that the event names")
         admitted = replace(event, purposes=purposes, notice=notice, notice_sha256=notice_sha256, recorded_at=self.recorded_at,
@@ -161,8 +161,11 @@ class Transaction:
         check_against(admitted, self.declared, self.recorded_at)
         return admitted
 
-    def _notice(self, reference: str) -> tuple[str, str]:
-        """`ID`, `ID/LANGUAGE` or `ID@VERSION/LANGUAGE` -> (full reference, sha256)."""
+    def _notice(self, reference: str, acted_at: datetime | None) -> tuple[str, str]:
+        """`ID`, `ID/LANGUAGE` or `ID@VERSION/LANGUAGE` -> (full reference, sha256).
+
+        Without a version it is the one that was kept when the person acted, or the first: nobody saw a later text.
+        """
         name, _, language = reference.partition("/")
         notice_id, version = split_purpose(name)
         fitting = [act for act in self._notices if act["notice_id"] == notice_id and (not language or act["language"] == language)
@@ -171,7 +174,9 @@ class Transaction:
             why = "is in several languages" if fitting else "is not kept here"
             known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self._notices})) or "none"
             raise InvalidEvent(f"notice {reference!r:.80} {why}", hint=f"kept: {known}; add one with `consent notice add`")
-        act = max(fitting, key=lambda a: a["version"])
+        first, *later = sorted(fitting, key=lambda a: int(a["version"]))
+        seen = [a for a in later if acted_at is None or times.parse(a["recorded_at"]) <= acted_at]
+        act = seen[-1] if seen else first
         return f"{act['notice_id']}@{act['version']}/{act['language']}", act["sha256"]
 
     def _tag(self, subject_id: str) -> bytes:
@@ -194,6 +199,7 @@ class Transaction:
         if [bytes(row.entry) for row in rows] != [e["entry"] for e in entries]:
             raise IntegrityError("the database does not hold the entries that were inserted")
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
+            self.history.forget_tile(level, number)
             where = (_tiles.c.level == level, _tiles.c.number == number)
             if self._con.execute(sa.update(_tiles).where(*where).values(hashes=hashes)).rowcount == 0:
                 self._con.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
@@ -220,7 +226,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
         try:
             check_revision(connection)
             history = History(connection, folder.origin, verifiers)
-            old_note, old = history.check_anchors(folder)
+            old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
             recorded_at = max(times.now(), last + _TICK) if last is not None else times.now()
@@ -245,7 +251,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             work.commit()
         except Exception as error:
             connection.invalidate()
-            _settle(engine, folder, verifiers, new.size, note, error)
+            _settle(engine, new.size, note, error)
     try:
         folder.write_anchors(note)
     except ConsentLedgerError as error:
@@ -254,13 +260,12 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     return Appended(old.size, new.size, note, recorded_at)
 
 
-def _settle(engine: sa.Engine, folder: Folder, verifiers: list[Verifier], size: int, note: str, error: Exception) -> None:
+def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
     """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
     # Whether the rows are there is unknown until another connection holds the lock.
     with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        stored, _ = History(connection, folder.origin, verifiers).head()
-        if stored != note:  # another process may have appended to it since
-            stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size)) or ""
+        # By the checkpoint of that size, not by the head: another process may have appended since.
+        stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
     if stored != note:
         raise ConsentLedgerError(f"the database could not commit, and nothing was recorded: {error}", hint="run the command again") from error
 

@@ -27,8 +27,9 @@ from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Til
 
 _INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
-    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
-)  # type: ignore[union-attr]
+    t.__table__  # type: ignore[union-attr]
+    for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,14 @@ class FsckReport:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent fsck` (schemas/fsck.json)."""
-        return {"size": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
+        return {"whole": True, "entries": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
 
 
 def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
     """Raises IntegrityError that names the first thing that is wrong. on_progress: entries checked, entries in all."""
     # An auditor need not hold it; the tags are then taken as the entries have them.
     tag_key = folder.tag_key() if (folder.path / "tag.key").exists() else None
+    anchors = folder.read_anchors()
     with reading(engine) as connection:
         check_revision(connection)
         if engine.dialect.name == "sqlite":
@@ -54,7 +56,7 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
             if found != ["ok"]:
                 raise IntegrityError(f"the database file is damaged: {found[0]}")
         history = History(connection, folder.origin, folder.log_verifiers())
-        _, head = history.check_anchors(folder)
+        _, head = history.check_anchors(anchors)
         if connection.scalars(sa.select(_head.c.id)).all() != [1]:
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,6 @@ from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
 from ledger.store.documents import event_of, purpose_of
-from ledger.store.folder import Folder
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
@@ -51,6 +51,7 @@ class History:
 
     def __init__(self, connection: sa.Connection, origin: str, verifiers: Sequence[Verifier]) -> None:
         self._con, self._origin, self._verifiers = connection, origin, verifiers
+        self._tiles: dict[tuple[int, int], bytes] = {}
         self.node = tiles.node_reader(self.tile)
 
     def head(self) -> tuple[str, Checkpoint]:
@@ -77,20 +78,33 @@ class History:
         if merkle.root(earlier.size, self.node) != earlier.root:
             raise IntegrityError(f"the database does not continue the log that {what} has signed at {earlier.size} entries")
 
-    def check_anchors(self, folder: Folder) -> tuple[str, Checkpoint]:
-        """The head, after checking that it extends every anchor."""
+    def check_anchors(self, anchors: Sequence[tuple[Path, str]]) -> tuple[str, Checkpoint]:
+        """The head, after checking that it extends every anchor.
+
+        anchors: read before this transaction began. Read in it, they could be newer than what it sees.
+        """
         note, head = self.head()
         if merkle.root(head.size, self.node) != head.root:
             raise IntegrityError("the stored tiles do not have the root that the head has signed", hint="run `consent fsck`")
-        for path, anchor in folder.read_anchors():
+        for path, anchor in anchors:
             self.check_extends(anchor, head, f"the anchor {path.name}")
         return note, head
 
     def tile(self, level: int, number: int) -> bytes:
+        if (level, number) in self._tiles:
+            return self._tiles[level, number]
         found = self._con.scalar(sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number))
         if found is None:
             raise IntegrityError(f"table tiles has no tile {level}/{number}")
+        if not isinstance(found, bytes | memoryview):
+            raise IntegrityError(f"tile {level}/{number} of table tiles is no bytes")
+        if len(self._tiles) < 4096:
+            self._tiles[level, number] = bytes(found)
         return bytes(found)
+
+    def forget_tile(self, level: int, number: int) -> None:
+        """Read it anew when it is asked for again: it was written."""
+        self._tiles.pop((level, number), None)
 
     def now(self) -> datetime:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""

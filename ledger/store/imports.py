@@ -10,10 +10,12 @@ import csv
 import hashlib
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,10 +24,10 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import NO, Event
+from ledger.consent import NO, Event, check_text
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
 from ledger.log import canonical
-from ledger.store.append import Appended, Transaction, append
+from ledger.store.append import CHUNK, Appended, Transaction, append
 from ledger.store.documents import event_document
 from ledger.store.folder import Folder
 
@@ -46,8 +48,10 @@ COLUMNS = (
     "reason",
 )
 TIMES = ("occurred_at", "expires_at", "content_since")
+FORMS = ("csv", "ndjson", "parquet")
 NAMED_BAD_LINES = 20
 _MAX_LINE = 1 << 20
+_Latest = dict[tuple[str, str | None, str | None], str]
 
 
 class ImportRejected(ConsentLedgerError):
@@ -121,6 +125,10 @@ def import_file(
 def _import(
     engine: sa.Engine, folder: Folder, file: IO[bytes], source: str, form: str, on_progress: Callable[[int], None] | None
 ) -> ImportReport:
+    if form not in FORMS:
+        raise UsageError(f"the format {form!r:.40} is unknown", hint="formats: " + ", ".join(FORMS))
+    check_text("source", source)
+    before = _state(file)
     file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
     recorded_by = f"import:{source}"
@@ -130,6 +138,7 @@ def _import(
 
     def plan(tx: Transaction) -> None:
         lines: list[str] = []
+        latest: _Latest = {}
 
         def good() -> Iterator[Event]:
             for line, row in _rows(file, form):
@@ -142,36 +151,55 @@ def _import(
                     lines.append(line)
                     yield event
 
-        seen = 0
-        for outcome in tx.events(_with_reversals(good(), tx, reversed_people), recorded_by):
+        for seen, outcome in enumerate(tx.events(_with_latest(good(), tx, latest), recorded_by)):
             if isinstance(outcome, InvalidEvent):
                 bad.append(f"{lines[seen]}: {outcome}" + (f" ({outcome.hint})" if outcome.hint else ""))
+                if len(bad) >= NAMED_BAD_LINES:
+                    break
+            elif outcome.repeated:
+                counts["repeated"] += 1
             else:
-                counts["repeated" if outcome.repeated else "new"] += 1
-            seen += 1
-            if on_progress is not None and seen % 8192 == 0:
-                on_progress(seen)
+                counts["new"] += 1
+                event = outcome.event
+                scope = (event.subject_id, event.category, event.content_id)
+                if event.is_yes and latest.get(scope) in NO:
+                    reversed_people.add(event.subject_id)
+                latest[scope] = event.state
+            if on_progress is not None and seen % CHUNK == CHUNK - 1:
+                on_progress(seen + 1)
         if bad:
-            named = bad[:NAMED_BAD_LINES]
+            named = sorted(bad, key=lambda line: int(line.partition(":")[0].split()[1]))[:NAMED_BAD_LINES]
             raise ImportRejected(
                 f"{source} has lines that are no acts; nothing was recorded\n" + "\n".join(f"  {b}" for b in named),
                 hint="mend these lines and import the file again",
                 bad_lines=named,
             )
+        if _state(file) != before:
+            raise ConsentLedgerError(f"{source} changed while it was read; nothing was recorded")
         tx.act("import_finished", recorded_by, source=source, file_sha256=file_sha256, reversals=len(reversed_people), **counts)
 
     appended = append(engine, folder, plan)
     return ImportReport(source=source, file_sha256=file_sha256, reversals=len(reversed_people), appended=appended, **counts)
 
 
+def _state(file: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
 def _event(row: dict[str, Any], file_sha256: str) -> Event | InvalidEvent:
     try:
         fields = {name: value for name, value in row.items() if value is not None}
+        for name in REQUIRED:
+            if name not in fields:
+                raise InvalidEvent(f"{name} is empty")
+        if not isinstance(fields["purposes"], list):
+            raise InvalidEvent("purposes must be a list that names at least one purpose")
         for name in TIMES:
             if isinstance(fields.get(name), str):
                 try:
                     fields[name] = times.read(fields[name])
-                except ValueError as error:
+                except (ValueError, OverflowError) as error:
                     raise InvalidEvent(f"{name}: {error}") from None
         event = Event(**fields)
         if event.event_id is not None:
@@ -185,34 +213,21 @@ def _event(row: dict[str, Any], file_sha256: str) -> Event | InvalidEvent:
         return error
 
 
-def _with_reversals(events: Iterable[Event], tx: Transaction, people: set[str]) -> Iterator[Event]:
-    """Passes the events on, and collects the subjects whose yes follows a no at the same scope."""
-    last: dict[tuple[str, str | None, str | None], bool] = {}
-    chunk: list[Event] = []
-
-    def look() -> Iterator[Event]:
-        unknown = {e.subject_id for e in chunk if e.is_yes}
-        for subject, category, content, state in tx.noes_and_later(sorted(unknown)):
-            last[subject, category, content] = state in NO
-        for event in chunk:
-            scope = (event.subject_id, event.category, event.content_id)
-            if event.is_yes and last.get(scope):
-                people.add(event.subject_id)
-            last[scope] = not event.is_yes
-            yield event
-        last.clear()
-        chunk.clear()
-
-    for event in events:
-        chunk.append(event)
-        if len(chunk) == 8192:
-            yield from look()
-    yield from look()
+def _with_latest(events: Iterable[Event], tx: Transaction, latest: _Latest) -> Iterator[Event]:
+    """Passes the events on, a chunk at a time, and before each chunk puts into `latest` what those of its people who
+    ever said no, and now say yes, last said at each scope. Whoever takes the events takes them by chunks as long."""
+    source = iter(events)
+    while chunk := list(islice(source, CHUNK)):
+        latest.clear()
+        for subject, category, content, state in tx.noes_and_later(sorted({e.subject_id for e in chunk if e.is_yes})):
+            latest[subject, category, content] = state
+        yield from chunk
 
 
 def _rows(file: IO[bytes], form: str) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
     """("line 7", the row's values by column) in file order; a value that is absent is None."""
-    return {"csv": _csv_rows, "ndjson": _ndjson_rows, "parquet": _parquet_rows}[form](file)
+    readers = dict(zip(FORMS, (_csv_rows, _ndjson_rows, _parquet_rows), strict=True))
+    return readers[form](file)
 
 
 def _check_columns(names: list[str]) -> None:
@@ -252,9 +267,21 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEv
     except csv.Error as error:
         yield f"line {reader.line_num}", InvalidEvent(f"not CSV: {error}")
     except UnicodeDecodeError:
-        yield f"line {reader.line_num + 1}", InvalidEvent("not UTF-8")
+        # Text is decoded in blocks, so that the reader does not know the line.
+        yield f"line {_first_undecodable(file)}", InvalidEvent("not UTF-8")
     finally:
-        text.detach()
+        if not file.closed:
+            text.detach()
+
+
+def _first_undecodable(file: IO[bytes]) -> int:
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    raise ConsentLedgerError("the file changed while it was read; nothing was recorded")
 
 
 def _ndjson_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
@@ -308,5 +335,5 @@ def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Inval
                 if isinstance(row["purposes"], str):
                     row["purposes"] = row["purposes"].split(";")
                 yield f"row {row_number}", row
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UsageError(f"not a Parquet file of acts: {error!s:.200}") from error

@@ -675,6 +675,16 @@ def test_an_exception_midway(source: Path) -> None:
     require_nothing(source)
 
 
+def test_a_failed_rewrite_discards_its_sink(source: Path) -> None:
+    out = source.parent.parent / "out"
+    sink = HashingSink(out / "x.parquet")
+    with ShardFile(source) as shard, pytest.raises(ShardError):
+        rewrite(shard, sink, lambda group: pa.nulls(16, pa.bool_()))
+    assert list(out.iterdir()) == []
+    with pytest.raises(ShardError, match="discarded"):
+        sink.publish()
+
+
 @pytest.mark.parametrize(
     "mask",
     [np.ones(15, bool), np.ones(17, bool), np.array([], bool), pa.array([True] * 15 + [None]), pa.nulls(16, pa.bool_())],

@@ -277,6 +277,14 @@ def test_spoiled_shards(made: Made, spoil: Callable[[Made], Any], said: str) -> 
     made.refused(said, made.statement)
 
 
+def test_a_shard_that_becomes_a_link_meanwhile_is_refused(made: Made) -> None:
+    def swap_for_link(done: int, total: int) -> None:
+        if done == 0:
+            link(made)
+
+    made.refused("cannot read 'a.parquet'", on_progress=swap_for_link)
+
+
 def test_many_missing_shards_are_not_all_named(made: Made) -> None:
     shards = tuple(shard(f"{n}.parquet") for n in range(9))
     made.state(shards=shards, rests_on={"import": 54})

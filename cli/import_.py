@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ def command(ledger_path: Path | None, file: Path, source: str | None, input_form
     """Record the acts in a CSV, NDJSON or Parquet file. One bad line and nothing is recorded."""
     with ledger.open(ledger_path) as book, progress("importing") as bar:
         report = book.import_file(
-            click.get_binary_stream("stdin") if str(file) == "-" else file,
+            sys.stdin.buffer if str(file) == "-" else file,
             source=source,
             form=input_format,
             on_progress=None if bar is None else partial(_rows_so_far, bar),

@@ -280,7 +280,7 @@ def _table(**columns: Any) -> bytes:
     (b"PAR1 no", UsageError), (b"", UsageError), (_table()[:-20], UsageError), (_table(mood=["x"]), UsageError),
     (_table(occurred_at=pa.array([0], pa.timestamp("us"))), UsageError), (_table(occurred_at=pa.array([1], pa.timestamp("ns", "UTC"))), UsageError),
     (_table(occurred_at=pa.array([2**62], pa.timestamp("us", "UTC"))), UsageError),
-    (_table(occurred_at=pa.array([2**62], pa.timestamp("s", "UTC"))), UsageError), (_table(occurred_at=pa.array([1], pa.date32())), ImportRejected),
+    (_table(occurred_at=pa.array([2**40], pa.timestamp("s", "UTC"))), UsageError), (_table(occurred_at=pa.array([1], pa.date32())), ImportRejected),
     (_table(subject_id=[5]), ImportRejected), (_table(subject_id=[b"u"]), ImportRejected), (_table(subject_id=[None]), ImportRejected),
     (_table(subject_id=[""]), ImportRejected), (_table(purposes=[["*", None]]), ImportRejected), (_table(purposes=[[]]), ImportRejected),
     (_table(subject_id=pa.array([b"\xff"], pa.binary()).view(pa.string())), UsageError)])

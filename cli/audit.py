@@ -7,16 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+import ledger
 from ledger.cli.filter import consent_of
 from ledger.cli.options import progress, reasons_lines, shard_options, shown, write_json
+from ledger.statements.verify import load_trust, open_statement, statement_path
 
 
 @click.command(epilog="Example: consent audit train/ --purpose train-ai --subject user_id --content post_id")
 @shard_options
 @click.pass_obj
 def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, workers: int, **told: Any) -> int:
-    """Check finished shards row by row. Exit 0: every row's people said yes; 3: some did not."""
+    """Check finished shards row by row. Exit 0: every row's people said yes; 3: some did not.
+
+    A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted.
+    """
     with ExitStack() as stack:
+        if not told["subject"]:
+            told |= _stated_columns(ledger_path, shards, told["trust"])
         _, consent = consent_of(stack, ledger_path, write=False, **told)
         on_progress = stack.enter_context(progress("auditing"))
         audit = consent.audit_shards(shards, workers=workers, on_progress=on_progress)
@@ -30,10 +38,16 @@ def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, wo
             click.echo(f"{shown(shard.path)}: {shard.rows_without_consent:,} of {shard.rows:,} rows without consent")
         for line in reasons_lines(document["reasons"]):
             click.echo(line)
-    click.echo(
-        "compliant"
-        if audit.compliant
-        else f"not compliant: {audit.rows_without_consent:,} of {audit.rows:,} rows without consent",
-        err=True,
-    )
+    verdict = "compliant" if audit.compliant else "not compliant"
+    click.echo(f"{verdict}: {audit.rows_without_consent:,} of {audit.rows:,} rows without consent", err=True)
     return 0 if audit.compliant else 3
+
+
+def _stated_columns(ledger_path: Path | None, shards: tuple[Path, ...], trust: Path | None) -> dict[str, Any]:
+    """The columns that the folder's own statement was made with."""
+    path = statement_path(shards[0])
+    if len(shards) > 1 or not path.is_file():
+        return {}
+    known = load_trust(trust or ledger.ledger_path(ledger_path) / "trust")
+    run = open_statement(path.read_bytes(), known, allow_unlogged=True).run
+    return {**run.columns, "subject": tuple(run.columns["subject"])}

@@ -39,7 +39,8 @@ from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Til
 CHUNK = 8192
 _TICK = timedelta(microseconds=1)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
-    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice))  # type: ignore[union-attr]
+    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+)  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class Appended:
 class Transaction:
     """What a plan may do while the lock is held."""
 
-    def __init__(self, connection: sa.Connection, history: History, head: Checkpoint, tag_key: bytes, recorded_at: datetime) -> None:
+    def __init__(
+        self, connection: sa.Connection, history: History, head: Checkpoint, tag_key: bytes, recorded_at: datetime
+    ) -> None:
         self._con, self.history, self._tag_key, self.recorded_at = connection, history, tag_key, recorded_at
         self.size = head.size
         self._edge = right_edge(head.size, history.node)
@@ -76,8 +79,10 @@ class Transaction:
         document = {"act": kind, "recorded_at": times.text(self.recorded_at), "recorded_by": recorded_by, **fields}
         data, salt = canonical.encode(document), secrets.token_bytes(SALT_BYTES)
         position = self.size
-        self._insert([{"position": position, "entry": act_entry(salt, data), "tag": None, "body": None}],
-                     [_opening(position, salt, data, act=kind)])
+        self._insert(
+            [{"position": position, "entry": act_entry(salt, data), "tag": None, "body": None}],
+            [_opening(position, salt, data, act=kind)],
+        )
         self.declared = self.history.purposes() if kind == "purpose_declared" else self.declared
         return position
 
@@ -105,15 +110,21 @@ class Transaction:
                 stored = known.get(given.event_id) if given.event_id is not None else None
                 if stored is not None:
                     if (field := same_content(given, stored.event)) is not None:
-                        raise InvalidEvent(f"event_id {given.event_id!r:.80} is recorded with another {field}",
-                                           hint="an act keeps its id; a new act needs an id of its own")
+                        raise InvalidEvent(
+                            f"event_id {given.event_id!r:.80} is recorded with another {field}",
+                            hint="an act keeps its id; a new act needs an id of its own",
+                        )
                     outcomes.append(replace(stored, repeated=True))
                     continue
                 event = self._admit(given, recorded_by)
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
-            data, salt, tag = canonical.encode(event_document(event)), secrets.token_bytes(SALT_BYTES), self._tag(event.subject_id)
+            data, salt, tag = (
+                canonical.encode(event_document(event)),
+                secrets.token_bytes(SALT_BYTES),
+                self._tag(event.subject_id),
+            )
             body = event_body(salt, data)
             entries.append({"position": position, "entry": event_entry(tag, body), "tag": tag, "body": body})
             openings.append(_opening(position, salt, data, event=event))
@@ -134,17 +145,21 @@ class Transaction:
         """(subject, category, content, state) in log order of those of these subjects that ever said no."""
         columns = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id, _openings.c.state)
         for start in range(0, len(subjects), 500):
-            some = subjects[start:start + 500]
-            refused = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(some), _openings.c.state.in_(NO)).distinct()
+            some = subjects[start : start + 500]
+            refused = (
+                sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(some), _openings.c.state.in_(NO)).distinct()
+            )
             who = list(self._con.scalars(refused))
             if who:
-                for row in self._con.execute(sa.select(*columns).where(_openings.c.subject_id.in_(who)).order_by(_openings.c.position)):
+                for row in self._con.execute(
+                    sa.select(*columns).where(_openings.c.subject_id.in_(who)).order_by(_openings.c.position)
+                ):
                     yield row[0], row[1], row[2], row[3]
 
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}
         for start in range(0, len(event_ids), 500):
-            for opened in self.history.events(event_ids[start:start + 500]):
+            for opened in self.history.events(event_ids[start : start + 500]):
                 event = event_of(opened.document())
                 assert event.event_id is not None
                 found[event.event_id] = Stored(opened.position, event, False)
@@ -156,8 +171,15 @@ class Transaction:
         notice, notice_sha256 = self._notice(event.notice, event.occurred_at) if event.notice is not None else (None, None)
         if event.notice_sha256 not in (None, notice_sha256):
             raise InvalidEvent("notice_sha256 is not the digest of the notice that the event names")
-        admitted = replace(event, purposes=purposes, notice=notice, notice_sha256=notice_sha256, recorded_at=self.recorded_at,
-                           recorded_by=recorded_by, event_id=event.event_id or secrets.token_hex(16))
+        admitted = replace(
+            event,
+            purposes=purposes,
+            notice=notice,
+            notice_sha256=notice_sha256,
+            recorded_at=self.recorded_at,
+            recorded_by=recorded_by,
+            event_id=event.event_id or secrets.token_hex(16),
+        )
         check_against(admitted, self.declared, self.recorded_at)
         return admitted
 
@@ -168,8 +190,13 @@ class Transaction:
         """
         name, _, language = reference.partition("/")
         notice_id, version = split_purpose(name)
-        fitting = [act for act in self._notices if act["notice_id"] == notice_id and (not language or act["language"] == language)
-                   and (version is None or act["version"] == version)]
+        fitting = [
+            act
+            for act in self._notices
+            if act["notice_id"] == notice_id
+            and (not language or act["language"] == language)
+            and (version is None or act["version"] == version)
+        ]
         if not fitting or len({act["language"] for act in fitting}) > 1:
             why = "is in several languages" if fitting else "is not kept here"
             known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self._notices})) or "none"
@@ -190,9 +217,13 @@ class Transaction:
         self._con.execute(sa.insert(_openings), openings)
         # Hash what the database holds, not what it was told to hold.
         rows = self._con.execute(
-            sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
+            sa.select(
+                _entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
+            )
             .join(_openings, _entries.c.position == _openings.c.position)
-            .where(_entries.c.position.between(first, last)).order_by(_entries.c.position)).all()
+            .where(_entries.c.position.between(first, last))
+            .order_by(_entries.c.position)
+        ).all()
         if [row.position for row in rows] != list(range(first, last + 1)):
             raise IntegrityError("the database does not hold the rows that were inserted")
         leaves = [merkle.leaf_hash(checked(*row).entry) for row in rows]
@@ -241,7 +272,9 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
                 merkle.verify_consistency(old.size, old.root, new.size, new.root, proof)
             note = sign_checkpoint(new, key)
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
-            swapped = connection.execute(sa.update(_head).where(_head.c.id == 1, _head.c.note == old_note).values(note=note)).rowcount
+            swapped = connection.execute(
+                sa.update(_head).where(_head.c.id == 1, _head.c.note == old_note).values(note=note)
+            ).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
         except BaseException:
@@ -255,8 +288,10 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     try:
         folder.write_anchors(note)
     except ConsentLedgerError as error:
-        raise ConsentLedgerError(f"it was recorded, but the head could not be written outside the database: {error}",
-                                 hint="mend that, and run the command again") from error
+        raise ConsentLedgerError(
+            f"it was recorded, but the head could not be written outside the database: {error}",
+            hint="mend that, and run the command again",
+        ) from error
     return Appended(old.size, new.size, note, recorded_at)
 
 
@@ -267,7 +302,9 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
         # By the checkpoint of that size, not by the head: another process may have appended since.
         stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
     if stored != note:
-        raise ConsentLedgerError(f"the database could not commit, and nothing was recorded: {error}", hint="run the command again") from error
+        raise ConsentLedgerError(
+            f"the database could not commit, and nothing was recorded: {error}", hint="run the command again"
+        ) from error
 
 
 def create(engine: sa.Engine, folder: Folder) -> None:
@@ -296,5 +333,11 @@ def index_columns(event: Event | None) -> dict[str, Any]:
     """The columns beside the canonical bytes."""
     if event is None:
         return dict.fromkeys(("event_id", "subject_id", "lookalike", "state", "category", "content_id"))
-    return {"event_id": event.event_id, "subject_id": event.subject_id, "lookalike": lookalike(event.subject_id), "state": event.state,
-            "category": event.category, "content_id": event.content_id}
+    return {
+        "event_id": event.event_id,
+        "subject_id": event.subject_id,
+        "lookalike": lookalike(event.subject_id),
+        "state": event.state,
+        "category": event.category,
+        "content_id": event.content_id,
+    }

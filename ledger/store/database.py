@@ -21,6 +21,12 @@ def connect(url: str) -> sa.Engine:
     """An engine without a pool: each transaction has a connection of its own, and nothing is cached between them."""
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
 
+    @event.listens_for(engine, "do_connect")
+    def exists(dialect: object, record: object, arguments: object, named: object) -> None:
+        # SQLite would make an empty database where there is none.
+        if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+            raise IntegrityError(f"the database {engine.url.database} is not there")
+
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
@@ -63,11 +69,16 @@ def translated() -> Iterator[None]:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to REVISION."""
+    """Bring the schema to REVISION. Makes the database where there is none, for its owner alone."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
+    if engine.dialect.name == "sqlite":
+        try:
+            Path(engine.url.database or "").touch(0o600)
+        except OSError as error:
+            raise ConsentLedgerError(f"cannot create the database {engine.url.database}: {error.strerror}") from error
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
         config.attributes["connection"] = connection

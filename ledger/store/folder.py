@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import fcntl
-import fcntl
 import json
 import os
 import secrets
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.log import checkpoint
 from ledger.log import trust as trust_lines
-from ledger.log.checkpoint import open_checkpoint
 from ledger.log.keys import PrivateKey, is_key_name
 from ledger.log.note import Verifier
 from ledger.log.trust import Trust

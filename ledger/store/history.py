@@ -23,8 +23,9 @@ from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Til
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
-_OPENED = sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
-                    ).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
+_OPENED = sa.select(
+    _entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
+).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,10 @@ class History:
         """Raises IntegrityError unless the log is the one of this earlier checkpoint, continued."""
         earlier = self.open(note)
         if earlier.size > head.size:
-            raise IntegrityError(f"the database ends at entry {head.size}, but {what} has signed {earlier.size}: it was rolled back",
-                                 hint="a backup was restored, or rows were removed; bring back the newest database")
+            raise IntegrityError(
+                f"the database ends at entry {head.size}, but {what} has signed {earlier.size}: it was rolled back",
+                hint="a backup was restored, or rows were removed; bring back the newest database",
+            )
         if merkle.root(earlier.size, self.node) != earlier.root:
             raise IntegrityError(f"the database does not continue the log that {what} has signed at {earlier.size} entries")
 
@@ -113,7 +116,9 @@ class History:
 
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""
-        value = self._con.scalar(sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1))
+        value = self._con.scalar(
+            sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1)
+        )
         try:
             return None if value is None else times.from_micros(value)
         except (OverflowError, TypeError) as error:
@@ -121,8 +126,9 @@ class History:
 
     def opened(self, size: int) -> Iterator[Opened]:
         """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
-        result = self._con.execute(_OPENED.where(_entries.c.position < size).order_by(_entries.c.position),
-                                   execution_options={"yield_per": 8192})
+        result = self._con.execute(
+            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position), execution_options={"yield_per": 8192}
+        )
         expected = 0
         for row in result:
             if row[0] != expected:
@@ -173,8 +179,12 @@ class History:
 
     def covering(self, position: int) -> tuple[int, str]:
         """(size, note) of the first checkpoint that covers an entry."""
-        row = self._con.execute(sa.select(_checkpoints.c.size, _checkpoints.c.note).where(_checkpoints.c.size > position)
-                                .order_by(_checkpoints.c.size).limit(1)).first()
+        row = self._con.execute(
+            sa.select(_checkpoints.c.size, _checkpoints.c.note)
+            .where(_checkpoints.c.size > position)
+            .order_by(_checkpoints.c.size)
+            .limit(1)
+        ).first()
         if row is None:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
         return row[0], row[1]
@@ -191,7 +201,9 @@ class History:
         return list(self._con.scalars(sa.select(_openings.c.subject_id).where(_openings.c.lookalike == key).distinct().limit(20)))
 
 
-def checked(position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None) -> Opened:
+def checked(
+    position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None
+) -> Opened:
     """An opening that fits its entry. Raises IntegrityError."""
     if salt is None or stored is None:
         raise IntegrityError(f"entry {position} has no opening, and no erasure names it")

@@ -62,6 +62,8 @@ def test_filter_audit_withdraw_filter_verify(story: Callable[..., Any]) -> None:
         ("a.parquet", 4, "no_record"),
     ]
     assert story("audit", "train", "--purpose", "train-ai", *KEYS).code == 0
+    assert story("audit", "train", "--purpose", "train-ai").code == 0, "its statement says which columns"
+    assert story("audit", "raw", "--purpose", "train-ai").code == 2
     assert story("verify", "train").code == 0
 
     shown = story("show", "ann", "--format", "json")

@@ -41,8 +41,8 @@ def act(state: str, subject: str, n: int, **fields: Any) -> dict[str, Any]:
 
 HISTORY = [
     act("given", "yes", 0), act("given", "yes2", 0), act("given", "1", 0), act("given", "-1", 0), act("given", str(2**64 - 1), 0),
-    act("given", str(-2**63), 0), act("given", "9" * 38, 0), act("given", "\u00e9", 0), act("given", "no", 0), act("withdrawn", "no", 1),
-    act("given", "item", 0), act("withdrawn", "item", 1, content_id="c"), act("given", "kind", 0),
+    act("given", str(-2**63), 0), act("given", "9" * 38, 0), act("given", "\u00e9", 0), act("given", "no", 0),
+    act("withdrawn", "no", 1), act("given", "item", 0), act("withdrawn", "item", 1, content_id="c"), act("given", "kind", 0),
     act("withdrawn", "kind", 1, category="photo"), act("given", "new", 0, content_since=times.text(T0)),
     act("given", "new70", 0, content_since="1970-01-01T00:00:00.000000Z")]
 ANSWERS = Answers(compile_rows(enumerate(HISTORY), "ai", (1,), T0 + timedelta(days=9)), T0 + timedelta(days=9))
@@ -62,7 +62,7 @@ def of(subjects: Any, **columns: Any) -> list[str]:
 
 # Ids are opaque
 
-@pytest.mark.parametrize("near", ["Yes", "yes ", " yes", "yes\u200b", "yes\0", "\0yes", "\uff59es", "YES", "yes\n", "ye", "yesyes"])
+@pytest.mark.parametrize("near", ["Yes", "yes ", " yes", "yes\u200b", "yes\0", "\0yes", "\uff59es", "YES", "yes\n", "ye"])
 def test_an_id_that_is_nearly_a_yes_is_silence(near: str) -> None:
     assert of([near, "yes"]) == ["no_record", "allowed"]
 
@@ -86,14 +86,14 @@ def test_whole_numbers_are_plain_decimal_text(kind: Any) -> None:
 def test_the_ends_of_the_integers_neither_wrap_nor_round() -> None:
     assert of(pa.array([2**64 - 1, 2**63, 2**64 - 2], pa.uint64())) == ["allowed", "no_record", "no_record"]
     assert of(pa.array([-2**63, 2**63 - 1, -2**63 + 1], pa.int64())) == ["allowed", "no_record", "no_record"]
-    nines = Decimal("9" * 38)
-    assert of(pa.array([nines, -nines], pa.decimal128(38, 0))) == ["allowed", "no_record"]
+    nines = [Decimal("9" * 38), Decimal("-" + "9" * 38), Decimal("9" * 37 + "8")]
+    assert of(pa.array(nines, pa.decimal128(38, 0))) == ["allowed", "no_record", "no_record"]
 
 
 @pytest.mark.parametrize("kind", [
-    pa.float64(), pa.float16(), pa.bool_(), pa.binary(3), pa.decimal128(5, 2), pa.decimal128(5, -2), pa.date32(), pa.timestamp("us"), pa.null(),
-    pa.uuid(), pa.list_(pa.list_(pa.string())), pa.list_view(pa.string()), pa.map_(pa.string(), pa.string()), pa.struct([("s", pa.string())]),
-    pa.list_(pa.float64()), pa.dictionary(pa.int8(), pa.float32())])
+    pa.float64(), pa.float16(), pa.bool_(), pa.binary(3), pa.decimal128(5, 2), pa.decimal128(5, -2), pa.date32(),
+    pa.timestamp("us"), pa.null(), pa.uuid(), pa.list_(pa.list_(pa.string())), pa.list_view(pa.string()), pa.map_(pa.string(), pa.string()),
+    pa.struct([("s", pa.string())]), pa.list_(pa.float64()), pa.dictionary(pa.int8(), pa.float32())])
 def test_other_types_are_refused_by_name(kind: Any) -> None:
     with pytest.raises(UsageError, match="'s'"):
         of(pa.nulls(2, kind))
@@ -110,7 +110,8 @@ def test_binary_ids_are_utf8_or_an_error(kind: Any) -> None:
 
 
 def test_text_that_claims_to_be_utf8_is_checked() -> None:
-    lying = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(np.array([0, 3, 4], "i4").tobytes()), pa.py_buffer(b"yes\xff")])
+    offsets = pa.py_buffer(np.array([0, 3, 4], "i4").tobytes())
+    lying = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"yes\xff")])
     with pytest.raises(ShardError, match="not UTF-8"):
         of(lying)
 
@@ -121,7 +122,8 @@ def test_an_id_may_be_huge() -> None:
 
 # Where a value stands
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(),
+                                  pa.dictionary(pa.int32(), pa.string())])
 def test_a_slice_keeps_each_row_in_its_place(kind: Any) -> None:
     values = ["yes", None, "no", "yes", "", "item", "stranger"]
     array = pa.array(values).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(values).cast(kind)
@@ -156,7 +158,8 @@ def test_chunks_whose_dictionaries_do_not_fit_one() -> None:
     assert (found[100], found[201], set(found[:100])) == ("allowed", "withdrawn", {"no_record"})
 
 
-LISTS = [["stranger", "yes"], ["yes"], None, [], ["yes", None], ["yes", ""], ["yes", "no"], ["yes", "yes2"], ["yes", "yes"], ["no"]]
+LISTS = [["stranger", "yes"], ["yes"], None, [], ["yes", None], ["yes", ""], ["yes", "no"], ["yes", "yes2"], ["yes", "yes"],
+         ["no"]]
 LISTS_REASONS = ["no_record", "allowed", *["subject_missing"] * 4, "withdrawn", "allowed", "allowed", "withdrawn"]
 
 
@@ -208,7 +211,8 @@ def test_values_beneath_a_null_struct_do_not_move_the_rows_after_it() -> None:
 
 
 def test_values_beneath_null_structs_are_no_keys() -> None:
-    inner = pa.StructArray.from_arrays([pa.array(["yes", "yes", "no", "yes"])], ["id"], mask=pa.array([False, True, False, False]))
+    ids = pa.array(["yes", "yes", "no", "yes"])
+    inner = pa.StructArray.from_arrays([ids], ["id"], mask=pa.array([False, True, False, False]))
     outer = pa.StructArray.from_arrays([inner], ["in"], mask=pa.array([True, False, False, False]))
     expected = ["subject_missing", "subject_missing", "withdrawn", "allowed"]
     for start in range(4):
@@ -227,14 +231,14 @@ def test_a_column_named_twice_is_refused() -> None:
         reasons(nested, subject="m.id")
 
 
-def test_a_name_with_a_dot_is_the_column_of_that_name_before_it_is_a_path(tmp_path: Path) -> None:
+def test_a_name_with_a_dot_is_the_column_of_that_name_before_it_is_a_path() -> None:
     table = pa.table({"a.b": ["no"], "a": pa.array([{"b": "yes"}])})
     assert reasons(table, subject="a.b") == ["withdrawn"]
 
 
 @pytest.mark.parametrize("order", [["a", "b"], ["b", "a"]])
 def test_of_several_subject_columns_all_must_allow_in_their_order(order: list[str]) -> None:
-    table = pa.table({"a": ["yes", "no", "yes", "stranger", None], "b": pa.array([["yes2"], ["yes"], ["yes", "no"], ["no"], ["yes"]])})
+    table = pa.table({"a": ["yes", "no", "yes", "stranger", None], "b": [["yes2"], ["yes"], ["yes", "no"], ["no"], ["yes"]]})
     first = {"a": "no_record", "b": "withdrawn"}[order[0]]
     assert reasons(table, subject=order) == ["allowed", "withdrawn", "withdrawn", first, "subject_missing"]
     assert reasons(table.slice(2), subject=order) == ["withdrawn", first, "subject_missing"]
@@ -300,7 +304,8 @@ def test_created_out_of_range_is_unknown_and_does_not_wrap(unit: str) -> None:
 
 def test_created_before_1970_is_not_after_it() -> None:
     assert created(pa.array([-1, 0, 1], pa.int64()), "ns", "new70") == ["not_covered", "allowed", "allowed"]
-    assert created(pa.array([-1, 0, -2**31], pa.int32()).cast(pa.date32()), None, "new70") == ["not_covered", "allowed", "not_covered"]
+    days = pa.array([-1, 0, -2**31], pa.int32()).cast(pa.date32())
+    assert created(days, None, "new70") == ["not_covered", "allowed", "not_covered"]
     assert created(pa.array([-2**63], pa.int64()), "us", "new70") == ["not_covered"]
 
 
@@ -321,6 +326,10 @@ def test_created_of_another_type_is_refused(kind: Any) -> None:
 VALUES = ["kept-value-number-one", CANARY, "kept-value-number-two"]
 
 
+def by(indices: list[int | None], values: Any, *, ordered: bool = False) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), values, ordered=ordered)
+
+
 def carriers() -> Iterator[Any]:
     text = pa.array(VALUES)
     yield pytest.param(text, id="text")
@@ -329,29 +338,32 @@ def carriers() -> Iterator[Any]:
     yield pytest.param(text.dictionary_encode(), id="dictionary")
     yield pytest.param(pa.array(["before", *VALUES]).dictionary_encode().slice(1), id="sliced dictionary")
     yield pytest.param(text.dictionary_encode().cast(pa.dictionary(pa.uint8(), pa.string())), id="dictionary by uint8")
-    yield pytest.param(pa.DictionaryArray.from_arrays(pa.array([0, None, 1]), pa.array([VALUES[0], VALUES[2], CANARY])), id="unused entry")
-    yield pytest.param(pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), text, ordered=True), id="ordered dictionary")
-    yield pytest.param(pa.chunked_array([text.dictionary_encode().slice(0, 2), text.dictionary_encode().slice(2)]), id="chunks")
+    yield pytest.param(by([0, None, 1], pa.array([VALUES[0], VALUES[2], CANARY])), id="unused entry")
+    yield pytest.param(by([0, 1, 2], text, ordered=True), id="ordered dictionary")
+    coded = text.dictionary_encode()
+    yield pytest.param(pa.chunked_array([coded.slice(0, 2), coded.slice(2)]), id="chunks")
     yield pytest.param(pa.array([[v] for v in VALUES], pa.list_view(pa.string())), id="list view")
     yield pytest.param(pa.array([[v] for v in VALUES], pa.large_list_view(pa.string())), id="large list view")
-    yield pytest.param(pa.array([{"a": [v]} for v in VALUES], pa.struct([("a", pa.list_view(pa.string()))])), id="list view in a struct")
+    deep = pa.struct([("a", pa.list_view(pa.string()))])
+    yield pytest.param(pa.array([{"a": [v]} for v in VALUES], deep), id="list view in a struct")
     yield pytest.param(pa.array(VALUES, pa.string_view()), id="text view")
     yield pytest.param(pa.array([v.encode() for v in VALUES], pa.binary_view()), id="binary view")
-    yield pytest.param(pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), pa.array(VALUES, pa.string_view())), id="dictionary of views")
-    yield pytest.param(pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), text.dictionary_encode()), id="dictionary of a dictionary")
+    yield pytest.param(by([0, 1, 2], pa.array(VALUES, pa.string_view())), id="dictionary of views")
+    yield pytest.param(by([0, 1, 2], coded), id="dictionary of a dictionary")
     yield pytest.param(pa.RunEndEncodedArray.from_arrays(pa.array([1, 2, 3], pa.int32()), text), id="runs")
 
 
 @pytest.mark.parametrize("column", list(carriers()))
 def test_a_table_keeps_no_byte_of_a_dropped_row_or_is_refused(column: Any) -> None:
-    """BUG (crash): every dictionary column raised ValueError, as `pc.unique(...).to_numpy()` is read-only and was sorted in place.
+    """BUG (crash): every dictionary column raised ValueError: `pc.unique(...).to_numpy()` is read-only, and was sorted in place.
     BUG (leak): Table.filter leaves a list view's values whole. BUG (robustness): views raised pyarrow's own error."""
     table = pa.table({"s": ["a", "b", "c"], "x": column})
     try:
         kept = keep(table, pa.array([True, False, True]))
     except ShardError as error:
         assert "'x'" in str(error)
-        assert not (pa.types.is_string(column.type) or pa.types.is_dictionary(column.type) and column.type.value_type == pa.string())
+        values = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        assert values != pa.string()
         return
     assert kept.schema == table.schema
     assert kept["x"].to_pylist() == [table["x"][0].as_py(), table["x"][2].as_py()]
@@ -441,9 +453,10 @@ def test_a_snapshot_is_opened_by_its_own_receipt_alone(world: World, tmp_path: P
     strange.book.close()
 
 
-def test_a_snapshot_that_is_stale_or_of_the_future_is_refused(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_that_is_stale_or_of_the_future_is_refused(world: World, tmp_path: Path) -> None:
     path, now = tmp_path / "ai.parquet", times.now()
-    for options in ({"now": now + timedelta(hours=24, seconds=1)}, {"now": now - timedelta(hours=1)}, {"max_age": timedelta(seconds=-1)}):
+    for options in ({"now": now + timedelta(hours=24, seconds=1)}, {"now": now - timedelta(hours=1)},
+                    {"max_age": timedelta(seconds=-1)}):
         with pytest.raises(SnapshotError):
             world.load(path, **options)
     old = world.book.snapshot("ai", output=tmp_path / "old.parquet", as_of=now - timedelta(days=2))
@@ -483,8 +496,9 @@ def test_a_run_keeps_nobody_who_refused_and_says_so_twice(world: World) -> None:
     world.shard("in/none.parquet")
     for _ in range(2):
         run = world.run(world.root / "in")
-        assert (world.read("out/a.parquet"), world.read("out/sub/a.parquet"), world.read("out/none.parquet")) == (["yes", "later"], [], [])
-        assert (run.record.rows_in, run.record.rows_kept, dict(run.record.rows_dropped)) == (5, 2, {"no_record": 1, "withdrawn": 2})
+        assert [world.read(f"out/{name}.parquet") for name in ("a", "sub/a", "none")] == [["yes", "later"], [], []]
+        assert (run.record.rows_in, run.record.rows_kept) == (5, 2)
+        assert run.record.rows_dropped == {"no_record": 1, "withdrawn": 2}
 
 
 def test_empty_row_groups_and_bounds_keep_rows_in_place(world: World) -> None:
@@ -496,7 +510,8 @@ def test_empty_row_groups_and_bounds_keep_rows_in_place(world: World) -> None:
             writer.write_table(pa.table({"s": pa.array(group, pa.string()), "n": pa.array([number] * len(group), pa.int64())}))
     world.run(path)
     out = pq.ParquetFile(world.root / "out" / "a.parquet")
-    assert [out.read_row_group(g).to_pydict() for g in range(out.num_row_groups)] == [{"s": ["yes"] * 2, "n": [2] * 2}, {"s": ["later"], "n": [5]}]
+    kept = [out.read_row_group(group).to_pydict() for group in range(out.num_row_groups)]
+    assert kept == [{"s": ["yes", "yes"], "n": [2, 2]}, {"s": ["later"], "n": [5]}]
 
 
 def test_a_finished_shard_is_done_again_after_a_withdrawal_an_expiry_an_edit_or_other_columns(
@@ -599,7 +614,6 @@ def test_a_withdrawal_is_a_repeat_only_while_an_equal_no_stands(world: World) ->
     world.yes("yes", content_id="c")
     assert not world.book.withdraw("yes").repeated
     world.yes("yes")
-    assert allowed(world, "yes") == [True] * 3 or all(allowed(world, "yes")[:1])
     assert not world.book.withdraw("yes").repeated
     assert not any(allowed(world, "yes"))
 
@@ -614,8 +628,9 @@ def test_a_withdrawal_counts_although_the_clock_was_set_back_since_the_yes(world
     assert not any(allowed(world, "careful"))
 
 
-def test_a_no_recorded_while_the_clock_was_ahead_is_not_forgotten_when_it_is_put_right(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BUG (a no becomes a yes): its t is then after as_of, which leaves it out. To refuse to answer is right as well."""
+def test_a_no_recorded_while_the_clock_was_ahead_is_not_forgotten_when_it_is_put_right(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Was a bug: its t was then after as_of, which left it out. To refuse to answer is right as well."""
     with monkeypatch.context() as patch:
         moved_clock(patch, hours=2)
         world.book.record(Event(state="withdrawn", subject_id="yes", purposes=["*"]))

@@ -26,9 +26,11 @@ def book(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def sql(book: Ledger) -> Sql:
     """Statements straight to the database, past the ledger."""
+
     def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(book.folder.path / "ledger.db")) as connection, connection:
             return connection.execute(statement, values).fetchall()
+
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -49,11 +50,26 @@ def test_a_repeat_may_name_the_version_that_was_meant(book: Ledger) -> None:
 
 
 _OTHER = [
-    {"state": "renewed"}, {"occurred_at": datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)}, {"subject": "u2"}, {"content_id": "c"}, {"category": "k"},
-    {"purposes": ["train-ai@2"]}, {"purposes": ["train-ai@1", "train-ai@2"]}, {"purposes": ["train-ai", "train-ai@2"]}, {"purposes": ["search"]},
-    {"purposes": ["search", "train-ai"]}, {"expires_at": datetime(2027, 1, 1, tzinfo=UTC)}, {"content_since": datetime(2026, 1, 1, tzinfo=UTC)},
-    {"channel": "web"}, {"jurisdiction": "AT"}, {"reason": "so"}, {"evidence_sha256": "0" * 64}, {"notice_sha256": "0" * 64}, {"notice": "n"},
-    {"actor": "guardian", "evidence_sha256": "0" * 64, "expires_at": datetime(2027, 1, 1, tzinfo=UTC)}]
+    {"state": "renewed"},
+    {"occurred_at": datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)},
+    {"subject": "u2"},
+    {"content_id": "c"},
+    {"category": "k"},
+    {"purposes": ["train-ai@2"]},
+    {"purposes": ["train-ai@1", "train-ai@2"]},
+    {"purposes": ["train-ai", "train-ai@2"]},
+    {"purposes": ["search"]},
+    {"purposes": ["search", "train-ai"]},
+    {"expires_at": datetime(2027, 1, 1, tzinfo=UTC)},
+    {"content_since": datetime(2026, 1, 1, tzinfo=UTC)},
+    {"channel": "web"},
+    {"jurisdiction": "AT"},
+    {"reason": "so"},
+    {"evidence_sha256": "0" * 64},
+    {"notice_sha256": "0" * 64},
+    {"notice": "n"},
+    {"actor": "guardian", "evidence_sha256": "0" * 64, "expires_at": datetime(2027, 1, 1, tzinfo=UTC)},
+]
 
 
 @pytest.mark.parametrize("other", _OTHER, ids=lambda other: "+".join(other))
@@ -117,7 +133,7 @@ def test_recorded_time_never_runs_backwards(book: Ledger, clock: Clock) -> None:
     for moment in (clock.now, clock.now - timedelta(days=3), clock.now + timedelta(days=2), clock.now, clock.now):
         clock.set(moment)
         recorded.append(book.record(no()).event.recorded_at)
-    assert all(earlier < later for earlier, later in zip(recorded, recorded[1:], strict=False))
+    assert all(earlier < later for earlier, later in itertools.pairwise(recorded))
     ledger.fsck(book.folder.path)
 
 
@@ -156,6 +172,7 @@ class _Commit:
             if mode:
                 raise sa.exc.OperationalError("COMMIT", {}, sqlite3.OperationalError("disk I/O error"))
             real(transaction)
+
         monkeypatch.setattr(sa.engine.RootTransaction, "commit", commit)
 
 
@@ -186,6 +203,7 @@ def test_it_is_a_success_too_where_another_has_appended_since(book: Ledger, comm
     def other() -> None:
         with ledger.open(book.folder.path) as second:
             second.record(yes("other", event_id="e2"))
+
     commit.mode, commit.after = "stored", other
     assert not book.record(yes(event_id="e1")).repeated
     assert [e.event_id for _, e in book.events()] == ["e1", "e2"]
@@ -203,6 +221,7 @@ def test_an_anchor_never_goes_back(book: Ledger, monkeypatch: pytest.MonkeyPatch
         with ledger.open(book.folder.path) as second:
             second.record(yes("second"))
         real(folder, note)
+
     monkeypatch.setattr(kind, "write_anchors", late)
     book.record(yes("first"))
     assert (book.folder.path / "head").read_text() == book.checkpoint()
@@ -211,6 +230,7 @@ def test_an_anchor_never_goes_back(book: Ledger, monkeypatch: pytest.MonkeyPatch
 def test_an_anchor_that_cannot_be_written_is_told_as_recorded(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ConsentLedgerError("cannot write head: no space left on device")
+
     monkeypatch.setattr("ledger.files.publish_bytes", fail)
     with pytest.raises(ConsentLedgerError, match="was recorded"):
         book.record(yes(event_id="e1"))
@@ -236,7 +256,7 @@ def test_two_processes_append_without_a_fork(book: Ledger, sql: Sql) -> None:
     assert ledger.fsck(book.folder.path).events == 100
     assert _size(book) == size + 100
     assert {e.event_id for _, e in book.events()} == {f"{who}{i}" for who in "ab" for i in range(50)}
-    notes = [note for note, in sql("SELECT note FROM checkpoints ORDER BY size")]
+    notes = [note for (note,) in sql("SELECT note FROM checkpoints ORDER BY size")]
     for note in notes:
         book.check(note)
     assert (book.folder.path / "head").read_text() == notes[-1]
@@ -257,7 +277,9 @@ def test_the_tree_is_consistent_across_the_edges_of_tiles(book: Ledger, sql: Sql
             for position in {0, start, step // 2, step - 1}:
                 found = history.proof(position)
                 covering = history.open(found.checkpoint)
-                merkle.verify_inclusion(merkle.leaf_hash(history.at(position).entry), position, covering.size, found.hashes, covering.root)
+                merkle.verify_inclusion(
+                    merkle.leaf_hash(history.at(position).entry), position, covering.size, found.hashes, covering.root
+                )
         old = book.checkpoint()
         ledger.fsck(book.folder.path)
     widths = {(level, number): len(hashes) // 32 for level, number, hashes in sql("SELECT level, number, hashes FROM tiles")}
@@ -282,6 +304,7 @@ def test_a_plan_that_raises_leaves_nothing(book: Ledger) -> None:
     def plan(tx: Any) -> None:
         tx.event(no(), "user:test")
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         append(book._engine, book.folder, plan)
     assert book.checkpoint() == before

@@ -22,7 +22,7 @@ def test_what_a_new_folder_holds(book: Ledger) -> None:
     path = book.folder.path
     assert {p.name for p in path.iterdir()} >= {"ledger.toml", "ledger.db", "log.key", "run.key", "tag.key", "trust", "head"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    for key in path.glob("*.key"):
+    for key in (*path.glob("*.key"), path / "ledger.db"):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert (path / "head").read_text() == book.checkpoint()
 
@@ -163,7 +163,11 @@ def test_no_private_key_leaves_its_file(book: Ledger, capsys: pytest.CaptureFixt
         cli.run(["--ledger", str(book.folder.path), *arguments])
     shown = capsys.readouterr()
     written = b"".join(p.read_bytes() for p in book.folder.path.rglob("*") if p.is_file() and p.suffix != ".key")
-    written += told.receipt + json.dumps(told.document()).encode() + (shown.out + shown.err + repr(book.folder) + repr(vars(book))).encode()
+    written += (
+        told.receipt
+        + json.dumps(told.document()).encode()
+        + (shown.out + shown.err + repr(book.folder) + repr(vars(book))).encode()
+    )
     keys = [book.folder.log_key(), book.folder.run_key()]
     assert all(repr(key).encode() not in written or len(repr(key)) < 60 for key in keys)
     for name in ("log.key", "run.key"):

@@ -20,9 +20,24 @@ from ledger.errors import IntegrityError
 
 TABLES = {
     "entries": ("position", "entry", "tag", "body"),
-    "openings": ("position", "salt", "canonical", "act", "event_id", "subject_id", "lookalike", "state", "category", "content_id"),
-    "tiles": ("level", "number", "hashes"), "checkpoints": ("size", "note", "recorded_at"), "head": ("id", "note"),
-    "notices": ("sha256", "text"), "alembic_version": ("version_num",)}
+    "openings": (
+        "position",
+        "salt",
+        "canonical",
+        "act",
+        "event_id",
+        "subject_id",
+        "lookalike",
+        "state",
+        "category",
+        "content_id",
+    ),
+    "tiles": ("level", "number", "hashes"),
+    "checkpoints": ("size", "note", "recorded_at"),
+    "head": ("id", "note"),
+    "notices": ("sha256", "text"),
+    "alembic_version": ("version_num",),
+}
 COLUMNS = [(table, column) for table, columns in TABLES.items() for column in columns]
 SAMPLES = 6
 
@@ -34,8 +49,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ledger.create(path) as book:
         book.declare_purpose("train-ai", title="Training", description="Training of models")
         book.add_notice(b"We ask.", notice_id="ask", language="en")
-        book.add_notice("Wir bitten.".encode(), notice_id="ask", language="de")
-        book.record_all(yes(f"u{i}", content_id=f"c{i}" if i % 3 else None, category=None if i % 3 else "post") for i in range(300))
+        book.add_notice(b"Wir bitten.", notice_id="ask", language="de")
+        book.record_all(
+            yes(f"u{i}", content_id=f"c{i}" if i % 3 else None, category=None if i % 3 else "post") for i in range(300)
+        )
         book.record(no("U1"))
         book.record(yes("ü2", notice="ask/de", occurred_at=datetime(2026, 2, 1, tzinfo=UTC)))
         book.withdraw("u3")
@@ -97,12 +114,23 @@ def _flipped(value: Any, chance: random.Random) -> tuple[Any, str]:
 
 
 def _stores_text(column: str) -> bool:
-    return column in ("act", "event_id", "subject_id", "lookalike", "state", "category", "content_id", "note", "sha256", "version_num")
+    return column in (
+        "act",
+        "event_id",
+        "subject_id",
+        "lookalike",
+        "state",
+        "category",
+        "content_id",
+        "note",
+        "sha256",
+        "version_num",
+    )
 
 
 def _rows(connection: sqlite3.Connection, table: str, column: str, null: bool) -> list[int]:
     found = connection.execute(f"SELECT rowid FROM {table} WHERE {column} IS {'' if null else 'NOT'} NULL")
-    return [rowid for rowid, in found]
+    return [rowid for (rowid,) in found]
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS, ids=lambda value: value)
@@ -111,7 +139,7 @@ def test_one_bit_of_any_column_is_found(copy: Copy, chance: random.Random, table
     for _ in range(SAMPLES * 10):
         with closing(copy.connect()) as connection:
             rowid = chance.choice(_rows(connection, table, column, False))
-            value, = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
+            (value,) = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
             changed, place = _flipped(value, chance)
             place = "CAST(? AS TEXT)" if _stores_text(column) else place
             try:
@@ -127,8 +155,11 @@ def test_one_bit_of_any_column_is_found(copy: Copy, chance: random.Random, table
     assert tried
 
 
-@pytest.mark.parametrize(("table", "column"), [c for c in COLUMNS if c[1] in (
-    "position", "level", "number", "size", "recorded_at", "id")], ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [c for c in COLUMNS if c[1] in ("position", "level", "number", "size", "recorded_at", "id")],
+    ids=lambda value: value,
+)
 @pytest.mark.parametrize("step", [1, -1])
 def test_an_integer_moved_by_one_is_found(copy: Copy, chance: random.Random, table: str, column: str, step: int) -> None:
     tried = 0
@@ -141,7 +172,7 @@ def test_an_integer_moved_by_one_is_found(copy: Copy, chance: random.Random, tab
             except sqlite3.IntegrityError:
                 # The neighbour has it: swap the two.
                 with connection:
-                    key, = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
+                    (key,) = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
                     for old, new in ((key, -9), (key + step, key), (-9, key + step)):
                         connection.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (new, old))
         copy.assert_refused((table, column, rowid, step))
@@ -151,14 +182,23 @@ def test_an_integer_moved_by_one_is_found(copy: Copy, chance: random.Random, tab
             return
 
 
-@pytest.mark.parametrize(("table", "column"), [("entries", "tag"), ("entries", "body"), *(("openings", c) for c in TABLES["openings"][3:])],
-                         ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("entries", "tag"), ("entries", "body"), *(("openings", c) for c in TABLES["openings"][3:])],
+    ids=lambda value: value,
+)
 def test_null_for_a_value_and_a_value_for_null_are_found(copy: Copy, chance: random.Random, table: str, column: str) -> None:
     for null in (True, False):
         for _ in range(3):
             with closing(copy.connect()) as connection, connection:
                 rowid = chance.choice(_rows(connection, table, column, null))
-                value = None if not null else bytes(32) if table == "entries" else chance.choice(["", "u1", "given", "purpose_declared"])
+                value = (
+                    None
+                    if not null
+                    else bytes(32)
+                    if table == "entries"
+                    else chance.choice(["", "u1", "given", "purpose_declared"])
+                )
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, rowid))
             copy.assert_refused((table, column, rowid, value))
             copy.renew()
@@ -177,8 +217,15 @@ def test_any_row_deleted_is_found(copy: Copy, chance: random.Random, table: str)
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_added_is_found(copy: Copy, chance: random.Random, table: str) -> None:
-    keys = {"entries": [-1, 100_000], "openings": [-1, 100_000], "tiles": [-1, 2, 9], "checkpoints": [-1, 0, 5, 100_000],
-            "head": [0, 2], "notices": [b"0" * 64], "alembic_version": [b"0001", b"0002"]}[table]
+    keys = {
+        "entries": [-1, 100_000],
+        "openings": [-1, 100_000],
+        "tiles": [-1, 2, 9],
+        "checkpoints": [-1, 0, 5, 100_000],
+        "head": [0, 2],
+        "notices": [b"0" * 64],
+        "alembic_version": [b"0001", b"0002"],
+    }[table]
     for key in keys:
         with closing(copy.connect()) as connection, connection:
             names = TABLES[table]
@@ -208,13 +255,13 @@ def test_checkpoints_signed_while_the_clock_stood_still_cannot_be_dropped(tmp_pa
 
 def test_a_damaged_file_is_found(copy: Copy, chance: random.Random) -> None:
     data = bytearray((copy.path / "ledger.db").read_bytes())
-    for name, damaged in (("cut", data[:len(data) // 2]), ("head", b"\xff" * 100 + data[100:]), ("none", b"")):
+    for name, damaged in (("cut", data[: len(data) // 2]), ("head", b"\xff" * 100 + data[100:]), ("none", b"")):
         copy.renew()
         (copy.path / "ledger.db").write_bytes(damaged)
         copy.assert_refused(name)
     page = 4096 * chance.randrange(1, len(data) // 4096)
     copy.renew()
-    (copy.path / "ledger.db").write_bytes(data[:page] + os.urandom(4096) + data[page + 4096:])
+    (copy.path / "ledger.db").write_bytes(data[:page] + os.urandom(4096) + data[page + 4096 :])
     copy.assert_refused(page)
 
 
@@ -225,9 +272,22 @@ def test_a_table_gone_is_found(copy: Copy, table: str) -> None:
     copy.assert_refused(table)
 
 
-@pytest.mark.parametrize(("table", "column"), [("head", "note"), ("checkpoints", "note"), ("alembic_version", "version_num"),
-                                               ("tiles", "hashes"), ("openings", "canonical"), ("openings", "salt"), ("entries", "entry"),
-                                               ("entries", "tag"), ("notices", "text"), ("checkpoints", "recorded_at")], ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("head", "note"),
+        ("checkpoints", "note"),
+        ("alembic_version", "version_num"),
+        ("tiles", "hashes"),
+        ("openings", "canonical"),
+        ("openings", "salt"),
+        ("entries", "entry"),
+        ("entries", "tag"),
+        ("notices", "text"),
+        ("checkpoints", "recorded_at"),
+    ],
+    ids=lambda value: value,
+)
 @pytest.mark.parametrize("value", [7, "text", b"bytes", 2**62, 1.5], ids=lambda value: type(value).__name__)
 def test_a_value_of_another_type_is_found(copy: Copy, table: str, column: str, value: Any) -> None:
     with closing(copy.connect()) as connection, connection:

@@ -299,9 +299,10 @@ def test_parquet_of_other_types_for_the_same_text(book: Ledger) -> None:
     assert event.occurred_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_real_acts(book: Ledger, shared: Path, tmp_path: Path) -> None:
+def test_real_acts(shared: Path, tmp_path: Path) -> None:
     with ledger.create(tmp_path / "real") as real:
         real.declare_purpose("train-ai", title="T", description="D", categories=["address", "inaugural", "scene"])
+            real.declare_purpose("search", title="T", description="D")
         report = real.import_file(shared / "data" / "consents.csv")
         assert (report.new, report.repeated) == (384, 0)
         assert real.import_file(shared / "data" / "consents.csv").repeated == 384

@@ -14,7 +14,7 @@ from ledger.statements.receipt import open_event_receipt
 
 
 def _allowed(decisions: Any, **scope: str) -> bool:
-    found, = [d for d in decisions if all(d[name] == scope.get(name) for name in ("category", "content_id"))]
+    (found,) = [d for d in decisions if all(d[name] == scope.get(name) for name in ("category", "content_id"))]
     return bool(found["allowed"])
 
 
@@ -43,8 +43,11 @@ def test_a_withdrawal_is_repeated_while_it_stands(book: Ledger) -> None:
     assert not _allowed(again.decisions)
 
 
-@pytest.mark.parametrize("answer", [
-    {}, {"content_id": "c"}, {"category": "post"}, {"state": "renewed"}, {"expires_at": datetime(2126, 1, 1, tzinfo=UTC)}], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"content_id": "c"}, {"category": "post"}, {"state": "renewed"}, {"expires_at": datetime(2126, 1, 1, tzinfo=UTC)}],
+    ids=str,
+)
 def test_a_withdrawal_after_a_yes_is_new(book: Ledger, clock: Clock, answer: dict[str, Any]) -> None:
     clock.set(clock.now)
     book.withdraw("u1")
@@ -89,8 +92,14 @@ def test_an_undated_no_counts_from_its_recording(book: Ledger, clock: Clock) -> 
 def test_a_yes_of_the_future_or_undated_is_refused(book: Ledger, clock: Clock) -> None:
     clock.set(clock.now)
     before = book.checkpoint()
-    for bad in ({"occurred_at": None}, {"occurred_at": clock.now + timedelta(seconds=1)}, {"channel": "one-click"}, {"actor": "controller"},
-                {"actor": "guardian"}, {"purposes": ["*"]}):
+    for bad in (
+        {"occurred_at": None},
+        {"occurred_at": clock.now + timedelta(seconds=1)},
+        {"channel": "one-click"},
+        {"actor": "controller"},
+        {"actor": "guardian"},
+        {"purposes": ["*"]},
+    ):
         with pytest.raises(InvalidEvent):
             book.record(yes("u1", **bad))
     assert book.checkpoint() == before
@@ -98,11 +107,11 @@ def test_a_yes_of_the_future_or_undated_is_refused(book: Ledger, clock: Clock) -
 
 
 def test_a_subject_never_seen_and_one_that_looks_alike(book: Ledger) -> None:
-    warning, = book.record(yes("Anna")).warnings
+    (warning,) = book.record(yes("Anna")).warnings
     assert "not seen" in warning
     assert not book.record(no("Anna")).warnings
     for other in ("anna", " Anna", "ANNA\n", "\uff21nna"):
-        warning, = book.withdraw(other).warnings
+        (warning,) = book.withdraw(other).warnings
         assert "'Anna'" in warning and "only in case" in warning
     assert book.show("anna")["decisions"][0]["reason"] == "withdrawn"
     assert "not seen" in book.record(no("Hanna")).warnings[0]
@@ -110,8 +119,11 @@ def test_a_subject_never_seen_and_one_that_looks_alike(book: Ledger) -> None:
 
 
 def test_an_undeclared_purpose_names_those_declared(book: Ledger) -> None:
-    for what in (lambda: book.record(yes(purposes=["trian-ai"])), lambda: book.withdraw("u1", purposes=["trian-ai"]),
-                 lambda: book.record(no(purposes=["train-ai@2"]))):
+    for what in (
+        lambda: book.record(yes(purposes=["trian-ai"])),
+        lambda: book.withdraw("u1", purposes=["trian-ai"]),
+        lambda: book.record(no(purposes=["train-ai@2"])),
+    ):
         with pytest.raises(InvalidEvent, match="not declared") as refused:
             what()
         assert "train-ai@1" in (refused.value.hint or "")
@@ -129,7 +141,12 @@ def test_without_a_version_the_one_that_stood_is_meant(book: Ledger, clock: Cloc
     clock.move(days=10)
     book.declare_purpose("train-ai", title="Training", description="Other training")
     clock.move(days=10)
-    stood = {clock.now - timedelta(days=400): 1, clock.now - timedelta(days=15): 1, clock.now - timedelta(days=5): 2, clock.now: 2}
+    stood = {
+        clock.now - timedelta(days=400): 1,
+        clock.now - timedelta(days=15): 1,
+        clock.now - timedelta(days=5): 2,
+        clock.now: 2,
+    }
     for at, version in stood.items():
         told = book.record(yes(f"u{at}", occurred_at=at))
         assert told.event.purposes == (f"train-ai@{version}",)
@@ -155,11 +172,17 @@ def test_notices(book: Ledger, sql: Sql) -> None:
     assert book.add_notice(text, notice_id="ask", language="de") == "ask@1/de"
     assert book.add_notice(text, notice_id="ask", language="de") == "ask@2/de"
     assert len(sql("SELECT * FROM notices")) == 2
-    event = book.record(yes("u2", notice="ask/de")).event
+    event = book.record(yes("u2", notice="ask/de", occurred_at=datetime.now(UTC))).event
     assert (event.notice, event.notice_sha256) == ("ask@2/de", sha256(text).hexdigest())
     assert book.record(yes("u3", notice="ask@1/de", notice_sha256=sha256(text).hexdigest())).event.notice == "ask@1/de"
-    for bad in ({"notice": "ask"}, {"notice": "ask/fr"}, {"notice": "ask@3/de"}, {"notice": "other"}, {"notice": "ask/de", "notice_sha256": "0" * 64},
-                {"notice_sha256": "0" * 64}):
+    for bad in (
+        {"notice": "ask"},
+        {"notice": "ask/fr"},
+        {"notice": "ask@3/de"},
+        {"notice": "other"},
+        {"notice": "ask/de", "notice_sha256": "0" * 64},
+        {"notice_sha256": "0" * 64},
+    ):
         with pytest.raises(InvalidEvent, match="notice"):
             book.record(yes("u4", **bad))
     for arguments in ((b"", "ask", "en"), (b"x", "a k", "en"), (b"x", "ask", "e n")):
@@ -168,8 +191,11 @@ def test_notices(book: Ledger, sql: Sql) -> None:
 
 
 def test_show(book: Ledger) -> None:
-    assert book.show("nobody") == {"subject_id": "nobody", "events": [], "decisions": [
-        {"purpose": "train-ai@1", "category": None, "content_id": None, "allowed": False, "reason": "no_record"}]}
+    assert book.show("nobody") == {
+        "subject_id": "nobody",
+        "events": [],
+        "decisions": [{"purpose": "train-ai@1", "category": None, "content_id": None, "allowed": False, "reason": "no_record"}],
+    }
     book.record(yes("u1"))
     book.record(no("u1", content_id="c1"))
     shown = book.show("u1", content_id="c2")
@@ -187,8 +213,15 @@ def test_record_all(book: Ledger) -> None:
 
 def test_purposes_that_say_too_little(book: Ledger) -> None:
     before = book.checkpoint()
-    for token, fields in (("a b", {}), ("ok", {"title": ""}), ("ok", {"basis": "interest"}), ("ok", {"mood": "good"}), ("ok", {"categories": [""]}),
-                          ("*", {}), ("ok", {"recipients": [""]})):
+    for token, fields in (
+        ("a b", {}),
+        ("ok", {"title": ""}),
+        ("ok", {"basis": "interest"}),
+        ("ok", {"mood": "good"}),
+        ("ok", {"categories": [""]}),
+        ("*", {}),
+        ("ok", {"recipients": [""]}),
+    ):
         with pytest.raises(UsageError):
             book.declare_purpose(token, **{"title": "T", "description": "D", **fields})
     assert book.checkpoint() == before
@@ -203,6 +236,7 @@ def test_an_index_that_points_at_another_event_is_found(book: Ledger, sql: Sql) 
     book.record(yes("u1", event_id="e1"))
     sql("UPDATE openings SET event_id = 'e2' WHERE event_id = 'e1'")
     from ledger import IntegrityError
+
     with pytest.raises(IntegrityError, match="event_id"):
         book.receipt("e2")
     with pytest.raises(IntegrityError, match="event_id"):

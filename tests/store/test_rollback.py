@@ -26,10 +26,16 @@ def _restore(book: Ledger, backup: Path) -> None:
 
 
 USES: dict[str, Callable[[Ledger], object]] = {
-    "open": lambda book: ledger.open(book.folder.path), "fsck": lambda book: ledger.fsck(book.folder.path),
-    "record": lambda book: book.record(no()), "withdraw": lambda book: book.withdraw("u1"), "look": lambda book: book.look("train-ai"),
-    "snapshot": lambda book: book.snapshot("train-ai"), "purpose": lambda book: book.declare_purpose("p", title="P", description="P"),
-    "notice": lambda book: book.add_notice(b"n", notice_id="n", language="en"), "admit": lambda book: book.admit(b"statement")}
+    "open": lambda book: ledger.open(book.folder.path),
+    "fsck": lambda book: ledger.fsck(book.folder.path),
+    "record": lambda book: book.record(no()),
+    "withdraw": lambda book: book.withdraw("u1"),
+    "look": lambda book: book.look("train-ai"),
+    "snapshot": lambda book: book.snapshot("train-ai"),
+    "purpose": lambda book: book.declare_purpose("p", title="P", description="P"),
+    "notice": lambda book: book.add_notice(b"n", notice_id="n", language="en"),
+    "admit": lambda book: book.admit(b"statement"),
+}
 
 
 @pytest.mark.parametrize("use", USES)
@@ -43,11 +49,24 @@ def test_the_database_of_yesterday_is_refused(book: Ledger, use: str) -> None:
     assert refused.value.exit_code == 4
 
 
-@pytest.mark.parametrize("arguments", [
-    ["show", "u1"], ["record", "given", "u1", "--purpose", "train-ai"], ["withdraw", "u1"], ["purpose", "list"], ["fsck"],
-    ["import", "acts.csv"], ["receipt", "e1", "-o", "r"], ["snapshot", "--purpose", "train-ai", "-o", "s"], ["key", "show"]], ids=lambda a: a[0])
-def test_every_command_exits_with_4(book: Ledger, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                    capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "u1"],
+        ["record", "given", "u1", "--purpose", "train-ai"],
+        ["withdraw", "u1"],
+        ["purpose", "list"],
+        ["fsck"],
+        ["import", "acts.csv"],
+        ["receipt", "e1", "-o", "r"],
+        ["snapshot", "--purpose", "train-ai", "-o", "s"],
+        ["key", "show"],
+    ],
+    ids=lambda a: a[0],
+)
+def test_every_command_exits_with_4(
+    book: Ledger, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("acts.csv").write_text("state,subject_id,purposes\nrefused,u1,train-ai\n")
     book.record(yes("u1", event_id="e1"))
@@ -91,9 +110,17 @@ def test_an_anchor_that_was_removed(book: Ledger, use: str) -> None:
         USES[use](book)
 
 
-@pytest.mark.parametrize("edit", [
-    lambda note: note.replace("\n4\n", "\n3\n", 1), lambda note: note[:-5] + "AAA=\n", lambda note: "", lambda note: note.replace("—", "-"),
-    lambda note: "\ud800".join(note.split("\n")).encode("utf-8", "surrogatepass"), lambda note: "x" * (2 << 20)])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda note: note.replace("\n4\n", "\n3\n", 1),
+        lambda note: note[:-5] + "AAA=\n",
+        lambda note: "",
+        lambda note: note.replace("—", "-"),
+        lambda note: "\ud800".join(note.split("\n")).encode("utf-8", "surrogatepass"),
+        lambda note: "x" * (2 << 20),
+    ],
+)
 def test_an_anchor_that_was_edited(book: Ledger, edit: Callable[[str], str | bytes]) -> None:
     book.record(yes())
     anchor = book.folder.path / "head"

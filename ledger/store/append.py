@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,16 +32,15 @@ from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, sub
 from ledger.log.merkle import RightEdge
 from ledger.log.note import Verifier
 from ledger.store.database import check_revision, translated
-from ledger.store.documents import event_document, event_of, same_content
+from ledger.store.documents import event_document, same_content
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
 _TICK = timedelta(microseconds=1)
-_entries, _openings, _tiles, _checkpoints, _head, _notices = (
-    t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
-)  # type: ignore[union-attr]
+_TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+_entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +151,15 @@ class Transaction:
             )
             who = list(self._con.scalars(refused))
             if who:
-                for row in self._con.execute(
-                    sa.select(*columns).where(_openings.c.subject_id.in_(who)).order_by(_openings.c.position)
-                ):
+                # Sorted here: told to sort, SQLite reads the whole table in its order rather than use the index.
+                rows = self._con.execute(sa.select(*columns, _openings.c.position).where(_openings.c.subject_id.in_(who)))
+                for row in sorted(rows, key=itemgetter(4)):
                     yield row[0], row[1], row[2], row[3]
 
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}
         for start in range(0, len(event_ids), 500):
-            for opened in self.history.events(event_ids[start : start + 500]):
-                event = event_of(opened.document())
+            for opened, event in self.history.events(event_ids[start : start + 500]):
                 assert event.event_id is not None
                 found[event.event_id] = Stored(opened.position, event, False)
         return found

@@ -71,6 +71,7 @@ class _Check:
     def __init__(self, connection: sa.Connection, history: History, tag_key: bytes | None) -> None:
         self._con, self._history, self._tag_key = connection, history, tag_key
         self._edge = RightEdge()
+        self._pending: list[bytes] = []
         self._levels: list[list[bytes]] = [[]]
         self._tiles_seen = 0
         self._notices: set[str] = set()
@@ -110,6 +111,7 @@ class _Check:
         return FsckReport(size=size, events=events, acts=size - events, root=root)
 
     def _checkpoint(self, number: int) -> None:
+        self._extend()
         row = self._checkpoints[number]
         signed = self._history.open(row.note)
         if signed.size != row.size or self._edge.size != row.size:
@@ -143,7 +145,9 @@ class _Check:
 
     def _leaf(self, leaf: bytes) -> None:
         """Adds a leaf, and checks each tile that it completes. Of a level only the hashes of its open tile are kept."""
-        self._edge.append(leaf)
+        self._pending.append(leaf)
+        if len(self._levels[0]) == tiles.WIDTH - 1:
+            self._extend()
         hash_, level = leaf, 0
         while True:
             if level == len(self._levels):
@@ -156,6 +160,10 @@ class _Check:
             perfect = RightEdge()
             perfect.extend(full)
             hash_, level = perfect.root(), level + 1
+
+    def _extend(self) -> None:
+        self._edge.extend(self._pending)
+        self._pending.clear()
 
     def _tile(self, level: int, number: int, hashes: list[bytes]) -> None:
         if self._history.tile(level, number) != b"".join(hashes):

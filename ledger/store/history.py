@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Til
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
-_OPENED = sa.select(
-    _entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
-).select_from(_entries.outerjoin(_openings, _entries.c.position == _openings.c.position))
+_PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
+_OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
+    _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
+)
+# From the other side: SQLite would read all of `entries` to find the few rows that an index of `openings` names.
+_INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
+    _openings.outerjoin(_entries, _entries.c.position == _openings.c.position)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +145,23 @@ class History:
             raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
 
     def _where(self, *conditions: Any) -> list[Opened]:
-        return [checked(*row) for row in self._con.execute(_OPENED.where(*conditions).order_by(_entries.c.position))]
+        """By columns of `openings`, in log order."""
+        return [checked(*row) for row in sorted(self._con.execute(_INDEXED.where(*conditions)), key=itemgetter(0))]
 
     def at(self, position: int) -> Opened:
-        found = self._where(_entries.c.position == position)
-        if not found:
+        row = self._con.execute(_OPENED.where(_entries.c.position == position)).first()
+        if row is None:
             raise IntegrityError(f"table entries lacks position {position}")
-        return found[0]
+        return checked(*row)
 
     def event(self, event_id: str) -> Opened | None:
         found = self.events([event_id])
-        return found[0] if found else None
+        return found[0][0] if found else None
 
-    def events(self, event_ids: Sequence[str]) -> list[Opened]:
+    def events(self, event_ids: Sequence[str]) -> list[tuple[Opened, Event]]:
         """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
-        found = self._where(_openings.c.event_id.in_(event_ids))
-        if any(opened.document().get("event_id") not in event_ids for opened in found):
+        found = [(opened, event_of(opened.document())) for opened in self._where(_openings.c.event_id.in_(event_ids))]
+        if not {event.event_id for _, event in found} <= set(event_ids):
             raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
 

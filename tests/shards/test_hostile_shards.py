@@ -92,8 +92,9 @@ def test_the_ends_of_the_integers_neither_wrap_nor_round() -> None:
 
 @pytest.mark.parametrize("kind", [
     pa.float64(), pa.float16(), pa.bool_(), pa.binary(3), pa.decimal128(5, 2), pa.decimal128(5, -2), pa.date32(),
-    pa.timestamp("us"), pa.null(), pa.uuid(), pa.list_(pa.list_(pa.string())), pa.list_view(pa.string()), pa.map_(pa.string(), pa.string()),
-    pa.struct([("s", pa.string())]), pa.list_(pa.float64()), pa.dictionary(pa.int8(), pa.float32())])
+    pa.timestamp("us"), pa.null(), pa.uuid(), pa.list_(pa.list_(pa.string())), pa.list_view(pa.string()),
+    pa.map_(pa.string(), pa.string()), pa.struct([("s", pa.string())]), pa.list_(pa.float64()),
+    pa.dictionary(pa.int8(), pa.float32())])
 def test_other_types_are_refused_by_name(kind: Any) -> None:
     with pytest.raises(UsageError, match="'s'"):
         of(pa.nulls(2, kind))

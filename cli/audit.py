@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-import ledger
 from ledger.cli.filter import consent_of
 from ledger.cli.options import progress, reasons_lines, shard_options, shown, write_json
+
+import ledger
 from ledger.statements.verify import load_trust, open_statement, statement_path
 
 

@@ -10,7 +10,8 @@ import click
 from ledger.cli.options import Moment, Text, output_format, shown, write_json
 
 import ledger
-from ledger import files
+from ledger import files, times
+from ledger.consent import YES
 
 
 @click.command(epilog="Example: consent record given u1 --purpose train-ai --channel web")
@@ -21,7 +22,7 @@ from ledger import files
 )
 @click.option("--content", "content_id", type=Text(), metavar="ID", help="Only this content item.")
 @click.option("--category", type=Text(), metavar="K", help="Only this category.")
-@click.option("--occurred-at", type=Moment(), default="now", show_default=True, help="When the person acted.")
+@click.option("--occurred-at", type=Moment(), help="When the person acted. Default: now.")
 @click.option("--expires-at", type=Moment(), help="When a yes ends.")
 @click.option("--content-since", type=Moment(), help="A yes for content created from then on.")
 @click.option("--channel", metavar="C", help="web, api, one-click, ...")
@@ -34,13 +35,21 @@ from ledger import files
 @output_format
 @click.pass_obj
 def command(
-    ledger_path: Path | None, /, state: str, subject: str, form: str, evidence: Path | None, occurred_at: datetime, **fields: Any
+    ledger_path: Path | None,
+    /,
+    state: str,
+    subject: str,
+    form: str,
+    evidence: Path | None,
+    occurred_at: datetime | None,
+    **fields: Any,
 ) -> None:
     """Record an act: given, renewed (yes); refused, withdrawn, objected, revoked (no)."""
     event = ledger.Event(
         state=state,
         subject_id=subject,
-        occurred_at=occurred_at,
+        # A no without a moment counts from its recording, whatever the clock did since: it is never older than a yes.
+        occurred_at=occurred_at or (times.now() if state in YES else None),
         evidence_sha256=files.sha256_of(evidence) if evidence else None,
         **fields,
     )

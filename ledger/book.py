@@ -236,7 +236,6 @@ class Ledger:
             content_id=content_id,
             category=category,
             channel=channel,
-            occurred_at=times.now(),
         )
         stored: list[Stored] = []
         warnings: list[str] = []
@@ -244,7 +243,8 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             warnings.extend(_warnings(tx.history, subject_id))
             standing = _standing(tx, event)
-            stored.append(standing or tx.event(event, _user()))
+            # Dated by the log's clock: by the machine's, a yes that came before could look later.
+            stored.append(standing or tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
 
         self._append(plan)
         return self._recorded(stored[0], warnings)

@@ -90,6 +90,8 @@ class Event:
                 raise InvalidEvent(f"{name} is not 64 lower-case hexadecimal digits")
         if self.actor not in ACTORS:
             raise InvalidEvent(f"actor {self.actor!r:.60} is unknown", hint="actors: " + ", ".join(ACTORS))
+        if not isinstance(self.purposes, str):
+            object.__setattr__(self, "purposes", tuple(self.purposes))
         if isinstance(self.purposes, str) or not self.purposes:
             raise InvalidEvent("purposes must be a list that names at least one purpose")
         for purpose in self.purposes:

@@ -7,6 +7,7 @@ each published whole and journalled -> sign what was done -> log it. Whatever fa
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import secrets
 from collections import Counter
@@ -160,6 +161,7 @@ class ConsentFilter:
     def decide(self, batch: Any) -> Decisions:
         """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys."""
         self.snapshot.check_age(self.decided_at)
+        self.snapshot.check_age(times.now())  # a filter may live long, or be told an earlier moment
         self.columns.check(batch.schema, self.snapshot.header.categories)
         return decide(self.columns.read(batch), _answers(self.snapshot, self.decided_at), self.snapshot.header.categories)
 
@@ -247,7 +249,7 @@ class _Run:
             raise UsageError(
                 "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
             )
-        self._check_output(inputs)
+        self._check_output(inputs, None if exclusions is None else Path(exclusions))
         self.progress = _Counter(_check_all(inputs, self.consent), self.on_progress)
         self.answers = _answers(snapshot, self.decided_at)
         self.keep_exclusions = exclusions is not None
@@ -266,14 +268,22 @@ class _Run:
             _write_exclusions(Path(exclusions), [rows for _, rows in done], snapshot.sha256)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=self._publish(record, admit))
 
-    def _check_output(self, inputs: list[Input]) -> None:
+    def _check_output(self, inputs: list[Input], exclusions: Path | None) -> None:
         target = self.output.resolve()
-        for source in inputs:
-            path = source.path.resolve()
-            if target in path.parents or path.parent == target:
+        sources = {source.path.resolve() for source in inputs}
+        if exclusions is not None and (exclusions.resolve() in sources or target in exclusions.resolve().parents):
+            raise UsageError(
+                f"{exclusions} is an input, or lies in the output folder {self.output}", hint="write the exclusions elsewhere"
+            )
+        for folder, folders, _ in os.walk(self.output):
+            if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
                 raise UsageError(
-                    f"input {source.path} lies in the output folder {self.output}", hint="write to another folder with -o"
+                    f"{self.output} holds shards that this run does not make, behind the link {Path(folder) / links[0]}",
+                    hint="choose an empty folder with -o, or remove the link",
                 )
+        for path in sources:
+            if target in path.parents or path.parent == target:
+                raise UsageError(f"input {path} lies in the output folder {self.output}", hint="write to another folder with -o")
         names = {source.name for source in inputs}
         strange = [
             p
@@ -294,6 +304,10 @@ class _Run:
                 "input_sha256": shard.sha256,
                 "answers_sha256": self.answers.digest,
                 "purpose": consent.snapshot.purpose,
+                "origin": consent.snapshot.header.origin,
+                "categories": canonical.encode(
+                    {"listed": sorted(consent.snapshot.header.categories)} if consent.snapshot.header.categories else {}
+                ).decode(),
                 "columns": canonical.encode(consent.columns.document()).decode(),
                 "code": canonical.encode(VERSIONS).decode(),
                 "rule_version": RULE_VERSION,

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ledger import times
 from ledger.consent import NO, YES, Scope, split_purpose
-from ledger.errors import IntegrityError, SnapshotError, VerificationError
+from ledger.errors import IntegrityError, SnapshotError, UsageError, VerificationError
 from ledger.log import canonical
 from ledger.log.trust import Trust
 from ledger.statements.receipt import open_act_receipt
@@ -321,13 +321,15 @@ def load_snapshot(
     path: str | Path,
     *,
     trust: str | Path | Trust,
+    purpose: str | None = None,
     max_age: timedelta = MAX_AGE,
     now: datetime | None = None,
 ) -> Snapshot:
     """Open a snapshot file by its receipt, which stands beside it as FILE.receipt.
 
-    trust: whose log key counts. Raises SnapshotError when it is missing, stale or unreadable; IntegrityError when it is
-    edited or of a ledger that is not trusted.
+    trust: whose log key counts. purpose: `token` or `token@version` that it must be of.
+    Raises SnapshotError when it is missing, stale or unreadable; IntegrityError when it is edited or of a ledger that is
+    not trusted; UsageError when it is of another purpose.
     """
     path = Path(path)
     now = now or times.now()
@@ -343,6 +345,8 @@ def load_snapshot(
     sha256 = digest(header, rows)
     if act.act["snapshot_sha256"] != sha256 or act.act["purpose"] != header.purpose or act.checkpoint.origin != header.origin:
         raise VerificationError(f"the snapshot {path} does not hold what its receipt says")
+    if purpose not in (None, header.purpose, split_purpose(header.purpose)[0]):
+        raise UsageError(f"the snapshot {path} is of {header.purpose}, not of {purpose!r:.80}")
     snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
     snapshot.check_age(now)
     return snapshot

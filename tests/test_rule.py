@@ -36,31 +36,62 @@ def day(n: float) -> datetime:
     return T0 + timedelta(days=n)
 
 
-def yes(n: float, *, recorded: float | None = None, subject: str = "ann", purposes: tuple[str, ...] = ("ai@1",),
-        **fields: Any) -> Event:
-    return Event(**{"state": "given", "subject_id": subject, "purposes": purposes, "occurred_at": day(n),
-                    "recorded_at": day(n if recorded is None else recorded), **fields})
+def yes(
+    n: float, *, recorded: float | None = None, subject: str = "ann", purposes: tuple[str, ...] = ("ai@1",), **fields: Any
+) -> Event:
+    return Event(
+        **{
+            "state": "given",
+            "subject_id": subject,
+            "purposes": purposes,
+            "occurred_at": day(n),
+            "recorded_at": day(n if recorded is None else recorded),
+            **fields,
+        }
+    )
 
 
-def no(n: float | None, *, recorded: float | None = None, subject: str = "ann", state: str = "withdrawn",
-       purposes: tuple[str, ...] = ("ai@1",), **fields: Any) -> Event:
+def no(
+    n: float | None,
+    *,
+    recorded: float | None = None,
+    subject: str = "ann",
+    state: str = "withdrawn",
+    purposes: tuple[str, ...] = ("ai@1",),
+    **fields: Any,
+) -> Event:
     at = recorded if recorded is not None else n
     assert at is not None
-    return Event(state=state, subject_id=subject, purposes=purposes, occurred_at=None if n is None else day(n),
-                 recorded_at=day(at), **fields)
+    return Event(
+        state=state,
+        subject_id=subject,
+        purposes=purposes,
+        occurred_at=None if n is None else day(n),
+        recorded_at=day(at),
+        **fields,
+    )
 
 
 def purpose(**fields: Any) -> Purpose:
     return Purpose(**{"token": "ai", "version": 1, "title": "t", "description": "d", **fields})
 
 
-def ask(*history: Event, subjects: tuple[str | None, ...] = ("ann",), category: str | None = "post", content: str | None = "c1",
-        created: float | None = 0, at: float = 100, judged: float | None = None, of: Purpose | None = None) -> str:
+def ask(
+    *history: Event,
+    subjects: tuple[str | None, ...] = ("ann",),
+    category: str | None = "post",
+    content: str | None = "c1",
+    created: float | None = 0,
+    at: float = 100,
+    judged: float | None = None,
+    of: Purpose | None = None,
+) -> str:
     row = Row(subjects, category, content, None if created is None else day(created))
     return decide(row, history, of or purpose(), day(at), None if judged is None else day(judged))
 
 
 # What is allowed
+
 
 def test_silence_is_no() -> None:
     assert ask() == "no_record"
@@ -72,8 +103,17 @@ def test_a_yes_of_any_scope_that_matches_allows(scope: dict[str, str], state: st
     assert ask(yes(1, state=state, **scope)) == ALLOWED
 
 
-@pytest.mark.parametrize("scope", [{"category": "photo"}, {"content_id": "c2"}, {"subject": "bob"}, {"subject": "Ann"},
-                                   {"subject": "ann "}, {"purposes": ("other@1",)}])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"category": "photo"},
+        {"content_id": "c2"},
+        {"subject": "bob"},
+        {"subject": "Ann"},
+        {"subject": "ann "},
+        {"purposes": ("other@1",)},
+    ],
+)
 def test_a_yes_that_speaks_of_something_else_allows_nothing(scope: dict[str, Any]) -> None:
     assert ask(yes(1, **scope)) == "no_record"
 
@@ -92,6 +132,7 @@ def test_a_no_speaks_of_every_version_of_its_purpose() -> None:
 
 
 # A no stands until it is answered
+
 
 @pytest.mark.parametrize("state", NO)
 def test_a_no_stands_and_its_state_is_the_reason(state: str) -> None:
@@ -148,6 +189,7 @@ def test_the_latest_standing_no_names_the_reason_then_the_finer_then_the_later_r
 
 # When
 
+
 def test_an_event_counts_from_the_earlier_of_the_act_and_its_recording() -> None:
     assert no(None, recorded=5).counts_from == day(5)
     assert no(9, recorded=5).counts_from == day(5)
@@ -169,6 +211,7 @@ def test_events_count_up_to_the_moment_asked_about() -> None:
 
 
 # The terms of a yes
+
 
 def test_a_yes_is_over_from_the_moment_it_expires() -> None:
     history = yes(1, expires_at=day(10))
@@ -242,6 +285,7 @@ def test_of_several_failures_the_first_of_the_order_is_the_reason() -> None:
 
 # Rows
 
+
 @pytest.mark.parametrize("subjects", [(), (None,), ("",), ("ann", None), ("ann", "")])
 def test_a_row_without_all_of_its_subjects_is_denied(subjects: tuple[str | None, ...]) -> None:
     assert ask(yes(1), subjects=subjects) == "subject_missing"
@@ -302,6 +346,7 @@ def test_reasons_begin_with_allowed_and_name_every_no() -> None:
 
 # Events
 
+
 def test_an_event_knows_its_scope() -> None:
     assert yes(1).scope is Scope.EVERYTHING
     assert yes(1, category="k").scope is Scope.CATEGORY
@@ -319,59 +364,65 @@ def test_an_event_sorts_its_purposes_and_names_each_once() -> None:
 GOOD: dict[str, Any] = {"state": "given", "subject_id": "ann", "purposes": ["ai"], "occurred_at": T0}
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"state": "maybe"}, "state 'maybe' is unknown"),
-    ({"state": None}, "state None is unknown"),
-    ({"subject_id": ""}, "subject_id is empty"),
-    ({"subject_id": None}, "subject_id must be text, not NoneType"),
-    ({"subject_id": 7}, "subject_id must be text, not int"),
-    ({"subject_id": "a\0b"}, "subject_id holds a NUL"),
-    ({"subject_id": "é" * 257}, "subject_id is longer than 512 bytes"),
-    ({"subject_id": "\ud800"}, "subject_id holds a lone surrogate, which is no text"),
-    ({"category": ""}, "category is empty"),
-    ({"content_id": ""}, "content_id is empty"),
-    ({"event_id": ""}, "event_id is empty"),
-    ({"channel": ""}, "channel must be text, and not empty"),
-    ({"notice": 3}, "notice must be text, and not empty"),
-    ({"jurisdiction": ""}, "jurisdiction must be text, and not empty"),
-    ({"reason": "x" * 4097}, "reason is longer than 4096 bytes"),
-    ({"recorded_by": "\udfff"}, "recorded_by holds a lone surrogate, which is no text"),
-    ({"evidence_sha256": DIGEST.upper()}, "evidence_sha256 is not 64 lower-case hexadecimal digits"),
-    ({"evidence_sha256": 5}, "evidence_sha256 is not 64 lower-case hexadecimal digits"),
-    ({"notice_sha256": "ab"}, "notice_sha256 is not 64 lower-case hexadecimal digits"),
-    ({"actor": "bot"}, "actor 'bot' is unknown"),
-    ({"purposes": []}, "purposes must be a list that names at least one purpose"),
-    ({"purposes": "ai"}, "purposes must be a list that names at least one purpose"),
-    ({"purposes": [""]}, "purpose is empty"),
-    ({"category": "post", "content_id": "c1"}, "an event speaks of a category or of one content item, not of both"),
-    ({"occurred_at": datetime(2026, 1, 1)}, "occurred_at must be a datetime with a time zone"),
-    ({"recorded_at": "2026-01-01T00:00:00Z"}, "recorded_at must be a datetime with a time zone"),
-    ({"expires_at": 5}, "expires_at must be a datetime with a time zone"),
-    ({"content_since": datetime(2026, 1, 1)}, "content_since must be a datetime with a time zone"),
-    ({"purposes": ["*"]}, "`*` (all purposes) stands alone and is for a no only"),
-    ({"state": "withdrawn", "purposes": ["*", "ai"]}, "`*` (all purposes) stands alone and is for a no only"),
-    ({"state": "withdrawn", "expires_at": day(1)}, "expires_at and content_since are for a yes only: a no has no end"),
-    ({"state": "refused", "content_since": day(1)}, "expires_at and content_since are for a yes only: a no has no end"),
-    ({"occurred_at": None}, "a yes needs occurred_at: an undated yes is no yes"),
-    ({"actor": "controller"}, "a yes comes from the subject or a guardian, not from 'controller'"),
-    ({"actor": "authority"}, "a yes comes from the subject or a guardian, not from 'authority'"),
-    ({"actor": "guardian", "evidence_sha256": DIGEST}, "a guardian's yes needs evidence and expires_at"),
-    ({"actor": "guardian", "expires_at": day(1)}, "a guardian's yes needs evidence and expires_at"),
-    ({"channel": "one-click"}, "one click can only say no"),
-    ({"expires_at": T0}, "expires_at is not after occurred_at"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"state": "maybe"}, "state 'maybe' is unknown"),
+        ({"state": None}, "state None is unknown"),
+        ({"subject_id": ""}, "subject_id is empty"),
+        ({"subject_id": None}, "subject_id must be text, not NoneType"),
+        ({"subject_id": 7}, "subject_id must be text, not int"),
+        ({"subject_id": "a\0b"}, "subject_id holds a NUL"),
+        ({"subject_id": "é" * 257}, "subject_id is longer than 512 bytes"),
+        ({"subject_id": "\ud800"}, "subject_id holds a lone surrogate, which is no text"),
+        ({"category": ""}, "category is empty"),
+        ({"content_id": ""}, "content_id is empty"),
+        ({"event_id": ""}, "event_id is empty"),
+        ({"channel": ""}, "channel must be text, and not empty"),
+        ({"notice": 3}, "notice must be text, and not empty"),
+        ({"jurisdiction": ""}, "jurisdiction must be text, and not empty"),
+        ({"reason": "x" * 4097}, "reason is longer than 4096 bytes"),
+        ({"recorded_by": "\udfff"}, "recorded_by holds a lone surrogate, which is no text"),
+        ({"evidence_sha256": DIGEST.upper()}, "evidence_sha256 is not 64 lower-case hexadecimal digits"),
+        ({"evidence_sha256": 5}, "evidence_sha256 is not 64 lower-case hexadecimal digits"),
+        ({"notice_sha256": "ab"}, "notice_sha256 is not 64 lower-case hexadecimal digits"),
+        ({"actor": "bot"}, "actor 'bot' is unknown"),
+        ({"purposes": []}, "purposes must be a list that names at least one purpose"),
+        ({"purposes": "ai"}, "purposes must be a list that names at least one purpose"),
+        ({"purposes": [""]}, "purpose is empty"),
+        ({"category": "post", "content_id": "c1"}, "an event speaks of a category or of one content item, not of both"),
+        ({"occurred_at": datetime(2026, 1, 1)}, "occurred_at must be a datetime with a time zone"),
+        ({"recorded_at": "2026-01-01T00:00:00Z"}, "recorded_at must be a datetime with a time zone"),
+        ({"expires_at": 5}, "expires_at must be a datetime with a time zone"),
+        ({"content_since": datetime(2026, 1, 1)}, "content_since must be a datetime with a time zone"),
+        ({"purposes": ["*"]}, "`*` (all purposes) stands alone and is for a no only"),
+        ({"state": "withdrawn", "purposes": ["*", "ai"]}, "`*` (all purposes) stands alone and is for a no only"),
+        ({"state": "withdrawn", "expires_at": day(1)}, "expires_at and content_since are for a yes only: a no has no end"),
+        ({"state": "refused", "content_since": day(1)}, "expires_at and content_since are for a yes only: a no has no end"),
+        ({"occurred_at": None}, "a yes needs occurred_at: an undated yes is no yes"),
+        ({"actor": "controller"}, "a yes comes from the subject or a guardian, not from 'controller'"),
+        ({"actor": "authority"}, "a yes comes from the subject or a guardian, not from 'authority'"),
+        ({"actor": "guardian", "evidence_sha256": DIGEST}, "a guardian's yes needs evidence and expires_at"),
+        ({"actor": "guardian", "expires_at": day(1)}, "a guardian's yes needs evidence and expires_at"),
+        ({"channel": "one-click"}, "one click can only say no"),
+        ({"expires_at": T0}, "expires_at is not after occurred_at"),
+    ],
+)
 def test_an_event_that_says_too_little_or_too_much_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         Event(**{**GOOD, **wrong})
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("fields", [
-    {"actor": "guardian", "evidence_sha256": DIGEST, "expires_at": day(1)},
-    {"subject_id": "é" * 256, "channel": "web", "notice": "n", "jurisdiction": "AT", "reason": "r", "notice_sha256": DIGEST},
-    {"state": "revoked", "actor": "authority", "channel": "one-click", "occurred_at": None},
-    {"state": "withdrawn", "purposes": ["*"]},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"actor": "guardian", "evidence_sha256": DIGEST, "expires_at": day(1)},
+        {"subject_id": "é" * 256, "channel": "web", "notice": "n", "jurisdiction": "AT", "reason": "r", "notice_sha256": DIGEST},
+        {"state": "revoked", "actor": "authority", "channel": "one-click", "occurred_at": None},
+        {"state": "withdrawn", "purposes": ["*"]},
+    ],
+)
 def test_an_event_that_says_what_it_must_is_taken(fields: dict[str, Any]) -> None:
     assert Event(**{**GOOD, **fields}).state in STATES
 
@@ -385,9 +436,22 @@ def test_ids_and_texts_are_checked_by_bytes() -> None:
 
 # References
 
-@pytest.mark.parametrize(("reference", "parts"), [
-    ("ai@2", ("ai", 2)), ("ai", ("ai", None)), ("a@b@10", ("a@b", 10)), ("ai@", ("ai@", None)), ("ai@02", ("ai@02", None)),
-    ("ai@-1", ("ai@-1", None)), ("ai@²", ("ai@²", None)), ("ai@٢", ("ai@٢", None)), ("ai@0", ("ai@0", None)), ("*", ("*", None))])
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("ai@2", ("ai", 2)),
+        ("ai", ("ai", None)),
+        ("a@b@10", ("a@b", 10)),
+        ("ai@", ("ai@", None)),
+        ("ai@02", ("ai@02", None)),
+        ("ai@-1", ("ai@-1", None)),
+        ("ai@²", ("ai@²", None)),
+        ("ai@٢", ("ai@٢", None)),
+        ("ai@0", ("ai@0", None)),
+        ("*", ("*", None)),
+    ],
+)
 def test_a_version_is_a_plain_positive_number(reference: str, parts: tuple[str, int | None]) -> None:
     assert split_purpose(reference) == parts
 
@@ -405,18 +469,22 @@ def test_a_purpose_accepts_itself_and_keeps_its_lists_in_order() -> None:
 DECLARED = {"ai": [(day(0), purpose()), (day(10), purpose(version=2))], "other": [(day(5), purpose(token="other"))]}
 
 
-@pytest.mark.parametrize(("references", "acted", "expected"), [
-    (["ai"], 9, ("ai@1",)),
-    (["ai"], 10, ("ai@2",)),
-    (["ai"], None, ("ai@2",)),
-    (["ai"], -5, ("ai@1",)),
-    (["ai@1"], 50, ("ai@1",)),
-    (["ai@2"], -5, ("ai@2",)),
-    (["*"], None, ("*",)),
-    (["other", "ai", "ai@1"], 5, ("ai@1", "other@1")),
-])
+@pytest.mark.parametrize(
+    ("references", "acted", "expected"),
+    [
+        (["ai"], 9, ("ai@1",)),
+        (["ai"], 10, ("ai@2",)),
+        (["ai"], None, ("ai@2",)),
+        (["ai"], -5, ("ai@1",)),
+        (["ai@1"], 50, ("ai@1",)),
+        (["ai@2"], -5, ("ai@2",)),
+        (["*"], None, ("*",)),
+        (["other", "ai", "ai@1"], 5, ("ai@1", "other@1")),
+    ],
+)
 def test_a_purpose_without_a_version_means_the_one_that_stood(
-        references: list[str], acted: float | None, expected: tuple[str, ...]) -> None:
+    references: list[str], acted: float | None, expected: tuple[str, ...]
+) -> None:
     assert resolve_purposes(references, DECLARED, None if acted is None else day(acted)) == expected
 
 
@@ -435,9 +503,14 @@ def test_where_nothing_is_declared_the_hint_says_so() -> None:
 
 # What only a ledger can check
 
-LISTED = {"ai": [(day(0), purpose(categories=["post", "caption"]))], "any": [(day(0), purpose(token="any"))],
-          "both": [(day(0), purpose(token="both", categories=["photo"])),
-                   (day(1), purpose(token="both", version=2, categories=["video"]))]}
+LISTED = {
+    "ai": [(day(0), purpose(categories=["post", "caption"]))],
+    "any": [(day(0), purpose(token="any"))],
+    "both": [
+        (day(0), purpose(token="both", categories=["photo"])),
+        (day(1), purpose(token="both", version=2, categories=["video"])),
+    ],
+}
 
 
 def test_a_yes_may_not_be_dated_ahead_and_a_no_may() -> None:
@@ -447,17 +520,28 @@ def test_a_yes_may_not_be_dated_ahead_and_a_no_may() -> None:
         check_against(yes(6), LISTED, day(5))
 
 
-@pytest.mark.parametrize(("category", "purposes"), [
-    ("post", ("ai@1",)), ("whatever", ("any@1",)), ("whatever", ("ai@1", "any@1")), ("photo", ("both@2",)),
-    ("video", ("both@1",)), ("whatever", ("*",))])
+@pytest.mark.parametrize(
+    ("category", "purposes"),
+    [
+        ("post", ("ai@1",)),
+        ("whatever", ("any@1",)),
+        ("whatever", ("ai@1", "any@1")),
+        ("photo", ("both@2",)),
+        ("video", ("both@1",)),
+        ("whatever", ("*",)),
+    ],
+)
 def test_a_category_that_a_purpose_uses_is_taken(category: str, purposes: tuple[str, ...]) -> None:
     check_against(no(1, category=category, purposes=purposes), LISTED, day(5))
 
 
 @pytest.mark.parametrize("declared", [{k: LISTED[k] for k in ("ai", "both")}])
 def test_a_category_that_no_purpose_lists_is_refused_and_the_listed_ones_are_named(declared: dict[str, Any]) -> None:
-    for event, listed in ((no(1, category="posts"), "caption, post"), (yes(1, category="photo"), "caption, post"),
-                          (no(1, category="Photo", purposes=("*",)), "caption, photo, post, video")):
+    for event, listed in (
+        (no(1, category="posts"), "caption, post"),
+        (yes(1, category="photo"), "caption, post"),
+        (no(1, category="Photo", purposes=("*",)), "caption, photo, post, video"),
+    ):
         with pytest.raises(InvalidEvent, match="is listed by no purpose of this event") as caught:
             check_against(event, declared, day(5))
         assert caught.value.hint == f"listed: {listed}"

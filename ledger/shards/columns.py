@@ -152,13 +152,9 @@ def _column(table: Any, path: str) -> Any:
     name = _top_level(table.schema, path)
     column = table.column(name)
     if isinstance(column, pa.ChunkedArray):
-        column = (
-            column.chunk(0)
-            if column.num_chunks == 1
-            else pa.concat_arrays(column.chunks)
-            if column.num_chunks
-            else pa.array([], column.type)
-        )
+        # Decoded first: the dictionaries of several chunks need not fit one.
+        chunks = [c.dictionary_decode() for c in column.chunks] if pa.types.is_dictionary(column.type) else column.chunks
+        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)
     for child in [] if name == path else path[len(name) + 1 :].split("."):
         column = pc.struct_field(column, child)
     return column
@@ -248,9 +244,14 @@ def _subjects(name: str, column: Any, rows: int) -> tuple[Any, Ints | None, Bool
     row_of = None
     missing = np.zeros(rows, bool)
     if _is_list(column.type):
-        row_of = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
-        missing = np.bincount(row_of, minlength=rows)[:rows] == 0
+        # By length and validity: list_parent_indices counts what lies beneath a null list, list_flatten does not.
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        lengths[~column.is_valid().to_numpy(zero_copy_only=False)] = 0
+        row_of = np.repeat(np.arange(rows), lengths)
+        missing = lengths == 0
         column = pc.list_flatten(column)
+        if len(column) != len(row_of):
+            raise ShardError(f"column {name!r} holds {len(column)} values where its lists have {len(row_of)}")
     text = _known(_text(name, column))
     if text.null_count:
         unknown = text.is_null().to_numpy(zero_copy_only=False)
@@ -273,7 +274,7 @@ def _micros(column: Any, unit: str | None) -> Ints:
         assert unit is not None, "checked with the schema"
         scale = _UNITS[unit]
     if pa.types.is_uint64(kind):
-        known &= pc.fill_null(pc.less_equal(column, 2**63 - 1), False).to_numpy(zero_copy_only=False)
+        known &= pc.fill_null(pc.less_equal(column, pa.scalar(2**63 - 1, kind)), False).to_numpy(zero_copy_only=False)
         column = pc.if_else(pa.array(known), column, pa.scalar(0, kind))
     if pa.types.is_date32(kind):
         column = column.cast(pa.int32())

@@ -18,10 +18,11 @@ def keep(table: Any, mask: Any) -> Any:
     dictionary nested in another type.
     """
     for field in table.schema:
-        if not pa.types.is_dictionary(field.type) and _holds_dictionary(field.type):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if _shares_values(kind):
             raise ShardError(
-                f"column {field.name!r} is {field.type}: a dictionary inside another type would keep dropped values",
-                hint="cast it to its value type before filtering in memory, or filter the shard's file",
+                f"column {field.name!r} is {field.type}, whose filtered values would still carry those of dropped rows",
+                hint="cast it to its plain value type before filtering in memory, or filter the shard's file",
             )
     kept = table.filter(mask)
     columns = [_compact(column) if pa.types.is_dictionary(column.type) else column for column in kept.columns]
@@ -34,17 +35,27 @@ def _compact(column: Any) -> Any:
 
 def _compact_chunk(chunk: Any) -> Any:
     # Used entries keep their order: an ordered category stays ordered.
-    used = pc.unique(chunk.indices.drop_null()).to_numpy(zero_copy_only=False)
-    used.sort()
+    used = np.sort(pc.unique(chunk.indices.drop_null()).to_numpy(zero_copy_only=False))
     place = np.zeros(len(chunk.dictionary), np.int64)
     place[used] = np.arange(len(used))
     indices = pa.array(place).take(chunk.indices).cast(chunk.type.index_type)
     return pa.DictionaryArray.from_arrays(indices, chunk.dictionary.take(pa.array(used, pa.int64())), ordered=chunk.type.ordered)
 
 
-def _holds_dictionary(kind: Any) -> bool:
+_SHARING = (
+    pa.types.is_dictionary,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+    pa.types.is_string_view,
+    pa.types.is_binary_view,
+    pa.types.is_run_end_encoded,
+)
+
+
+def _shares_values(kind: Any) -> bool:
+    """Whether arrays of this type point into values that a filter leaves whole."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    if pa.types.is_dictionary(kind):
+    if any(shares(kind) for shares in _SHARING):
         return True
-    return any(_holds_dictionary(kind.field(i).type) for i in range(kind.num_fields))
+    return any(_shares_values(kind.field(i).type) for i in range(kind.num_fields))

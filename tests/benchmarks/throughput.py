@@ -54,9 +54,7 @@ def main() -> None:
         kept = {path.name: pq.ParquetFile(path).metadata.num_rows for path in (folder / "out").glob("*.parquet")}
         if kept != expected["shards"]:
             raise SystemExit(f"kept rows differ from expected.json: {kept}")
-        times.setdefault("audit", []).append(
-            consent(folder, "audit", str(workload / "shards"), "--snapshot", "s.parquet", *KEYS)
-        )
+        times.setdefault("audit", []).append(consent(folder, "audit", str(workload / "shards"), "--snapshot", "s.parquet", *KEYS))
         for peer in ("polars", "duckdb"):
             told = subprocess.run([sys.executable, str(peers), str(workload), peer], check=True, capture_output=True, text=True)
             times.setdefault(peer, []).append(json.loads(told.stdout.splitlines()[-1])["seconds"])

@@ -35,16 +35,35 @@ CANARY = "CANARY-of-a-dropped-row-0001"
 
 def act(state: str, subject: str, n: int, **fields: Any) -> dict[str, Any]:
     at = times.text(T0 + timedelta(days=n))
-    return {"state": state, "subject_id": subject, "purposes": ["ai@1"], "occurred_at": at, "recorded_at": at,
-            "recorded_by": "user:x", **fields}
+    return {
+        "state": state,
+        "subject_id": subject,
+        "purposes": ["ai@1"],
+        "occurred_at": at,
+        "recorded_at": at,
+        "recorded_by": "user:x",
+        **fields,
+    }
 
 
 HISTORY = [
-    act("given", "yes", 0), act("given", "yes2", 0), act("given", "1", 0), act("given", "-1", 0), act("given", str(2**64 - 1), 0),
-    act("given", str(-2**63), 0), act("given", "9" * 38, 0), act("given", "\u00e9", 0), act("given", "no", 0),
-    act("withdrawn", "no", 1), act("given", "item", 0), act("withdrawn", "item", 1, content_id="c"), act("given", "kind", 0),
-    act("withdrawn", "kind", 1, category="photo"), act("given", "new", 0, content_since=times.text(T0)),
-    act("given", "new70", 0, content_since="1970-01-01T00:00:00.000000Z")]
+    act("given", "yes", 0),
+    act("given", "yes2", 0),
+    act("given", "1", 0),
+    act("given", "-1", 0),
+    act("given", str(2**64 - 1), 0),
+    act("given", str(-(2**63)), 0),
+    act("given", "9" * 38, 0),
+    act("given", "\u00e9", 0),
+    act("given", "no", 0),
+    act("withdrawn", "no", 1),
+    act("given", "item", 0),
+    act("withdrawn", "item", 1, content_id="c"),
+    act("given", "kind", 0),
+    act("withdrawn", "kind", 1, category="photo"),
+    act("given", "new", 0, content_since=times.text(T0)),
+    act("given", "new70", 0, content_since="1970-01-01T00:00:00.000000Z"),
+]
 ANSWERS = Answers(compile_rows(enumerate(HISTORY), "ai", (1,), T0 + timedelta(days=9)), T0 + timedelta(days=9))
 
 
@@ -62,6 +81,7 @@ def of(subjects: Any, **columns: Any) -> list[str]:
 
 # Ids are opaque
 
+
 @pytest.mark.parametrize("near", ["Yes", "yes ", " yes", "yes\u200b", "yes\0", "\0yes", "\uff59es", "YES", "yes\n", "ye"])
 def test_an_id_that_is_nearly_a_yes_is_silence(near: str) -> None:
     assert of([near, "yes"]) == ["no_record", "allowed"]
@@ -76,8 +96,18 @@ def test_text_is_not_read_as_a_number(near: str) -> None:
     assert of([near, "1"]) == ["no_record", "allowed"]
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.decimal128(38, 0), pa.decimal256(76, 0),
-                                  pa.dictionary(pa.int8(), pa.int64())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.int8(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.decimal128(38, 0),
+        pa.decimal256(76, 0),
+        pa.dictionary(pa.int8(), pa.int64()),
+    ],
+)
 def test_whole_numbers_are_plain_decimal_text(kind: Any) -> None:
     values = [Decimal(v) if pa.types.is_decimal(kind) else v for v in (1, -1, 2, 10)]
     assert of(pa.array(values, kind)) == ["allowed", "allowed", "no_record", "no_record"]
@@ -85,16 +115,32 @@ def test_whole_numbers_are_plain_decimal_text(kind: Any) -> None:
 
 def test_the_ends_of_the_integers_neither_wrap_nor_round() -> None:
     assert of(pa.array([2**64 - 1, 2**63, 2**64 - 2], pa.uint64())) == ["allowed", "no_record", "no_record"]
-    assert of(pa.array([-2**63, 2**63 - 1, -2**63 + 1], pa.int64())) == ["allowed", "no_record", "no_record"]
+    assert of(pa.array([-(2**63), 2**63 - 1, -(2**63) + 1], pa.int64())) == ["allowed", "no_record", "no_record"]
     nines = [Decimal("9" * 38), Decimal("-" + "9" * 38), Decimal("9" * 37 + "8")]
     assert of(pa.array(nines, pa.decimal128(38, 0))) == ["allowed", "no_record", "no_record"]
 
 
-@pytest.mark.parametrize("kind", [
-    pa.float64(), pa.float16(), pa.bool_(), pa.binary(3), pa.decimal128(5, 2), pa.decimal128(5, -2), pa.date32(),
-    pa.timestamp("us"), pa.null(), pa.uuid(), pa.list_(pa.list_(pa.string())), pa.list_view(pa.string()),
-    pa.map_(pa.string(), pa.string()), pa.struct([("s", pa.string())]), pa.list_(pa.float64()),
-    pa.dictionary(pa.int8(), pa.float32())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.float64(),
+        pa.float16(),
+        pa.bool_(),
+        pa.binary(3),
+        pa.decimal128(5, 2),
+        pa.decimal128(5, -2),
+        pa.date32(),
+        pa.timestamp("us"),
+        pa.null(),
+        pa.uuid(),
+        pa.list_(pa.list_(pa.string())),
+        pa.list_view(pa.string()),
+        pa.map_(pa.string(), pa.string()),
+        pa.struct([("s", pa.string())]),
+        pa.list_(pa.float64()),
+        pa.dictionary(pa.int8(), pa.float32()),
+    ],
+)
 def test_other_types_are_refused_by_name(kind: Any) -> None:
     with pytest.raises(UsageError, match="'s'"):
         of(pa.nulls(2, kind))
@@ -104,6 +150,7 @@ def test_other_types_are_refused_by_name(kind: Any) -> None:
 def test_binary_ids_are_utf8_or_an_error(kind: Any) -> None:
     def made(values: list[bytes | None]) -> Any:
         return pa.array(values).dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else pa.array(values, kind)
+
     assert of(made([b"yes", b"no", None, b""])) == ["allowed", "withdrawn", "subject_missing", "subject_missing"]
     for wrong in (b"\xff", b"yes\x80", b"\xed\xa0\x80", b"\xc0\xaf"):
         with pytest.raises(ShardError, match="'s' holds bytes that are not UTF-8"):
@@ -123,8 +170,10 @@ def test_an_id_may_be_huge() -> None:
 
 # Where a value stands
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(),
-                                  pa.dictionary(pa.int32(), pa.string())])
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_a_slice_keeps_each_row_in_its_place(kind: Any) -> None:
     values = ["yes", None, "no", "yes", "", "item", "stranger"]
     array = pa.array(values).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(values).cast(kind)
@@ -132,9 +181,9 @@ def test_a_slice_keeps_each_row_in_its_place(kind: Any) -> None:
     assert whole == ["allowed", "subject_missing", "withdrawn", "allowed", "subject_missing", "withdrawn", "no_record"]
     for start in range(len(values)):
         for length in range(len(values) - start + 1):
-            assert of(array.slice(start, length)) == whole[start:start + length]
+            assert of(array.slice(start, length)) == whole[start : start + length]
             chunks = pa.chunked_array([array.slice(start, length), array.slice(0, start), array.slice(0, 0)])
-            assert of(chunks) == whole[start:start + length] + whole[:start]
+            assert of(chunks) == whole[start : start + length] + whole[:start]
 
 
 def test_dictionaries_with_nulls_and_repeats_among_their_entries() -> None:
@@ -153,14 +202,26 @@ def test_chunks_with_dictionaries_of_their_own() -> None:
 def test_chunks_whose_dictionaries_do_not_fit_one() -> None:
     """BUG (robustness): pyarrow's ArrowInvalid escapes, because chunks are concatenated before they are decoded."""
     small = pa.dictionary(pa.int8(), pa.string())
-    chunks = [pa.array([f"{n}-{i}" for i in range(100)] + [last]).dictionary_encode().cast(small)
-              for n, last in enumerate(["yes", "no"])]
+    chunks = [
+        pa.array([f"{n}-{i}" for i in range(100)] + [last]).dictionary_encode().cast(small)
+        for n, last in enumerate(["yes", "no"])
+    ]
     found = of(pa.chunked_array(chunks))
     assert (found[100], found[201], set(found[:100])) == ("allowed", "withdrawn", {"no_record"})
 
 
-LISTS = [["stranger", "yes"], ["yes"], None, [], ["yes", None], ["yes", ""], ["yes", "no"], ["yes", "yes2"], ["yes", "yes"],
-         ["no"]]
+LISTS = [
+    ["stranger", "yes"],
+    ["yes"],
+    None,
+    [],
+    ["yes", None],
+    ["yes", ""],
+    ["yes", "no"],
+    ["yes", "yes2"],
+    ["yes", "yes"],
+    ["no"],
+]
 LISTS_REASONS = ["no_record", "allowed", *["subject_missing"] * 4, "withdrawn", "allowed", "allowed", "withdrawn"]
 
 
@@ -256,6 +317,7 @@ def test_no_rows(kind: Any) -> None:
 
 # Content, category, created
 
+
 @pytest.mark.parametrize("unknown", [None, ""])
 def test_an_unknown_item_or_category_is_held_to_every_no(unknown: str | None) -> None:
     table = pa.table({"s": ["item", "item", "kind", "kind"], "x": pa.array(["d", unknown, "post", unknown])})
@@ -298,16 +360,16 @@ def test_created_counts_from_the_very_moment_in_every_unit(unit: str, scale: int
 
 @pytest.mark.parametrize("unit", ["s", "ms"])
 def test_created_out_of_range_is_unknown_and_does_not_wrap(unit: str) -> None:
-    ends = [2**63 - 1, -2**63, 2**63 - 2**10, 2**62, -2**62, None]
+    ends = [2**63 - 1, -(2**63), 2**63 - 2**10, 2**62, -(2**62), None]
     assert created(pa.array(ends, pa.int64()), unit, "new70") == ["not_covered"] * 6
     assert created(pa.array(ends, pa.int64()).cast(pa.timestamp(unit)), None, "new70") == ["not_covered"] * 6
 
 
 def test_created_before_1970_is_not_after_it() -> None:
     assert created(pa.array([-1, 0, 1], pa.int64()), "ns", "new70") == ["not_covered", "allowed", "allowed"]
-    days = pa.array([-1, 0, -2**31], pa.int32()).cast(pa.date32())
+    days = pa.array([-1, 0, -(2**31)], pa.int32()).cast(pa.date32())
     assert created(days, None, "new70") == ["not_covered", "allowed", "not_covered"]
-    assert created(pa.array([-2**63], pa.int64()), "us", "new70") == ["not_covered"]
+    assert created(pa.array([-(2**63)], pa.int64()), "us", "new70") == ["not_covered"]
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -376,6 +438,7 @@ def test_a_table_keeps_no_byte_of_a_dropped_row_or_is_refused(column: Any) -> No
 
 
 # Whole ledgers
+
 
 class World:
     """A ledger in a folder: `yes`, `later` said yes to `ai`; `no` said yes, then no, to `ai`, and yes to `other`."""
@@ -456,8 +519,11 @@ def test_a_snapshot_is_opened_by_its_own_receipt_alone(world: World, tmp_path: P
 
 def test_a_snapshot_that_is_stale_or_of_the_future_is_refused(world: World, tmp_path: Path) -> None:
     path, now = tmp_path / "ai.parquet", times.now()
-    for options in ({"now": now + timedelta(hours=24, seconds=1)}, {"now": now - timedelta(hours=1)},
-                    {"max_age": timedelta(seconds=-1)}):
+    for options in (
+        {"now": now + timedelta(hours=24, seconds=1)},
+        {"now": now - timedelta(hours=1)},
+        {"max_age": timedelta(seconds=-1)},
+    ):
         with pytest.raises(SnapshotError):
             world.load(path, **options)
     old = world.book.snapshot("ai", output=tmp_path / "old.parquet", as_of=now - timedelta(days=2))
@@ -516,7 +582,8 @@ def test_empty_row_groups_and_bounds_keep_rows_in_place(world: World) -> None:
 
 
 def test_a_finished_shard_is_done_again_after_a_withdrawal_an_expiry_an_edit_or_other_columns(
-        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = world.shard("in/a.parquet", "yes", "no", "later", "short")
     world.yes("short", expires_at=times.now() + timedelta(hours=2))
     first = world.freeze("ai", "first")
@@ -600,6 +667,7 @@ def test_the_list_of_exclusions_takes_no_shards_place(world: World, exclusions: 
 
 # Withdrawal
 
+
 def allowed(world: World, subject: str) -> list[bool]:
     shown = [d["allowed"] for d in world.book.show(subject)["decisions"] if d["purpose"] == "ai@1"]
     frozen = ConsentFilter(world.book.look("ai"), Columns(subject="s")).decide(pa.table({"s": [subject]})).keep.to_pylist()
@@ -630,7 +698,8 @@ def test_a_withdrawal_counts_although_the_clock_was_set_back_since_the_yes(world
 
 
 def test_a_no_recorded_while_the_clock_was_ahead_is_not_forgotten_when_it_is_put_right(
-        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Was a bug: its t was then after as_of, which left it out. To refuse to answer is right as well."""
     with monkeypatch.context() as patch:
         moved_clock(patch, hours=2)

@@ -69,7 +69,10 @@ def create(path: str | Path, *, origin: str | None = None, database: str | None 
 
 
 def open_ledger(path: str | Path | None = None) -> Ledger:
-    """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger. Raises IntegrityError for one that was rolled back."""
+    """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger.
+
+    Raises IntegrityError for one that was rolled back.
+    """
     book = Ledger(Folder.open(find(path)))
     book.checkpoint()
     return book
@@ -155,7 +158,8 @@ class Ledger:
     def declare_purpose(self, token: str, *, compatible: bool = False, **fields: Any) -> Purpose:
         """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count.
 
-        fields: those of `Purpose` (title, description, categories, recipients, controller, contact, retention, withdraw_url, basis).
+        fields: those of `Purpose`: title, description, categories, recipients, controller, contact, retention,
+        withdraw_url, basis.
         """
         if not _TOKEN.fullmatch(token):
             raise UsageError(f"{token!r:.120} is no token", hint="letters, digits and . _ : - , as in train-ai")

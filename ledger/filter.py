@@ -458,7 +458,8 @@ def _unknown_ids(shards: Iterable[tuple[str, int, int]], columns: Columns) -> li
     """shards: (name, rows, rows whose subject the ledger knows). Nothing known is more often a wrong column than the truth."""
     prefix = f" with prefix {columns.subject_prefix!r}" if columns.subject_prefix else ""
     return [
-        f"no id in {name} is known to the ledger (subject {', '.join(columns.subject)}{prefix}): is that the right column and prefix?"
+        f"no id in {name} is known to the ledger (subject {', '.join(columns.subject)}{prefix}): "
+        "is that the right column and prefix?"
         for name, rows, known in shards
         if rows and not known
     ]

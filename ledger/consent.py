@@ -122,6 +122,13 @@ class Event:
         if self.expires_at is not None and self.expires_at <= self.occurred_at:
             raise InvalidEvent("expires_at is not after occurred_at")
 
+    def filled_in(self, **fields: object) -> Event:
+        """A copy with what the ledger itself gives an event; that is not checked again, and all else was."""
+        event = object.__new__(Event)
+        for name in self.__slots__:
+            object.__setattr__(event, name, fields[name] if name in fields else getattr(self, name))
+        return event
+
     @property
     def is_yes(self) -> bool:
         return self.state in YES

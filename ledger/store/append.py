@@ -170,8 +170,7 @@ class Transaction:
         notice, notice_sha256 = self._notice(event.notice, event.occurred_at) if event.notice is not None else (None, None)
         if event.notice_sha256 not in (None, notice_sha256):
             raise InvalidEvent("notice_sha256 is not the digest of the notice that the event names")
-        admitted = replace(
-            event,
+        admitted = event.filled_in(
             purposes=purposes,
             notice=notice,
             notice_sha256=notice_sha256,
@@ -212,8 +211,8 @@ class Transaction:
         if not entries:
             return
         first, last = entries[0]["position"], entries[-1]["position"]
-        self._con.execute(sa.insert(_entries), entries)
-        self._con.execute(sa.insert(_openings), openings)
+        _insert_rows(self._con, _entries, entries)
+        _insert_rows(self._con, _openings, openings)
         # Hash what the database holds, not what it was told to hold.
         rows = self._con.execute(
             sa.select(
@@ -312,6 +311,13 @@ def create(engine: sa.Engine, folder: Folder) -> None:
     with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
         connection.execute(sa.insert(_head).values(id=1, note=note))
     folder.write_anchors(note)
+
+
+def _insert_rows(connection: sa.Connection, table: Any, rows: list[dict[str, Any]]) -> None:
+    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
+    statement = sa.insert(table).compile(dialect=connection.dialect)
+    names = statement.positiontup or ()
+    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
 
 
 def right_edge(size: int, node: merkle.Node) -> RightEdge:

@@ -207,8 +207,7 @@ def _event(row: dict[str, Any], file_sha256: str) -> Event | InvalidEvent:
         content = event_document(event)
         if event.occurred_at is None:
             content["file_sha256"] = file_sha256
-        fields["event_id"] = "import:" + hashlib.sha256(canonical.encode(content)).hexdigest()
-        return Event(**fields)
+        return event.filled_in(event_id="import:" + hashlib.sha256(canonical.encode(content)).hexdigest())
     except InvalidEvent as error:
         return error
 

@@ -77,8 +77,11 @@ def run(arguments: list[str]) -> int:
         result = cli.main(arguments, prog_name="consent", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
-        return 2 if isinstance(error, click.UsageError) else 1
+        click.echo(f"error: {error.format_message()}", err=True)
+        if isinstance(error, click.UsageError):
+            click.echo(f"hint: {error.ctx.command_path if error.ctx else 'consent'} --help", err=True)
+            return 2
+        return 1
     except ConsentLedgerError as error:
         if debug:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import shutil
@@ -15,8 +16,12 @@ from typing import Any
 import jsonschema
 import pyarrow.parquet as pq
 import pytest
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError as TheirVerificationError
+from securesystemslib.signer import SSlibKey
 
 from ledger import schemas
+from ledger.log.note import Verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ("--subject", "user_id", "--content", "post_id")
@@ -248,3 +253,18 @@ def test_the_readme_runs(consent: Callable[..., Any], shard: Callable[..., Path]
     script.write_text(next(text for kind, text in blocks if kind == "python"), encoding="utf-8")
     subprocess.run([sys.executable, str(script)], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
     assert pq.read_table("train-from-python/a.parquet").num_rows == 2
+
+
+def test_another_library_verifies_the_run_statement(story: Callable[..., Any]) -> None:
+    assert story("filter", "raw", "-o", "train", "--purpose", "train-ai", *KEYS).code == 0
+    line = Path("train.intoto.jsonl").read_bytes().splitlines()[0]
+    (vkey,) = [
+        word[4:] for word in Path("consent-ledger/trust").read_text(encoding="utf-8").splitlines() if word.startswith("run ")
+    ]
+    public = Verifier.from_vkey(vkey).public
+    key = SSlibKey(public.dsse_keyid, "ed25519", "ed25519", {"public": public.raw.hex()})
+    Envelope.from_dict(json.loads(line)).verify([key], 1)
+    bad = json.loads(line)
+    bad["payload"] = base64.b64encode(base64.b64decode(bad["payload"]).replace(b'"rows_kept":2', b'"rows_kept":3')).decode()
+    with pytest.raises(TheirVerificationError):
+        Envelope.from_dict(bad).verify([key], 1)

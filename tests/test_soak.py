@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,6 +109,7 @@ def test_a_killed_filter_leaves_whole_shards_and_the_next_run_finishes(tmp_path:
     ledger.fsck(tmp_path / "consent-ledger")
 
 
-def test_many_random_histories() -> None:
-    test = test_decide.test_the_fast_path_gives_the_reference_reason_for_every_row
-    settings(max_examples=2000, deadline=None)(test)()
+@settings(max_examples=2000, deadline=None, derandomize=False)
+@test_decide.histories_and_rows
+def test_many_random_histories(**case: Any) -> None:
+    test_decide.fast_path_gives_the_reference_reason(**case)

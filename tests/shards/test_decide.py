@@ -83,18 +83,19 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    st.lists(events(), max_size=30),
-    st.lists(rows, min_size=1, max_size=25),
-    st.booleans(),
-    st.sampled_from(["one", "list", "both"]),
-    st.sets(st.sampled_from(["category", "content", "created"])),
-    st.integers(0, 25),
-    st.integers(0, 30),
-    st.sampled_from([(2,), (1, 2)]),
+histories_and_rows = given(
+    history=st.lists(events(), max_size=30),
+    drawn=st.lists(rows, min_size=1, max_size=25),
+    lists_categories=st.booleans(),
+    shape=st.sampled_from(["one", "list", "both"]),
+    mapped=st.sets(st.sampled_from(["category", "content", "created"])),
+    as_of_day=st.integers(0, 25),
+    later=st.integers(0, 30),
+    accepts=st.sampled_from([(2,), (1, 2)]),
 )
-def test_the_fast_path_gives_the_reference_reason_for_every_row(
+
+
+def fast_path_gives_the_reference_reason(
     history: list[Event],
     drawn: list[dict[str, Any]],
     lists_categories: bool,
@@ -150,6 +151,12 @@ def test_the_fast_path_gives_the_reference_reason_for_every_row(
     assert ((decisions.basis != 255) == (decisions.codes == 0)).all()
     if mapped == {"category", "content", "created"}:
         assert not decisions.unmapped.any()
+
+
+@settings(max_examples=400, deadline=None)
+@histories_and_rows
+def test_the_fast_path_gives_the_reference_reason_for_every_row(**case: Any) -> None:
+    fast_path_gives_the_reference_reason(**case)
 
 
 def test_a_hash_that_collides_never_lends_an_answer(monkeypatch: Any) -> None:

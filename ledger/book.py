@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import files, snapshot, times
-from ledger.consent import ALL_PURPOSES, ALLOWED, Event, Purpose, Row, Scope, check_id, check_text, decide, lookalike
+from ledger import files, person, snapshot, times
+from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
 from ledger.errors import IntegrityError, InvalidEvent, UsageError
 from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
@@ -207,7 +207,7 @@ class Ledger:
         warnings: list[str] = []
 
         def plan(tx: Transaction) -> None:
-            warnings.extend(_warnings(tx.history, event.subject_id))
+            warnings.extend(person.warnings(tx.history, event.subject_id))
             stored.append(tx.event(event, _user()))
 
         self._append(plan)
@@ -245,8 +245,8 @@ class Ledger:
         warnings: list[str] = []
 
         def plan(tx: Transaction) -> None:
-            warnings.extend(_warnings(tx.history, subject_id))
-            standing = _standing(tx, event)
+            warnings.extend(person.warnings(tx.history, subject_id))
+            standing = person.standing(tx, event)
             # Dated by the log's clock: by the machine's, a yes that came before could look later.
             stored.append(standing or tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
 
@@ -288,7 +288,7 @@ class Ledger:
                     {**event_document(e), "position": position, "checkpoint_size": history.covering(position)[0]}
                     for position, e in events
                 ],
-                "decisions": _decisions(history, subject_id, [e for _, e in events], content_id),
+                "decisions": person.decisions(history, subject_id, [e for _, e in events], content_id),
             }
 
         document: dict[str, Any] = self._read(work)
@@ -454,65 +454,3 @@ def _check_purpose(purpose: Purpose) -> None:
         check_text("recipient", recipient)
     if purpose.basis not in ("consent", "licence"):
         raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
-
-
-def _warnings(history: History, subject_id: str) -> list[str]:
-    known = history.lookalikes(lookalike(subject_id))
-    if subject_id in known:
-        return []
-    if known:
-        return [
-            f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"
-        ]
-    return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
-
-
-def _standing(tx: Transaction, event: Event) -> Stored | None:
-    """An equal no that nothing of that scope or a finer or wider one has answered since."""
-    history = tx.history.events_of(event.subject_id)
-    equal = [
-        (i, position, e)
-        for i, (position, e) in enumerate(history)
-        if e.state == event.state
-        and (e.category, e.content_id) == (event.category, event.content_id)
-        and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}
-    ]
-    if not equal:
-        return None
-    index, position, no = equal[-1]
-    if any(e.is_yes for _, e in history[index + 1 :]) or no.counts_from > tx.recorded_at:
-        return None
-    if any(e.is_yes and e.counts_from > no.counts_from for _, e in history):
-        return None
-    return Stored(position, no, True)
-
-
-def _decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
-    """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
-    now = history.now()
-    found = []
-    for token, versions in sorted(history.purposes().items()):
-        purpose = versions[-1][1]
-        named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
-        categories: list[str | None] = [*sorted(set(purpose.categories) | {c for c in named if c})]
-        if not purpose.categories:
-            categories.insert(0, None)
-        items = sorted(
-            {e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set())
-        )
-        for category in categories:
-            for item in [None, *items]:
-                # Without an item the answer is that for content that no item-level act speaks of.
-                about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
-                about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
-                reason = decide(Row([subject_id], category, item, now), about, purpose, now)
-                found.append(
-                    {
-                        "purpose": purpose.reference,
-                        "category": category,
-                        "content_id": item,
-                        "allowed": reason == ALLOWED,
-                        "reason": reason,
-                    }
-                )
-    return found

@@ -1,0 +1,72 @@
+"""What a person is told: the decisions that now hold, the no that still stands, and whether their id is a known one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ledger.consent import ALLOWED, Event, Row, Scope, decide, lookalike
+from ledger.store.append import Stored, Transaction
+from ledger.store.history import History
+
+
+def warnings(history: History, subject_id: str) -> list[str]:
+    known = history.lookalikes(lookalike(subject_id))
+    if subject_id in known:
+        return []
+    if known:
+        return [
+            f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"
+        ]
+    return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
+
+
+def standing(tx: Transaction, event: Event) -> Stored | None:
+    """An equal no that nothing of that scope or a finer or wider one has answered since."""
+    history = tx.history.events_of(event.subject_id)
+    equal = [
+        (i, position, e)
+        for i, (position, e) in enumerate(history)
+        if e.state == event.state
+        and (e.category, e.content_id) == (event.category, event.content_id)
+        and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}
+    ]
+    if not equal:
+        return None
+    index, position, no = equal[-1]
+    if any(e.is_yes for _, e in history[index + 1 :]) or no.counts_from > tx.recorded_at:
+        return None
+    if any(e.is_yes and e.counts_from > no.counts_from for _, e in history):
+        return None
+    return Stored(position, no, True)
+
+
+def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
+    """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
+    now = history.now()
+    found = []
+    for token, versions in sorted(history.purposes().items()):
+        purpose = versions[-1][1]
+        named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
+        categories: list[str | None] = [*sorted(set(purpose.categories) | {c for c in named if c})]
+        if not purpose.categories:
+            categories.insert(0, None)
+        items = sorted(
+            {e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set())
+        )
+        for category in categories:
+            for item in [None, *items]:
+                # Without an item the answer is that for content that no item-level act speaks of.
+                about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
+                about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
+                reason = decide(Row([subject_id], category, item, now), about, purpose, now)
+                found.append(
+                    {
+                        "purpose": purpose.reference,
+                        "category": category,
+                        "content_id": item,
+                        "allowed": reason == ALLOWED,
+                        "reason": reason,
+                    }
+                )
+    return found

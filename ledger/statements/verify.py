@@ -110,7 +110,7 @@ def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -
     if not rest and not allow_unlogged:
         raise VerificationError(
             "the statement is not in the log: the receipt of its entry is missing",
-            hint="have it logged with `consent admit`, or take it as it is with --allow-unlogged",
+            hint="have it logged where the ledger is (Ledger.admit), or take it as it is with --allow-unlogged",
         )
     logged = open_act_receipt(rest[0], trust) if rest else None
     if logged is not None:

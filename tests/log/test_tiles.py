@@ -179,3 +179,13 @@ def test_the_largest_index_has_a_path() -> None:
 def test_no_path_for_a_tile_that_cannot_be(level: int, index: int, width: int) -> None:
     with pytest.raises(ValueError, match=r"there (is|are) no tile"):
         tiles.tile_path(level, index, width)
+
+
+@pytest.mark.parametrize("level", [-1, tiles.MAX_LEVEL + 1])
+def test_no_path_leads_to_a_level_that_cannot_be(level: int) -> None:
+    with pytest.raises(ValueError, match="level"):
+        tiles.tile_path(level, 0)
+
+
+def test_a_bundle_of_entries_has_a_path() -> None:
+    assert tiles.entries_path(1234067, 8) == "tile/entries/x001/x234/067.p/8"

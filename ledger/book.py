@@ -189,9 +189,7 @@ class Ledger:
         reference: list[str] = []
 
         def plan(tx: Transaction) -> None:
-            version = 1 + sum(
-                act["notice_id"] == notice_id and act["language"] == language for _, act in tx.history.acts("notice_declared")
-            )
+            version = 1 + sum(act["notice_id"] == notice_id and act["language"] == language for act in tx.notices)
             tx.act("notice_declared", _user(), notice_id=notice_id, version=version, language=language, sha256=digest)
             tx.keep_text(digest, text)
             reference.append(f"{notice_id}@{version}/{language}")

@@ -72,7 +72,7 @@ class Transaction:
         self.size = head.size
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
-        self._notices = [act for _, act in history.acts("notice_declared")]
+        self.notices = [act for _, act in history.acts("notice_declared")]
 
     def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
         """Append an act of the ledger; its position."""
@@ -190,14 +190,14 @@ class Transaction:
         notice_id, version = split_purpose(name)
         fitting = [
             act
-            for act in self._notices
+            for act in self.notices
             if act["notice_id"] == notice_id
             and (not language or act["language"] == language)
             and (version is None or act["version"] == version)
         ]
         if not fitting or len({act["language"] for act in fitting}) > 1:
             why = "is in several languages" if fitting else "is not kept here"
-            known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self._notices})) or "none"
+            known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self.notices})) or "none"
             raise InvalidEvent(f"notice {reference!r:.80} {why}", hint=f"kept: {known}; add one with `consent notice add`")
         first, *later = sorted(fitting, key=lambda a: int(a["version"]))
         seen = [a for a in later if acted_at is None or times.parse(a["recorded_at"]) <= acted_at]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Project:
     def columns(self, name: str) -> dict[str, Any]:
         if self._config is None:
             raise UsageError(
-                f"there is no {config.NAME} here or above that could have [columns.{name:.80}]",
+                f"there is no {config.NAME} here or above that could have columns {name!r:.80}",
                 hint="write one, or name the columns with --subject and --content",
             )
         self._used.append(f"columns {name}")
@@ -42,15 +43,18 @@ class Project:
 
     def trust_for(self, paths: tuple[Path, ...]) -> Path | None:
         """Unless one of the paths lies beside the file or below it: a bundle does not vouch for itself."""
-        if self._config is None:
+        if self._config is None or self._config.trust is None:
             return None
         home = self._config.path.parent.resolve()
-        seen = [place for path in paths for place in (path.absolute(), path.resolve())]
-        return None if any(place.is_relative_to(home) for place in seen) else self.trust()
+        seen = [place for path in paths for place in (Path(os.path.normpath(path.absolute())), path.resolve())]
+        if any(place.is_relative_to(home) for place in seen):
+            click.echo(f"trust of {shown(str(self._config.path))} does not count for what lies beside it", err=True)
+            return None
+        return self.trust()
 
     def say(self) -> None:
         """On stderr, what was taken."""
-        if self._config is not None and self._used:
+        if self._used and self._config is not None:
             click.echo(f"{shown(str(self._config.path))} says: {shown(', '.join(self._used))}", err=True)
 
     def _take(self, what: str, path: Path | None) -> Path | None:
@@ -77,7 +81,7 @@ def completed(
         mapped = [name for name in config.COLUMN_KEYS if told[name]]
         if mapped:
             raise UsageError(
-                f"--columns {columns} and --{mapped[0].replace('_', '-')} both say where the keys are",
+                f"--columns {shown(columns)} and --{mapped[0].replace('_', '-')} both say where the keys are",
                 hint="leave one of them out",
             )
         told |= project.columns(columns)

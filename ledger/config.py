@@ -39,7 +39,8 @@ class Config:
     def columns_of(self, name: str) -> Mapping[str, Any]:
         """Raises UsageError where there is no [columns.NAME]."""
         if name not in self.columns:
-            raise UsageError(f"{self.path} has no [columns.{name:.80}]", hint="it has: " + (", ".join(self.columns) or "none"))
+            has = ", ".join(map(_shown, self.columns)) or "none"
+            raise UsageError(f"{self.path} has no [columns.{_shown(name)}]", hint=f"it has: {has:.1000}")
         return self.columns[name]
 
 
@@ -129,7 +130,7 @@ def _tables(path: Path, document: Mapping[str, Any], key: str) -> dict[str, dict
 
 
 def _columns(path: Path, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    what = f"[columns.{name:.80}] of {path}"
+    what = f"[columns.{_shown(name)}] of {path}"
     try:
         _closed(what, table, COLUMN_KEYS)
         if "subject" not in table:
@@ -141,3 +142,7 @@ def _columns(path: Path, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts):
         raise UsageError(f"{what} has a value that is no text", hint="subject is text or a list of texts, everything else text")
     return {**table, "subject": tuple(subject) if isinstance(subject, list) else (subject,)}
+
+
+def _shown(name: str) -> str:
+    return name[:80] if name.isprintable() else f"{name!r:.80}"

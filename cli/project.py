@@ -63,6 +63,11 @@ class Project:
         return path
 
 
+def names_a_ledger(ledger_path: Path | None) -> bool:
+    """Whether --ledger or $CONSENT_LEDGER says which ledger is meant: its keys count then, not those of consent.toml."""
+    return ledger_path is not None or bool(os.environ.get("CONSENT_LEDGER"))
+
+
 def completed(
     ledger_path: Path | None,
     *,
@@ -74,7 +79,7 @@ def completed(
 ) -> dict[str, Any]:
     """The options of filter, audit and explain, with what consent.toml has for those that were not given.
 
-    Trust and a snapshot are taken from it only where --ledger did not say which ledger is meant.
+    Trust is taken from it for a snapshot alone, and only where nothing says whose ledger is meant.
     """
     project = Project()
     if columns is not None:
@@ -87,7 +92,7 @@ def completed(
         told |= project.columns(columns)
     if purpose is None and snapshot_path is None:
         snapshot_path = project.snapshot()
-    if trust is None and ledger_path is None and (snapshot_path is not None or not told["subject"]):
+    if trust is None and snapshot_path is not None and not names_a_ledger(ledger_path):
         trust = project.trust()
     project.say()
     return {"purpose": purpose, "snapshot_path": snapshot_path, "trust": trust, **told}

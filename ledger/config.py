@@ -103,9 +103,13 @@ def _require_ours(path: Path, file: os.stat_result, link: os.stat_result, folder
         raise UsageError(f"{path} belongs to another user", hint=hint + "use a copy of your own, or say it with options")
     if file.st_mode & 0o022:
         raise UsageError(f"{path} can be written to by others", hint=f"{hint}chmod go-w {path}")
-    # In a sticky folder, as /tmp is one, others can add files but not replace or rename this one.
-    if folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX:
-        raise UsageError(f"{path} can be replaced by others, who can write to its folder", hint=f"{hint}chmod go-w {path.parent}")
+    # Others cannot make a file of ours, but could move one here, or link to it. In a sticky folder of root's, as /tmp is one,
+    # they can only link.
+    shared = bool(folder.st_mode & 0o022)
+    if folder.st_uid not in (0, os.geteuid()) or (shared and (not folder.st_mode & stat.S_ISVTX or link.st_nlink > 1)):
+        raise UsageError(
+            f"{path} can be put there by others, who can write to its folder", hint=hint + "keep it in a folder of your own"
+        )
 
 
 def _closed(what: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:

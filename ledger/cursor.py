@@ -39,6 +39,8 @@ class EventPage:
 
 def page(read: Callable[..., Any], origin: str, after: int, limit: int, expiring: timedelta | None) -> EventPage:
     """Up to `limit` events. read: runs a function of a `History` in a transaction of its own."""
+    if limit < 1:
+        raise UsageError(f"a page of {limit} events would never move on")
     found: list[tuple[int, Event]] = []
     following = after
     for position, event in entries(read, after):
@@ -71,7 +73,7 @@ def runs_out(history: History, position: int, event: Event, within: timedelta) -
     """Whether a yes is in force now, for the current version of one of its purposes, no no stands against it at its scope, and
     it ends within a span."""
     now = history.now()
-    if not event.is_yes or event.expires_at is None or not now < event.expires_at <= now + within:
+    if not event.is_yes or event.expires_at is None or not timedelta(0) < event.expires_at - now <= within:
         return False
     declared = history.purposes()
     # What is finer than the yes decides of other content.

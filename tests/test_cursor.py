@@ -73,6 +73,12 @@ def test_a_cursor_of_another_ledger_is_refused(book: ledger.Ledger) -> None:
             list(book.events(after))
 
 
+def test_an_empty_page_is_refused(book: ledger.Ledger) -> None:
+    for limit in (0, -1):
+        with pytest.raises(ledger.UsageError, match="never move on"):
+            book.page(limit=limit)
+
+
 def test_memory_is_bounded(book: ledger.Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cursor, "_AT_ONCE", 64)
     book.record_all(yes(f"u{i}", reason="x" * 4000) for i in range(1500))
@@ -135,6 +141,7 @@ def test_of_yeses_that_run_out_only_those_that_count_are_listed(book: ledger.Led
     assert expiring(book) == ["soon", "item", "one item", "category", "from now on"]
     assert expiring(book, 100) == ["soon", "later", "renewed", "late", "item", "one item", "category", "from now on"]
     assert expiring(book, 9) == []
+    assert expiring(book, 999_999) == expiring(book, 100), "a span beyond the calendar"
     book.declare_purpose("train-ai", title="T", description="Another version")
     assert expiring(book) == [], "a yes to another version is in force for nothing"
 

@@ -157,6 +157,48 @@ def test_a_bundle_does_not_vouch_for_itself(project: Callable[..., Any], tmp_pat
     assert project("verify", "train", "--trust", "trust").code == 0
 
 
+def test_a_folders_own_trust_does_not_make_its_statement_name_the_columns(
+    project: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery whose statement, by a key of its maker's, takes for the person a column that holds one who said yes."""
+    maker = tmp_path / "delivery"
+    (maker / "raw").mkdir(parents=True)
+    raw = pq.read_table("raw/a.parquet")
+    pq.write_table(raw.append_column("publisher", [["ann"] * raw.num_rows]), maker / "raw" / "a.parquet")
+    (maker / "consent.toml").write_text('trust = "consent-ledger/trust"', encoding="utf-8")
+    home = tmp_path / "consent-ledger"
+    monkeypatch.chdir(maker)
+    for line in (["init"], ["purpose", "add", "train-ai", "--title", "T", "--description", "D"]):
+        assert project(*line).code == 0
+    assert project("record", "given", "ann", "--purpose", "train-ai").code == 0
+    assert project("filter", "raw", "-o", "train", "--purpose", "train-ai", "--subject", "publisher").code == 0
+    assert project("audit", "train", "--purpose", "train-ai").code == 0, "by the maker's own ledger"
+    monkeypatch.setenv("CONSENT_LEDGER", str(home))
+    assert project("audit", "train", "--purpose", "train-ai").code == 4, "its run key is not trusted"
+    assert project("--ledger", home, "audit", "train", "--purpose", "train-ai").code == 4
+    assert project("audit", "train", "--purpose", "train-ai", "--subject", "user_id").code == 3
+    monkeypatch.delenv("CONSENT_LEDGER")
+    shutil.rmtree("consent-ledger/snapshots")
+    Path("consent-ledger").rename("keys")
+    (maker / "consent.toml").write_text('trust = "keys/trust"', encoding="utf-8")
+    assert project("audit", "train", "--snapshot", tmp_path / "s.parquet").code == 4, "nor by the trust of its consent.toml"
+
+
+def test_a_ledger_that_was_named_brings_its_own_trust(
+    project: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "consent.toml").write_text('trust = "none"', encoding="utf-8")
+    assert project("filter", "raw", "-o", "train", "--purpose", "train-ai", "--subject", "user_id").code == 0
+    by = ("audit", "raw", "--snapshot", "s.parquet", "--subject", "user_id")
+    assert project(*by).code == 4
+    assert project("--ledger", "consent-ledger", *by).code == 3
+    monkeypatch.setenv("CONSENT_LEDGER", "consent-ledger")
+    assert project(*by).code == 3
+    monkeypatch.chdir(tmp_path / "raw")
+    monkeypatch.setenv("CONSENT_LEDGER", str(tmp_path / "consent-ledger"))
+    assert project("verify", "../train").code == 0
+
+
 def test_hostile_names_are_escaped(project: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "consent.toml").write_text('[columns."a\\u001b[31m\\n<b>"]\nsubject = "x\\u001b"\n', encoding="utf-8")
     outcome = project("audit", "raw", "--purpose", "train-ai", "--columns", "a\x1b[31m\n<b>")

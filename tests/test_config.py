@@ -230,6 +230,25 @@ def test_a_file_that_may_not_be_read_is_an_error() -> None:
                 os.seteuid(us)
 
 
+def test_a_folder_that_may_not_be_searched_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    us = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder) / "a"
+        inner.mkdir()
+        monkeypatch.chdir(inner)
+        Path(folder).chmod(0o600 if us else 0o700)
+        if us == 0:
+            os.seteuid(12345)
+        try:
+            with pytest.raises(ledger.UsageError, match="cannot look for"):
+                config.find()
+        finally:
+            if us == 0:
+                os.seteuid(us)
+            Path(folder).chmod(0o700)
+        monkeypatch.undo()
+
+
 def test_it_loads_no_engine() -> None:
     code = (
         "import sys; from ledger import config; config.find(); "

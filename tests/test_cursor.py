@@ -15,6 +15,7 @@ import pytest
 import ledger
 from ledger import cursor, schemas, times
 from tests.conftest import yes
+from tests.store.small_ledger import forge
 
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -101,6 +102,21 @@ def test_reading_from_late_on_does_not_read_the_log_from_its_beginning(book: led
     assert list(book.events(first + 1)) == rest
     with pytest.raises(ledger.IntegrityError):
         list(book.events(first))
+
+
+@pytest.mark.parametrize("before", [0, 3, 300])
+@pytest.mark.parametrize("behind", [0, 2, 300])
+def test_a_no_rewritten_into_a_yes_does_not_have_the_signed_root(book: ledger.Ledger, before: int, behind: int) -> None:
+    """Whoever has the database can make an entry that fits, but not sign it."""
+    book.record_all(yes(f"a{i}") for i in range(before))
+    position = book.record(no("bob", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))).position
+    book.record_all(yes(f"b{i}") for i in range(behind))
+    assert book.page(position, limit=1).events[0][1].state == "withdrawn"
+    forge(book, position, b'"withdrawn"', b'"given"')
+    for after in (0, position):
+        with pytest.raises(ledger.IntegrityError, match="head has signed"):
+            book.page(after)
+    assert len(book.page(position + 1).events) == behind
 
 
 def test_a_gap_is_an_integrity_failure(book: ledger.Ledger) -> None:

@@ -21,6 +21,7 @@ from ledger import explanation, schemas, times
 from ledger.consent import Event, Purpose, Row, explain
 from ledger.snapshot import Header, compile_rows
 from tests.shards.test_decide import CATEGORIES, CONTENTS, SUBJECTS, day, document, events
+from tests.store.small_ledger import forge
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 POSTS = ledger.Columns(subject="user_id", content="post_id")
@@ -219,6 +220,26 @@ def test_an_event_hidden_from_the_index_is_an_integrity_failure(people: ledger.L
         connection.execute("UPDATE openings SET subject_id = 'nobody' WHERE subject_id = 'withdrawn'")
     with pytest.raises(ledger.IntegrityError, match="do not decide as the whole log"):
         explained(people, path, 0)
+
+
+def test_an_event_that_is_not_what_the_snapshot_says_is_an_integrity_failure(
+    people: ledger.Ledger, shard: Callable[..., Path]
+) -> None:
+    path = shard("a.parquet", user_id=["withdrawn"], post_id=["p1"])
+    consent = ledger.ConsentFilter(people.snapshot("train-ai"), POSTS)
+    (act,) = ledger.explain(consent, path, 0, book=people).answers[0].acts
+    forge(people, act.position, b"2026-01-02", b"2026-01-03")
+    with pytest.raises(ledger.IntegrityError, match="not what the snapshot says of it"):
+        ledger.explain(consent, path, 0, book=people)
+
+
+def test_a_guardians_yes_and_a_revocation_name_who_spoke(book: ledger.Ledger, shard: Callable[..., Path]) -> None:
+    until = datetime(2999, 1, 1, tzinfo=UTC)
+    book.record(said("given", "ann", actor="guardian", evidence_sha256="0" * 64, expires_at=until))
+    book.record(said("revoked", "bob", actor="subject"))
+    path = shard("a.parquet", user_id=["ann", "bob"], post_id=["p1", "p2"])
+    assert "A guardian said yes for subject 'ann' to everything" in explained(book, path, 0).answers[0].sentence
+    assert "Someone else said no for subject 'bob'" in explained(book, path, 1).answers[0].sentence
 
 
 def test_a_row_or_shard_that_is_not_there(people: ledger.Ledger, shard: Callable[..., Path]) -> None:

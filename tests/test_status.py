@@ -15,7 +15,7 @@ import pytest
 import ledger
 from ledger import schemas, times
 from tests.conftest import yes
-from tests.store.small_ledger import Clock, statement
+from tests.store.small_ledger import Clock, forge, statement
 
 POSTS = ledger.Columns(subject="user_id")
 
@@ -193,7 +193,7 @@ def test_an_act_hidden_from_the_index_or_put_into_it_is_an_integrity_failure(
             with closing(sqlite3.connect(book.folder.path / "ledger.db")) as connection, connection:
                 connection.execute("UPDATE openings SET act = ? WHERE position = ?", (act, position))
             if act == false:
-                with pytest.raises(ledger.IntegrityError):
+                with pytest.raises(ledger.IntegrityError, match="other acts than"):
                     book.status()
     assert book.status().unanswered == {"train-ai": None}
 
@@ -204,6 +204,19 @@ def test_what_status_shows_was_hashed(book: ledger.Ledger) -> None:
         connection.execute("UPDATE openings SET canonical = replace(canonical, 'withdrawn', 'given') WHERE act IS NULL")
     with pytest.raises(ledger.IntegrityError):
         book.status()
+
+
+def test_a_no_rewritten_into_a_yes_does_not_have_the_signed_root(book: ledger.Ledger) -> None:
+    position = book.record(no(occurred_at=datetime(2026, 1, 1, tzinfo=UTC))).position
+    forge(book, position, b'"withdrawn"', b'"given"')
+    with pytest.raises(ledger.IntegrityError, match="root that the head has signed"):
+        book.status()
+
+
+def test_progress_tells_entries_read_and_in_all(book: ledger.Ledger) -> None:
+    calls: list[tuple[int, int]] = []
+    book.status(on_progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(0, 3)]
 
 
 # Which statements are logged at all

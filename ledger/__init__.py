@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
+    from ledger.store.mapping import ImportColumns
 
 _WHERE = {
     "book": ("Ledger", "Recorded", "create", "fsck"),
@@ -49,6 +50,7 @@ _WHERE = {
     "statements.verify": ("Verified", "verify"),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
+    "store.mapping": ("ImportColumns",),
 }
 _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
@@ -60,6 +62,7 @@ __all__ = [
     "ConsentLedgerError",
     "Decisions",
     "Event",
+    "ImportColumns",
     "ImportRejected",
     "ImportReport",
     "IntegrityError",

@@ -1,7 +1,8 @@
 """`consent`: a client of the public names of `ledger`. One file a command, each imported only when it runs.
 
 Data goes to stdout; progress, verdict and `error:` / `hint:` lines to stderr. Exit codes: 0 done, compliant, verified;
-1 operation failed, nothing is known; 2 usage; 3 rows without consent were found; 4 integrity failure; 130 interrupted.
+1 operation failed, nothing is known; 2 usage; 3 rows without consent were found, or a limit is exceeded; 4 integrity failure;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ COMMANDS = {
     "withdraw": "withdraw",
     "import": "import_",
     "show": "show",
+    "events": "events",
+    "status": "status",
     "snapshot": "snapshot",
     "filter": "filter",
     "audit": "audit",
+    "explain": "explain",
     "receipt": "receipt",
     "verify": "verify",
     "fsck": "fsck",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from ledger.cli.options import Text, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.project import completed
 
 import ledger
 from ledger.errors import UsageError
@@ -46,7 +47,7 @@ def command(
 ) -> None:
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
-        book, consent = consent_of(stack, ledger_path, write=True, **told)
+        book, consent = consent_of(stack, ledger_path, write=True, **completed(ledger_path, **told))
         if run_key is not None:
             key, admit = ledger.load_key(run_key), None
         elif book is not None:

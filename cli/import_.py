@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 from ledger.cli.options import Text, output_format, progress, shown, write_json
+from ledger.cli.project import Project
 
 import ledger
-from ledger import config
 
 
 @click.command(epilog="Example: consent import consents.csv --source crm")
@@ -78,12 +78,10 @@ def command(
 
 def _columns(source: str) -> ledger.ImportColumns | None:
     """What consent.toml says of the source's table, where it does."""
-    path = config.find()
-    table = None if path is None else config.load(path).imports.get(source)
-    if table is None:
-        return None
-    click.echo(f"columns and values as [import.{shown(source)}] of {shown(str(path))} says", err=True)
-    return ledger.ImportColumns.of(source, table)
+    project = Project()
+    table = project.imports(source)
+    project.say()
+    return None if table is None else ledger.ImportColumns.of(source, table)
 
 
 def _rows_so_far(bar: Callable[[int, int], None], rows: int) -> None:

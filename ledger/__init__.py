@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ledger.book import Ledger, Recorded, create, fsck
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
+    from ledger.cursor import EventPage
     from ledger.errors import (
         ConsentLedgerError,
         IntegrityError,
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
+    from ledger.explain import RowExplanation, explain
     from ledger.filter import Audit, ConsentFilter, Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
     from ledger.statements.verify import Verified, verify
+    from ledger.status import Status
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
@@ -43,10 +46,13 @@ _WHERE = {
         "UsageError",
         "VerificationError",
     ),
+    "cursor": ("EventPage",),
+    "explain": ("RowExplanation", "explain"),
     "filter": ("Audit", "ConsentFilter", "Run"),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),
+    "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
@@ -62,6 +68,7 @@ __all__ = [
     "ConsentLedgerError",
     "Decisions",
     "Event",
+    "EventPage",
     "ImportColumns",
     "ImportRejected",
     "ImportReport",
@@ -71,14 +78,17 @@ __all__ = [
     "LedgerBusy",
     "Purpose",
     "Recorded",
+    "RowExplanation",
     "Run",
     "ShardError",
     "Snapshot",
     "SnapshotError",
+    "Status",
     "UsageError",
     "VerificationError",
     "Verified",
     "create",
+    "explain",
     "fsck",
     "ledger_path",
     "load_key",

@@ -130,12 +130,13 @@ class History:
         except (OverflowError, TypeError) as error:
             raise IntegrityError(f"column recorded_at of table checkpoints holds no time: {value!r:.40}") from error
 
-    def opened(self, size: int) -> Iterator[Opened]:
-        """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
+    def opened(self, size: int, first: int = 0) -> Iterator[Opened]:
+        """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
         result = self._con.execute(
-            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position), execution_options={"yield_per": 8192}
+            _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position),
+            execution_options={"yield_per": 8192},
         )
-        expected = 0
+        expected = first
         for row in result:
             if row[0] != expected:
                 raise IntegrityError(f"table entries lacks position {expected}")

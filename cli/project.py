@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ class Project:
             )
         self._used.append(f"columns {name}")
         return dict(self._config.columns_of(name))
+
+    def imports(self, source: str) -> Mapping[str, Any] | None:
+        """The table [import.SOURCE], where there is one."""
+        if self._config is None or source not in self._config.imports:
+            return None
+        self._used.append(f"import {source}")
+        return self._config.imports[source]
 
     def snapshot(self) -> Path | None:
         return None if self._config is None else self._take("snapshot", self._config.snapshot)

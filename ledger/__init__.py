@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
+    from ledger.store.mapping import ImportColumns
 
 _WHERE = {
     "book": ("Ledger", "Recorded", "create", "fsck"),
@@ -55,6 +56,7 @@ _WHERE = {
     "statements.verify": ("Verified", "verify"),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
+    "store.mapping": ("ImportColumns",),
 }
 _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
@@ -67,6 +69,7 @@ __all__ = [
     "Decisions",
     "Event",
     "EventPage",
+    "ImportColumns",
     "ImportRejected",
     "ImportReport",
     "IntegrityError",

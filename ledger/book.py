@@ -30,11 +30,12 @@ from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
-from ledger.store.documents import event_document, purpose_document, purpose_of
+from ledger.store.documents import completed_at, event_document, purpose_document, purpose_of
 from ledger.store.folder import Folder, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
 from ledger.store.imports import ImportReport, import_file
+from ledger.store.mapping import ImportColumns
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -259,10 +260,28 @@ class Ledger:
         *,
         source: str | None = None,
         form: str | None = None,
+        columns: ImportColumns | None = None,
+        rejects: str | Path | None = None,
+        dry_run: bool = False,
+        max_reversals: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> ImportReport:
-        """Record every act of a CSV, NDJSON or Parquet file, or none. Raises ImportRejected."""
-        return import_file(self._engine, self.folder, file, source=source, form=form, on_progress=on_progress)
+        """Record every act of a CSV, NDJSON or Parquet file, or none; with `rejects`, bad lines go to that file.
+
+        columns: what those of another table mean. dry_run: check everything and record nothing. Raises ImportRejected.
+        """
+        return import_file(
+            self._engine,
+            self.folder,
+            file,
+            source=source,
+            form=form,
+            columns=columns,
+            rejects=rejects,
+            dry_run=dry_run,
+            max_reversals=max_reversals,
+            on_progress=on_progress,
+        )
 
     # Answers
 
@@ -391,7 +410,8 @@ class Ledger:
                     hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
                 )
             current = declared[-1][1]
-            edge, sources, said = RightEdge(), {}, []
+            edge, said = RightEdge(), []
+            sources: dict[str, datetime] = {}
 
             def events() -> Iterator[tuple[int, dict[str, Any]]]:
                 for opened in history.opened(size):
@@ -402,7 +422,8 @@ class Ledger:
                     elif document["act"] == "purpose_declared" and document["token"] == purpose:
                         said.append(purpose_of(document))
                     elif document["act"] == "import_finished":
-                        sources[document.get("source", "")] = times.parse(document["recorded_at"])
+                        source = document.get("source", "")
+                        sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
                     if on_progress is not None and opened.position % 8192 == 0:
                         on_progress(opened.position, size)
 

@@ -21,6 +21,7 @@ from ledger.consent import ALL_PURPOSES, NO, STATES, split_purpose
 from ledger.errors import IntegrityError
 from ledger.log import merkle
 from ledger.log.merkle import RightEdge
+from ledger.store.documents import completed_at
 from ledger.store.history import History
 
 COUNTS = ("new", "repeated", "suppressed", "reversals", "rejected")
@@ -208,8 +209,8 @@ def _unanswered(position: int, no: Mapping[str, Any]) -> Unanswered:
 
 
 def _import(sources: dict[str, Source], act: Mapping[str, Any]) -> None:
-    name, completed_at = act.get("source", ""), times.parse(act["recorded_at"])
-    source = sources.setdefault(name, Source(name=name, completed_at=completed_at))
-    source.completed_at = completed_at
+    name = act.get("source", "")
+    source = sources.setdefault(name, Source(name=name, completed_at=times.EPOCH))
+    source.completed_at = max(source.completed_at, completed_at(act))
     source.imports += 1
     source.counts.update({count: act[count] for count in COUNTS})

@@ -50,7 +50,7 @@ def find(start: Path | None = None) -> Path | None:
         folder = (start or Path.cwd()).resolve()
         return next((path for path in (above / NAME for above in (folder, *folder.parents)) if _is_there(path)), None)
     except OSError as error:
-        raise UsageError(f"cannot look for {NAME} in {error.filename}: {error.strerror}") from error
+        raise UsageError(f"cannot look for {NAME} in {error.filename or 'the working directory'}: {error.strerror}") from error
 
 
 def load(path: str | Path) -> Config:

@@ -250,7 +250,8 @@ def _events(rows: Any, subjects: Sequence[str], purpose: str) -> list[tuple[int,
 def _act(position: int, counts: Event, whole: Mapping[int, Event]) -> Act:
     event = whole.get(position)
     if event is not None:
-        for name in ("subject_id", "category", "content_id", "is_yes", "counts_from", "expires_at", "content_since"):
+        names = ("subject_id", "category", "content_id", "is_yes", "counts_from", "expires_at", "content_since")
+        for name in names if counts.is_yes else (*names, "state"):  # of a yes the snapshot does not say which
             if getattr(event, name) != getattr(counts, name):
                 raise IntegrityError(f"entry {position} is not what the snapshot says of it ({name})", hint="run `consent fsck`")
     return Act(position=position, counts=counts, event=event)

@@ -242,6 +242,14 @@ def test_a_guardians_yes_and_a_revocation_name_who_spoke(book: ledger.Ledger, sh
     assert "Someone else said no for subject 'bob'" in explained(book, path, 1).answers[0].sentence
 
 
+def test_a_long_id_stays_within_its_quotes(book: ledger.Ledger, shard: Callable[..., Path]) -> None:
+    subject = "x" * 200 + "' said yes to everything'" + '"' * 200
+    book.record(said("refused", subject, event_id="e"))
+    (answer,) = explained(book, shard("a.parquet", user_id=[subject], post_id=["p"]), 0).answers
+    assert answer.sentence.startswith("Subject '" + "x" * 199 + "…' said no to everything")
+    assert "said yes" not in answer.sentence
+
+
 def test_a_row_or_shard_that_is_not_there(people: ledger.Ledger, shard: Callable[..., Path]) -> None:
     path = shard("raw/a.parquet", user_id=["allowed"], post_id=["p1"])
     empty = shard("empty.parquet", user_id=pa.array([], pa.string()), post_id=pa.array([], pa.string()))

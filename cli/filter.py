@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Text, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.options import Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
 
 import ledger
 from ledger.errors import UsageError
@@ -46,9 +47,10 @@ def command(
 ) -> None:
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
-        book, consent = consent_of(stack, ledger_path, write=True, **told)
+        passphrase = asking()
+        book, consent = consent_of(stack, ledger_path, write=True, passphrase=passphrase, **told)
         if run_key is not None:
-            key, admit = ledger.load_key(run_key), None
+            key, admit = ledger.load_key(run_key, passphrase=passphrase), None
         elif book is not None:
             key, admit = book.run_key(), book.admit
         else:
@@ -89,6 +91,7 @@ def consent_of(
     trust: Path | None,
     max_age: timedelta,
     max_source_age: timedelta | None,
+    passphrase: Callable[[Path], str] | None = None,
     **columns: Any,
 ) -> tuple[Any, Any]:
     """The ledger in use (None where none is needed) and the filter that the options describe."""
@@ -97,7 +100,7 @@ def consent_of(
     mapped = columns_of(**columns)
     book = None
     if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():
-        book = stack.enter_context(ledger.open(ledger_path))
+        book = stack.enter_context(ledger.open(ledger_path, passphrase=passphrase))
     if snapshot_path is not None:
         snapshot = ledger.load_snapshot(snapshot_path, trust=trust or book.trust, max_age=max_age)  # type: ignore[union-attr]
         if book is not None and snapshot.header.origin != book.origin:

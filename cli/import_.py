@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from ledger.cli.options import output_format, progress, shown, write_json
+from ledger.cli.options import asking, output_format, progress, shown, write_json
 
 import ledger
 
@@ -23,7 +23,7 @@ import ledger
 @click.pass_obj
 def command(ledger_path: Path | None, file: Path, source: str | None, input_format: str | None, form: str) -> None:
     """Record the acts in a CSV, NDJSON or Parquet file. One bad line and nothing is recorded."""
-    with ledger.open(ledger_path) as book, progress("importing") as bar:
+    with ledger.open(ledger_path, passphrase=asking()) as book, progress("importing") as bar:
         report = book.import_file(
             sys.stdin.buffer if str(file) == "-" else file,
             source=source,

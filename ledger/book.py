@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import files, person, snapshot, times
+from ledger import files, locks, person, snapshot, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
 from ledger.errors import IntegrityError, InvalidEvent, UsageError
 from ledger.log import merkle
@@ -29,7 +29,7 @@ from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
 from ledger.store.documents import event_document, event_of, purpose_document, purpose_of
-from ledger.store.folder import Folder, find
+from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
 from ledger.store.imports import ImportReport, import_file
@@ -68,12 +68,13 @@ def create(path: str | Path, *, origin: str | None = None, database: str | None 
     return book
 
 
-def open_ledger(path: str | Path | None = None) -> Ledger:
+def open_ledger(path: str | Path | None = None, *, passphrase: Passphrase | None = None) -> Ledger:
     """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger.
 
-    Raises IntegrityError for one that was rolled back.
+    passphrase: of its private keys where they have one, or a function that is asked for it, with the key's path, when
+    something is to be signed. Raises IntegrityError for one that was rolled back.
     """
-    book = Ledger(Folder.open(find(path)))
+    book = Ledger(Folder.open(find(path), passphrase))
     book.checkpoint()
     return book
 
@@ -320,14 +321,16 @@ class Ledger:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Snapshot:
         """Freeze the answers for a purpose into a file, logged, with its receipt beside it. Default: in the ledger's folder."""
+        if output is not None and Path(output).is_dir():
+            raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o answers.parquet")
+        self.folder.log_key()  # before all the work: it may be missing, or its passphrase wrong
         frozen, data = self._compile(purpose, tree_size, as_of, on_progress)
         path = (
             Path(output)
             if output is not None
             else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
         )
-        if output is None:
-            files.make_folder(path.parent)
+        files.make_folder(path.parent)
         size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
         receipt = self._logged(
             "snapshot_compiled",
@@ -338,9 +341,13 @@ class Ledger:
             as_of=times.text(frozen.header.as_of),
         )
         # The receipt last: a file without its receipt is refused, a receipt without its file too.
-        receipt_path(path).unlink(missing_ok=True)
-        files.publish_bytes(path, data)
-        files.publish_bytes(receipt_path(path), receipt)
+        with locks.exclusive(path.parent) as held:  # of two writers the files of one must stand there, not one of each
+            if held:
+                files.sweep(path)
+                files.sweep(receipt_path(path))
+            files.withdraw(receipt_path(path))
+            files.publish_bytes(path, data)
+            files.publish_bytes(receipt_path(path), receipt)
         return replace(frozen, path=path, receipt=receipt)
 
     def _compile(

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ledger.audit import Audit
     from ledger.book import Ledger, Recorded, create, fsck
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from ledger.filter import Audit, ConsentFilter, Run
+    from ledger.filter import ConsentFilter
+    from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
@@ -42,7 +44,9 @@ _WHERE = {
         "UsageError",
         "VerificationError",
     ),
-    "filter": ("Audit", "ConsentFilter", "Run"),
+    "audit": ("Audit",),
+    "filter": ("ConsentFilter",),
+    "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),

@@ -22,7 +22,8 @@ from ledger import book, times
 from ledger.book import Ledger
 from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, IntegrityError, ShardError, SnapshotError, UsageError, VerificationError
-from ledger.filter import ConsentFilter, Run
+from ledger.filter import ConsentFilter
+from ledger.run import Run
 from ledger.shards import decide as deciding
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns

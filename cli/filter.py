@@ -48,7 +48,7 @@ def command(
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
         passphrase = asking()
-        book, consent = consent_of(stack, ledger_path, write=True, passphrase=passphrase, **told)
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **told)
         if run_key is not None:
             key, admit = ledger.load_key(run_key, passphrase=passphrase), None
         elif book is not None:
@@ -61,6 +61,7 @@ def command(
             output,
             workers=workers,
             key=key,
+            publish=None if book is None else book.publish,
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,
@@ -85,7 +86,6 @@ def consent_of(
     stack: ExitStack,
     ledger_path: Path | None,
     *,
-    write: bool,
     purpose: str | None,
     snapshot_path: Path | None,
     trust: Path | None,
@@ -109,7 +109,7 @@ def consent_of(
             book.check(snapshot.header.checkpoint)
     else:
         assert book is not None and purpose is not None
-        snapshot = book.snapshot(purpose) if write else book.look(purpose)
+        snapshot = book.look(purpose)
     if max_source_age is not None:
         snapshot.check_sources(max_source_age)
     return book, ledger.ConsentFilter(snapshot, mapped)

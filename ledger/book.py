@@ -309,7 +309,7 @@ class Ledger:
 
     def look(self, purpose: str) -> Snapshot:
         """The answers as they are now, in memory and unlogged: for an audit, which writes nothing."""
-        return self._compile(purpose, None, None, None)[0]
+        return self._compile(purpose, None, None, None)
 
     def snapshot(
         self,
@@ -324,7 +324,15 @@ class Ledger:
         if output is not None and Path(output).is_dir():
             raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o answers.parquet")
         self.folder.log_key()  # before all the work: it may be missing, or its passphrase wrong
-        frozen, data = self._compile(purpose, tree_size, as_of, on_progress)
+        return self.publish(self._compile(purpose, tree_size, as_of, on_progress), output=output)
+
+    def publish(self, frozen: Snapshot, *, output: str | Path | None = None) -> Snapshot:
+        """Log a snapshot that was looked at, and write its file and that act's receipt. Default: in the ledger's folder.
+
+        Raises IntegrityError for one of another log.
+        """
+        self.check(frozen.header.checkpoint)
+        frozen, data = snapshot.freeze(frozen.header, frozen.rows())
         path = (
             Path(output)
             if output is not None
@@ -352,8 +360,8 @@ class Ledger:
 
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
-    ) -> tuple[Snapshot, bytes]:
-        def work(history: History, note: str, head: Checkpoint) -> tuple[Snapshot, bytes]:
+    ) -> Snapshot:
+        def work(history: History, note: str, head: Checkpoint) -> Snapshot:
             began = history.now()
             moment = as_of or began
             if moment > began:
@@ -399,9 +407,9 @@ class Ledger:
                     f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
                 )
             header = Header(self.origin, current.reference, current.categories, note, moment, known_until, sources)
-            return snapshot.freeze(header, rows)
+            return snapshot.freeze(header, rows)[0]
 
-        frozen: tuple[Snapshot, bytes] = self._anchored(work)
+        frozen: Snapshot = self._anchored(work)
         return frozen
 
     # Proofs

@@ -50,6 +50,7 @@ class ConsentFilter:
         *,
         workers: int = 2,
         key: PrivateKey | None = None,
+        publish: Callable[[Snapshot], Snapshot] | None = None,
         admit: Callable[[bytes], bytes] | None = None,
         recipient: str | None = None,
         min_kept: float = 0.0,
@@ -58,8 +59,9 @@ class ConsentFilter:
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
 
-        key: the run key; without one there is no statement and nothing is resumed. admit: logs the statement
-        (`Ledger.admit`). min_kept: the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
+        key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
+        receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
+        the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
         """
         return run(
             find_inputs(inputs),
@@ -68,6 +70,7 @@ class ConsentFilter:
             self.columns,
             workers=workers,
             key=key,
+            publish=publish,
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,

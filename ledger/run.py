@@ -1,15 +1,18 @@
-"""A run over shards: check every input before anything is written -> withdraw an earlier statement -> rewrite shard by shard,
-each published whole and journalled -> sign what was done -> log it. Whatever fails on the way leaves no statement.
+"""A run over shards: check every input before anything is written or logged -> hold the output folder, for this run alone ->
+log the answers -> withdraw an earlier statement -> rewrite shard by shard, each published whole and journalled -> sign what was
+done -> log it. Whatever fails on the way leaves no statement.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ledger import files, times
+from ledger import files, locks, times
 from ledger.consent import REASONS
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
@@ -92,6 +95,7 @@ def run(
     *,
     workers: int,
     key: PrivateKey | None,
+    publish: Callable[[Snapshot], Snapshot] | None,
     admit: Callable[[bytes], bytes] | None,
     recipient: str | None,
     min_kept: float,
@@ -101,19 +105,36 @@ def run(
     """What `ConsentFilter.filter_shards` says."""
     started_at = times.now()
     snapshot.check_age(started_at)
-    if snapshot.receipt is None and key is not None:
+    if snapshot.receipt is None and publish is None and key is not None:
         raise UsageError(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
+    output = output.resolve() if output.name in ("", "..") else output
     _check_output(output, inputs, exclusions)
     progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, snapshot.header.categories)), on_progress)
     answers = answers_at(snapshot, started_at)
-    files.make_folder(output)
-    journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
-    files.withdraw(statement_path(output))
+    with _alone(output):
+        _check_output(output, inputs, exclusions)  # again: another run may have ended there since
+        if snapshot.receipt is None and publish is not None:
+            snapshot = publish(snapshot)
+        journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
+        files.withdraw(statement_path(output))
+        work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None)
+        return _finish(work, in_parallel(work.shard, inputs, workers), started_at, key, admit, recipient, min_kept, exclusions)
 
-    work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None)
-    done = in_parallel(work.shard, inputs, workers)
+
+def _finish(
+    work: _Work,
+    done: list[tuple[dict[str, Any], tuple[str, Any, Any]]],
+    started_at: datetime,
+    key: PrivateKey | None,
+    admit: Callable[[bytes], bytes] | None,
+    recipient: str | None,
+    min_kept: float,
+    exclusions: Path | None,
+) -> Run:
+    """Count what the workers did, write the exclusions, sign the statement and log it."""
+    snapshot, columns, answers, output = work.snapshot, work.columns, work.answers, work.output
     results = [result for result, _ in done]
     record = RunRecord(
         run_id=secrets.token_hex(16),
@@ -144,6 +165,34 @@ def run(
     if exclusions is not None:
         _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
     return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """The output folder, for this run alone; made where it is not there, and not left behind empty by a run that failed.
+
+    Raises ShardError where another run is writing to it. What a killed one left under hidden names is removed.
+    """
+    made = not output.exists()
+    files.make_folder(output)
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(locks.exclusive(output, wait=False))
+        except BlockingIOError as error:
+            raise ShardError(
+                f"another run is writing to {output}: {locks.holders(output) or 'its process is not known'}",
+                hint="wait for it to end, or choose another folder with -o",
+            ) from error
+        if held:
+            files.sweep_below(output)
+            files.sweep(statement_path(output))
+        try:
+            yield
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    output.rmdir()
+            raise
 
 
 def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:

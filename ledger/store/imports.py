@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ledger import times
+from ledger import files, times
 from ledger.consent import NO, Event, check_text
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
 from ledger.log import canonical
@@ -119,7 +119,7 @@ def import_file(
         with path.open("rb") as opened:
             return _import(engine, folder, opened, source or path.name, form, on_progress)
     except OSError as error:
-        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
+        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
 
 
 def _import(
@@ -144,7 +144,7 @@ def _import(
             for line, row in _rows(file, form):
                 event = row if isinstance(row, InvalidEvent) else _event(row, file_sha256)
                 if isinstance(event, InvalidEvent):
-                    bad.append(f"{line}: {event}")
+                    bad.append(_told(line, event))
                     if len(bad) >= NAMED_BAD_LINES:
                         return
                 else:
@@ -153,7 +153,7 @@ def _import(
 
         for seen, outcome in enumerate(tx.events(_with_latest(good(), tx, latest), recorded_by)):
             if isinstance(outcome, InvalidEvent):
-                bad.append(f"{lines[seen]}: {outcome}" + (f" ({outcome.hint})" if outcome.hint else ""))
+                bad.append(_told(lines[seen], outcome))
                 if len(bad) >= NAMED_BAD_LINES:
                     break
             elif outcome.repeated:
@@ -175,11 +175,17 @@ def _import(
                 bad_lines=named,
             )
         if _state(file) != before:
-            raise ConsentLedgerError(f"{source} changed while it was read; nothing was recorded")
+            raise ConsentLedgerError(
+                f"{source} changed while it was read; nothing was recorded", hint="import it once nothing writes to it any more"
+            )
         tx.act("import_finished", recorded_by, source=source, file_sha256=file_sha256, reversals=len(reversed_people), **counts)
 
     appended = append(engine, folder, plan)
     return ImportReport(source=source, file_sha256=file_sha256, reversals=len(reversed_people), appended=appended, **counts)
+
+
+def _told(line: str, error: InvalidEvent) -> str:
+    return f"{line}: {error}" + (f" ({error.hint})" if error.hint else "")
 
 
 def _state(file: IO[bytes]) -> tuple[int, int]:
@@ -238,7 +244,7 @@ def _check_columns(names: list[str]) -> None:
     if missing:
         raise UsageError(f"column {missing[0]!r} is missing", hint=hint)
     if len(set(names)) != len(names):
-        raise UsageError("a column stands in the file twice")
+        raise UsageError("a column stands in the file twice", hint=hint)
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
@@ -247,13 +253,14 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEv
     file.seek(0)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
     reader = csv.reader(text, strict=True)
+    begun = 1  # the line on which a row began: a quote that is never closed runs to the end of the file
     try:
         header = next(reader, None)
         if not header:
             raise UsageError("the CSV is empty", hint="its first line names the columns: " + ", ".join(COLUMNS))
         _check_columns(header)
         for values in reader:
-            where = f"line {reader.line_num}"
+            where, begun = f"line {reader.line_num}", reader.line_num + 1
             if not values:
                 continue
             if len(values) != len(header):
@@ -264,10 +271,10 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEv
                 row["purposes"] = row["purposes"].split(";")
             yield where, row
     except csv.Error as error:
-        yield f"line {reader.line_num}", InvalidEvent(f"not CSV: {error}")
+        yield f"line {begun}", InvalidEvent(f"not CSV: {error}", hint="a value with a quote in it is quoted, its quotes doubled")
     except UnicodeDecodeError:
         # Text is decoded in blocks, so that the reader does not know the line.
-        yield f"line {_first_undecodable(file)}", InvalidEvent("not UTF-8")
+        yield f"line {_first_undecodable(file)}", InvalidEvent("not UTF-8", hint="save the file as UTF-8")
     finally:
         if not file.closed:
             text.detach()
@@ -335,4 +342,6 @@ def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Inval
                     row["purposes"] = row["purposes"].split(";")
                 yield f"row {row_number}", row
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UsageError(f"not a Parquet file of acts: {error!s:.200}") from error
+        raise UsageError(
+            f"not a Parquet file of acts: {error!s:.200}", hint="write it anew, with the columns: " + ", ".join(COLUMNS)
+        ) from error

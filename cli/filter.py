@@ -28,6 +28,13 @@ from ledger.errors import UsageError
 @click.option("--recipient", type=Text(), metavar="R", help="Who the output is for; signed into the statement.")
 @click.option("--min-kept", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Fail where fewer rows are kept.")
 @click.option(
+    "--drop-metadata",
+    multiple=True,
+    type=Text(),
+    metavar="KEY",
+    help="Leave out this key of the shards' metadata, which may hold values of dropped rows.",
+)
+@click.option(
     "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
 )
 @click.pass_obj
@@ -41,6 +48,7 @@ def command(
     exclusions: Path | None,
     recipient: str | None,
     min_kept: float,
+    drop_metadata: tuple[str, ...],
     run_key: Path | None,
     **told: Any,
 ) -> None:
@@ -63,6 +71,7 @@ def command(
             recipient=recipient,
             min_kept=min_kept,
             exclusions=exclusions,
+            drop_metadata=drop_metadata,
             on_progress=on_progress,
         )
     record = run.record

@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger import files, times
-from ledger.consent import REASONS
+from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
@@ -31,7 +31,7 @@ from ledger.shards.decide import decide
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
-from ledger.shards.rewrite import ShardFile, rewrite
+from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
@@ -96,6 +96,7 @@ def run(
     recipient: str | None,
     min_kept: float,
     exclusions: Path | None,
+    drop_metadata: Collection[str],
     on_progress: Callback | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
@@ -106,13 +107,21 @@ def run(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
     _check_output(output, inputs, exclusions)
-    progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, snapshot.header.categories)), on_progress)
+    dropped = _dropped(drop_metadata)
+    there: set[str] = set()
+
+    def check(shard: ShardFile) -> None:
+        columns.check(shard.schema_arrow, snapshot.header.categories)
+        require_carriable(shard, dropped)
+        there.update(key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata if dropped)
+
+    progress = Progress(rows_of(inputs, check), on_progress)
     answers = answers_at(snapshot, started_at)
     files.make_folder(output)
     journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
     files.withdraw(statement_path(output))
 
-    work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None)
+    work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
     done = in_parallel(work.shard, inputs, workers)
     results = [result for result, _ in done]
     record = RunRecord(
@@ -128,13 +137,17 @@ def run(
         age_seconds=int(snapshot.age(started_at).total_seconds()),
         max_age_seconds=int(snapshot.max_age.total_seconds()),
         recipient=recipient,
+        dropped_metadata=dropped,
         rests_on=total(r["rests_on"] for r in results),
         unmapped=sum(r["unmapped"] for r in results),
         shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
         versions=VERSIONS,
         started_at=started_at,
         finished_at=times.now(),
-        warnings=_warnings(results, columns),
+        warnings=(
+            *_warnings(results, columns),
+            *(f"no shard has metadata {key!r}: there was nothing to drop" for key in dropped if key not in there),
+        ),
     )
     if record.rows_kept < min_kept * record.rows_in:
         raise ShardError(
@@ -144,6 +157,18 @@ def run(
     if exclusions is not None:
         _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
     return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+
+
+def _dropped(keys: Collection[str]) -> tuple[str, ...]:
+    """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
+    for key in keys:
+        check_text("a key of metadata", key)
+        if key.startswith("ARROW:extension:"):
+            raise UsageError(
+                f"{key} is part of a column's type, which would be another without it",
+                hint="drop ARROW:schema instead: columns then have Parquet's own types",
+            )
+    return tuple(sorted(set(keys), key=str.encode))
 
 
 def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:
@@ -182,6 +207,7 @@ class _Work:
     journal: Journal | None
     progress: Progress
     keep_exclusions: bool
+    dropped_metadata: tuple[str, ...]
 
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
@@ -197,6 +223,8 @@ class _Work:
                 "code": canonical.encode(VERSIONS).decode(),
                 "rule_version": RULE_VERSION,
             }
+            if self.dropped_metadata:
+                deciding["dropped_metadata"] = canonical.encode({"keys": list(self.dropped_metadata)}).decode()
             if (
                 self.journal is not None
                 and not self.keep_exclusions
@@ -227,14 +255,14 @@ class _Work:
                 return decisions.keep
 
             with HashingSink(target) as sink:
-                kept = rewrite(file, sink, mask)
+                kept = rewrite(file, sink, mask, drop_metadata=self.dropped_metadata)
                 account(source.name, totals["rows"], counts)
                 if kept != counts["allowed"]:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
                 sink.publish()
             counts.pop("allowed", None)
             result = {
-                "carriers": carried_metadata_warnings(file.footer),
+                "carriers": carried_metadata_warnings(file.footer, self.dropped_metadata),
                 "input": source.name,
                 "input_sha256": file.sha256,
                 "output": source.name,

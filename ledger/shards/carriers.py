@@ -25,12 +25,12 @@ def carried_metadata_warnings(footer: Footer, drop_metadata: Collection[str] = (
     found = {(key, what) for key, value in entries if key not in dropped for what in _carried(key, value)}
     warnings = []
     for key, what in sorted(found):
-        name = key.decode(errors="backslashreplace")
+        name = key[:200].decode(errors="backslashreplace")
         warnings.append(
             f"metadata {name!r} is kept, and lists {what}, which may come from dropped rows (--drop-metadata {name} removes it)"
         )
     return warnings + [
-        f"column {name.decode(errors='backslashreplace')!r} is a shredded variant: its schema names fields of its values, "
+        f"column {name[:200].decode(errors='backslashreplace')!r} is a shredded variant: its schema names fields of its values, "
         "which may come from dropped rows (written without shredding, it would not)"
         for name in _shredded(footer.elements)
     ]

@@ -191,7 +191,7 @@ def _wide(array: Any) -> Any:
         return array.cast(pa.large_string())
     if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
         return array.cast(pa.large_binary())
-    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind) or pa.types.is_fixed_size_list(kind):
         # pyarrow's cast takes the views of a slice, or out of order, for lists one after the other.
         known, lengths = _lengths(array)
         offsets = np.concatenate([[0], np.cumsum(lengths)])

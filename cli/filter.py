@@ -29,6 +29,13 @@ from ledger.errors import UsageError
 @click.option("--recipient", type=Text(), metavar="R", help="Who the output is for; signed into the statement.")
 @click.option("--min-kept", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Fail where fewer rows are kept.")
 @click.option(
+    "--drop-metadata",
+    multiple=True,
+    type=Text(),
+    metavar="KEY",
+    help="Leave out this key of the shards' metadata, which may hold values of dropped rows.",
+)
+@click.option(
     "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
 )
 @click.pass_obj
@@ -42,6 +49,7 @@ def command(
     exclusions: Path | None,
     recipient: str | None,
     min_kept: float,
+    drop_metadata: tuple[str, ...],
     run_key: Path | None,
     **told: Any,
 ) -> None:
@@ -66,6 +74,7 @@ def command(
             recipient=recipient,
             min_kept=min_kept,
             exclusions=exclusions,
+            drop_metadata=drop_metadata,
             on_progress=on_progress,
         )
     record = run.record
@@ -96,7 +105,10 @@ def consent_of(
 ) -> tuple[Any, Any]:
     """The ledger in use (None where none is needed) and the filter that the options describe."""
     if (purpose is None) == (snapshot_path is None):
-        raise UsageError("name the answers with --purpose TOKEN or --snapshot FILE, one of them")
+        raise UsageError(
+            "name the answers with --purpose TOKEN or --snapshot FILE, one of them",
+            hint="`consent purpose list` has the purposes",
+        )
     mapped = columns_of(**columns)
     book = None
     if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():

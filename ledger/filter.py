@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,7 @@ class ConsentFilter:
         recipient: str | None = None,
         min_kept: float = 0.0,
         exclusions: str | Path | None = None,
+        drop_metadata: Collection[str] = (),
         on_progress: Callback | None = None,
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
@@ -62,6 +63,8 @@ class ConsentFilter:
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
         the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
+        drop_metadata: keys of the shards' metadata to leave out. Raises ShardError or UsageError for what is wrong with any
+        of the inputs before the first output is written.
         """
         return run(
             find_inputs(inputs),
@@ -75,6 +78,7 @@ class ConsentFilter:
             recipient=recipient,
             min_kept=min_kept,
             exclusions=None if exclusions is None else Path(exclusions),
+            drop_metadata=drop_metadata,
             on_progress=on_progress,
         )
 

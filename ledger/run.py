@@ -10,9 +10,8 @@ import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger import files, locks, times
-from ledger.consent import REASONS
+from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
@@ -34,7 +33,7 @@ from ledger.shards.decide import decide
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
-from ledger.shards.rewrite import ShardFile, rewrite
+from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
@@ -100,6 +99,7 @@ def run(
     recipient: str | None,
     min_kept: float,
     exclusions: Path | None,
+    drop_metadata: Collection[str],
     on_progress: Callback | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
@@ -111,7 +111,15 @@ def run(
         )
     output = output.resolve() if output.name in ("", "..") else output
     _check_output(output, inputs, exclusions)
-    progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, snapshot.header.categories)), on_progress)
+    dropped = _dropped(drop_metadata)
+    there: set[str] = set()
+
+    def check(shard: ShardFile) -> None:
+        columns.check(shard.schema_arrow, snapshot.header.categories)
+        require_carriable(shard, dropped)
+        there.update(key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata if dropped)
+
+    progress = Progress(rows_of(inputs, check), on_progress)
     answers = answers_at(snapshot, started_at)
     with _alone(output):
         _check_output(output, inputs, exclusions)  # again: another run may have ended there since
@@ -119,52 +127,55 @@ def run(
             snapshot = publish(snapshot)
         journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
         files.withdraw(statement_path(output))
-        work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None)
-        return _finish(work, in_parallel(work.shard, inputs, workers), started_at, key, admit, recipient, min_kept, exclusions)
 
-
-def _finish(
-    work: _Work,
-    done: list[tuple[dict[str, Any], tuple[str, Any, Any]]],
-    started_at: datetime,
-    key: PrivateKey | None,
-    admit: Callable[[bytes], bytes] | None,
-    recipient: str | None,
-    min_kept: float,
-    exclusions: Path | None,
-) -> Run:
-    """Count what the workers did, write the exclusions, sign the statement and log it."""
-    snapshot, columns, answers, output = work.snapshot, work.columns, work.answers, work.output
-    results = [result for result, _ in done]
-    record = RunRecord(
-        run_id=secrets.token_hex(16),
-        purpose=snapshot.purpose,
-        rule_version=RULE_VERSION,
-        origin=snapshot.header.origin,
-        snapshot_sha256=snapshot.sha256,
-        answers_sha256=answers.digest,
-        snapshot_receipt=(snapshot.receipt or b"").decode(),
-        columns=columns.document(),
-        decided_at=started_at,
-        age_seconds=int(snapshot.age(started_at).total_seconds()),
-        max_age_seconds=int(snapshot.max_age.total_seconds()),
-        recipient=recipient,
-        rests_on=total(r["rests_on"] for r in results),
-        unmapped=sum(r["unmapped"] for r in results),
-        shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
-        versions=VERSIONS,
-        started_at=started_at,
-        finished_at=times.now(),
-        warnings=_warnings(results, columns),
-    )
-    if record.rows_kept < min_kept * record.rows_in:
-        raise ShardError(
-            f"{record.rows_kept} of {record.rows_in} rows were kept, fewer than the least share of {min_kept:g}",
-            hint="look at the reasons with `consent audit`; the shards written have no statement",
+        work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
+        done = in_parallel(work.shard, inputs, workers)
+        results = [result for result, _ in done]
+        record = RunRecord(
+            run_id=secrets.token_hex(16),
+            purpose=snapshot.purpose,
+            rule_version=RULE_VERSION,
+            origin=snapshot.header.origin,
+            snapshot_sha256=snapshot.sha256,
+            answers_sha256=answers.digest,
+            snapshot_receipt=(snapshot.receipt or b"").decode(),
+            columns=columns.document(),
+            decided_at=started_at,
+            age_seconds=int(snapshot.age(started_at).total_seconds()),
+            max_age_seconds=int(snapshot.max_age.total_seconds()),
+            recipient=recipient,
+            dropped_metadata=dropped,
+            rests_on=total(r["rests_on"] for r in results),
+            unmapped=sum(r["unmapped"] for r in results),
+            shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
+            versions=VERSIONS,
+            started_at=started_at,
+            finished_at=times.now(),
+            warnings=(
+                *_warnings(results, columns),
+                *(f"no shard has metadata {key!r}: there was nothing to drop" for key in dropped if key not in there),
+            ),
         )
-    if exclusions is not None:
-        _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
-    return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+        if record.rows_kept < min_kept * record.rows_in:
+            raise ShardError(
+                f"{record.rows_kept} of {record.rows_in} rows were kept, fewer than the least share of {min_kept:g}",
+                hint="look at the reasons with `consent audit`; the shards written have no statement",
+            )
+        if exclusions is not None:
+            _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
+        return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+
+
+def _dropped(keys: Collection[str]) -> tuple[str, ...]:
+    """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
+    for key in keys:
+        check_text("a key of metadata", key)
+        if key.startswith("ARROW:extension:"):
+            raise UsageError(
+                f"{key} is part of a column's type, which would be another without it",
+                hint="drop ARROW:schema instead: columns then have Parquet's own types",
+            )
+    return tuple(sorted(set(keys), key=str.encode))
 
 
 @contextlib.contextmanager
@@ -231,6 +242,7 @@ class _Work:
     journal: Journal | None
     progress: Progress
     keep_exclusions: bool
+    dropped_metadata: tuple[str, ...]
 
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
@@ -246,6 +258,8 @@ class _Work:
                 "code": canonical.encode(VERSIONS).decode(),
                 "rule_version": RULE_VERSION,
             }
+            if self.dropped_metadata:
+                deciding["dropped_metadata"] = canonical.encode({"keys": list(self.dropped_metadata)}).decode()
             if (
                 self.journal is not None
                 and not self.keep_exclusions
@@ -276,14 +290,14 @@ class _Work:
                 return decisions.keep
 
             with HashingSink(target) as sink:
-                kept = rewrite(file, sink, mask)
+                kept = rewrite(file, sink, mask, drop_metadata=self.dropped_metadata)
                 account(source.name, totals["rows"], counts)
                 if kept != counts["allowed"]:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
                 sink.publish()
             counts.pop("allowed", None)
             result = {
-                "carriers": carried_metadata_warnings(file.footer),
+                "carriers": carried_metadata_warnings(file.footer, self.dropped_metadata),
                 "input": source.name,
                 "input_sha256": file.sha256,
                 "output": source.name,

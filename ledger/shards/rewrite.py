@@ -4,9 +4,9 @@
 - Keys are read as every reader sees them. What is written is read as bits alone (see footer): dictionary, view and extension
   types do not exist there, so no dictionary of the source brings values of dropped rows along. The writer is given nothing but
   the kept rows; statistics, dictionaries and indexes are made from them.
-- A row group stays one (unless it has more than pyarrow's 64 Mi rows); one that loses all its rows vanishes; a shard that loses
-  all of them is written with none.
-- The codec of each column is kept, and dictionary coding where all of the source's pages have it.
+- A row group stays one; one that loses all its rows vanishes; a shard that loses all of them is written with none.
+- The codec of each column is kept (that of the first row group, where they differ), and dictionary coding where all of the
+  source's pages have it.
 - The written file is opened again before it may be published: its schema elements, column orders and key-values must be the
   source's, byte for byte, and its row groups as long as what was kept.
 """
@@ -33,7 +33,15 @@ from ledger.shards.publish import HashingSink
 _CODECS: Final = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
 _CODEC_NAMES: Final = {3: "LZO"}
 
+# Encodings that pyarrow reads: PLAIN to BYTE_STREAM_SPLIT; 1 was never used.
+_ENCODINGS: Final = frozenset((0, *range(2, 10)))
+
+_MAX_GROUP_ROWS: Final = 64 << 20  # pyarrow's writer begins another row group there
+
+_FETCH: Final = "fetch it again from where it came, or leave it out"
+
 # What reading a hostile file makes pyarrow raise.
+_LARGE: Final = {"binary_type": pa.large_binary(), "list_type": pa.LargeListType}
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -85,14 +93,17 @@ class ShardFile:
         return self._logical.schema_arrow
 
     def read_keys(self, group: int, columns: Sequence[str]) -> pa.Table:
-        """Top-level columns of a row group, in the order asked for."""
+        """Top-level columns of a row group, in the order asked for, by what Parquet itself says of their types.
+
+        Text and lists are of the large types, as a row group may hold more than 2 GiB of them, and never dictionaries or views.
+        """
         schema = self.schema_arrow
         for name in columns:
             if len(schema.get_all_field_indices(name)) != 1:
                 raise ShardError(f"{self.path} has {len(schema.get_all_field_indices(name))} columns called {name!r}")
         with _reading(self.path):
             # pyarrow takes a name for a path as well ("a.b"): what it returns beyond the columns is left out.
-            return self._read(self._logical, group, columns=list(columns)).select(list(columns))
+            return self._read(self._plain, group, columns=list(columns)).select(list(columns))
 
     @property
     def schema_bits(self) -> pa.Schema:
@@ -117,11 +128,17 @@ class ShardFile:
             return self._open(coerce_int96_timestamp_unit="us")
 
     @cached_property
+    def _plain(self) -> pq.ParquetFile:
+        with _reading(self.path):
+            # Without the Arrow schema, which would have its way with the types.
+            metadata = pq.read_metadata(pa.BufferReader(self.footer.plain()))
+            return self._open(metadata=metadata, coerce_int96_timestamp_unit="us", **_LARGE)
+
+    @cached_property
     def _bare(self) -> pq.ParquetFile:
         with _reading(self.path):
             metadata = pq.read_metadata(pa.BufferReader(self.footer.bare()))
-            # Large types: a row group may hold more than 2 GiB of text.
-            return self._open(metadata=metadata, binary_type=pa.large_binary(), list_type=pa.LargeListType)
+            return self._open(metadata=metadata, **_LARGE)
 
     def _open(self, **options: Any) -> pq.ParquetFile:
         return pq.ParquetFile(self._file, pre_buffer=False, page_checksum_verification=True, **options)
@@ -135,6 +152,13 @@ class ShardFile:
     def _now(self) -> tuple[int, int, int, int, int]:
         status = os.fstat(self._file.fileno())
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def require_carriable(shard: ShardFile, drop_metadata: Collection[str] = ()) -> None:
+    """Raises ShardError for what `rewrite` could not carry exactly, as far as the footer tells, naming column and type."""
+    with _reading(shard.path):
+        shard.footer.carried(drop_metadata)
+    _writer_options(shard)
 
 
 def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *, drop_metadata: Collection[str] = ()) -> int:
@@ -183,7 +207,12 @@ def _write_group(writer: pq.ParquetWriter, shard: ShardFile, group: int, mask: A
 
 
 def _writer_options(shard: ShardFile) -> dict[str, Any]:
-    """How the writer is to write, leaf by leaf. Raises ShardError for a column that it cannot write."""
+    """How the writer is to write, leaf by leaf. Raises ShardError for what it cannot write."""
+    if (longest := max(shard.footer.rows, default=0)) > _MAX_GROUP_ROWS:
+        raise ShardError(
+            f"{shard.path} has a row group of {longest:,} rows, which cannot be written as one",
+            hint=f"write the shard again in row groups of at most {_MAX_GROUP_ROWS:,} rows",
+        )
     # A file without rows shows which leaves the writer makes of the schema.
     probe = pa.BufferOutputStream()
     with _writing(shard.path), pq.ParquetWriter(probe, shard.schema_bits, store_schema=False):
@@ -191,25 +220,29 @@ def _writer_options(shard: ShardFile) -> dict[str, Any]:
     with _reading(shard.path):
         made = footer.read(pa.BufferReader(probe.getvalue()))
         shard.footer.require_fit(made)
-        leaves = [
-            (b".".join(its.names).decode(), mine, codec, dictionary)
-            for its, mine, codec, dictionary in zip(
-                made.leaves, shard.footer.leaves, shard.footer.codecs, shard.footer.dictionary, strict=True
-            )
-        ]
+        codecs, dictionaries, statistics = {}, [], []
+        for number, leaf in enumerate(shard.footer.leaves):
+            path = b".".join(made.leaves[number].names).decode()
+            if unknown := sorted(shard.footer.encodings[number] - _ENCODINGS):
+                raise ShardError(
+                    f"{leaf} has encoding {unknown[0]}, which cannot be read", hint="write the shard again without it"
+                )
+            codecs[path] = ([_codec(leaf, codec) for codec in shard.footer.codecs[number]] or ["none"])[0]
+            if shard.footer.dictionary[number]:
+                dictionaries.append(path)
+            if leaf.bits_order:
+                statistics.append(path)
         return {
-            "compression": {path: _codec(leaf, codec) for path, leaf, codec, _ in leaves} or "none",
-            "use_dictionary": [path for path, _, _, dictionary in leaves if dictionary] or False,
-            "write_statistics": [path for path, leaf, _, _ in leaves if leaf.bits_order] or False,
+            "compression": codecs or "none",
+            "use_dictionary": dictionaries or False,
+            "write_statistics": statistics or False,
             "write_page_index": shard.footer.page_index,
             "write_page_checksum": True,
             "store_schema": False,
         }
 
 
-def _codec(leaf: footer.Leaf, codec: int | None) -> str:
-    if codec is None:
-        return "none"
+def _codec(leaf: footer.Leaf, codec: int) -> str:
     name = _CODECS.get(codec)
     if name is None or not (name == "none" or pa.Codec.is_available(name)):
         raise ShardError(
@@ -234,9 +267,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except ShardError as error:
-        raise ShardError(f"{path}: {error}", hint=error.hint) from error
+        raise ShardError(f"{path}: {error}", hint=error.hint or _FETCH) from error
     except _UNREADABLE as error:
-        raise ShardError(f"{path} cannot be read: {error}") from error
+        raise ShardError(f"{path} cannot be read: {error}", hint=_FETCH) from error
 
 
 @contextlib.contextmanager

@@ -35,7 +35,10 @@ def rows_of(inputs: Iterable[Input], check: Callable[[ShardFile], object]) -> in
     rows = 0
     for source in inputs:
         with ShardFile(source.path) as shard:
-            check(shard)
+            try:
+                check(shard)
+            except UsageError as error:  # of these columns in this shard: the next one may have others
+                raise UsageError(f"{source.path}: {error}", hint=error.hint) from error
             rows += shard.num_rows
     return rows
 

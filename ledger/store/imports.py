@@ -259,6 +259,7 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEv
         if not header:
             raise UsageError("the CSV is empty", hint="its first line names the columns: " + ", ".join(COLUMNS))
         _check_columns(header)
+        begun = reader.line_num + 1
         for values in reader:
             where, begun = f"line {reader.line_num}", reader.line_num + 1
             if not values:
@@ -271,7 +272,10 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEv
                 row["purposes"] = row["purposes"].split(";")
             yield where, row
     except csv.Error as error:
-        yield f"line {begun}", InvalidEvent(f"not CSV: {error}", hint="a value with a quote in it is quoted, its quotes doubled")
+        yield (
+            f"line {begun}",
+            InvalidEvent(f"not CSV: {error}", hint="a quote that is opened is closed, one within a value doubled"),
+        )
     except UnicodeDecodeError:
         # Text is decoded in blocks, so that the reader does not know the line.
         yield f"line {_first_undecodable(file)}", InvalidEvent("not UTF-8", hint="save the file as UTF-8")

@@ -63,7 +63,9 @@ def tree(root: Path) -> dict[str, str]:
 def damaged(good: bytes) -> list[tuple[str, bytes]]:
     """(how, bytes): cut short, padded, and with one bit flipped."""
     middle = len(good) // 2
-    flipped: list[Any] = [(f"bit {at * 8}", good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]) for at in (0, middle, len(good) - 1)]
+    flipped: list[Any] = [
+        (f"bit {at * 8}", good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]) for at in (0, middle, len(good) - 1)
+    ]
     return [
         ("empty", b""),
         ("cut by one", good[:-1]),

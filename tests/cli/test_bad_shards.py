@@ -110,7 +110,8 @@ def test_two_inputs_with_one_output_name(refused: Refused, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("output", ["raw", "./raw", "raw/../raw", "link", "."])
 def test_the_output_folder_is_an_input_folder(refused: Refused, tmp_path: Path, output: str) -> None:
-    (tmp_path / "link").symlink_to("raw")
+    if output == "link":
+        (tmp_path / "link").symlink_to("raw")
     refused("filter", "raw", "-o", output, *BY, *SUBJECT, code=2, says=["raw/a.parquet", "output folder"], hint="-o")
 
 
@@ -161,7 +162,7 @@ def test_a_shard_that_changes_while_it_is_read(told: Callable[..., Outcome], tmp
     with ledger.open(tmp_path / "consent-ledger") as book:
         consent = ledger.ConsentFilter(book.snapshot("train-ai"), ledger.Columns(subject="user_id"))
         before = book.checkpoint()
-        with pytest.raises(ledger.ShardError, match="changed while it was read|raw/a.parquet") as raised:
+        with pytest.raises(ledger.ShardError, match=r"raw/a\.parquet") as raised:
             consent.filter_shards([raw], tmp_path / "out", key=book.run_key(), admit=book.admit, on_progress=progress)
         assert raised.value.exit_code == 1
         assert raised.value.hint

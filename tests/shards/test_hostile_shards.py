@@ -135,7 +135,7 @@ def test_the_ends_of_the_integers_neither_wrap_nor_round() -> None:
         pa.null(),
         pa.uuid(),
         pa.list_(pa.list_(pa.string())),
-        pa.list_view(pa.string()),
+        pa.list_view(pa.float64()),
         pa.map_(pa.string(), pa.string()),
         pa.struct([("s", pa.string())]),
         pa.list_(pa.float64()),
@@ -226,13 +226,36 @@ LISTS = [
 LISTS_REASONS = ["no_record", "allowed", *["subject_missing"] * 4, "withdrawn", "allowed", "allowed", "withdrawn"]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.binary())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.string()),
+        pa.large_list(pa.large_string()),
+        pa.list_(pa.binary()),
+        pa.list_view(pa.string()),
+        pa.large_list_view(pa.large_string()),
+    ],
+)
 def test_lists_sliced_chunked_and_with_holes(kind: Any) -> None:
-    array = pa.array(LISTS, pa.list_(pa.string())).cast(kind)
+    views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    array = pa.array(LISTS, kind) if views else pa.array(LISTS, pa.list_(pa.string())).cast(kind)
     for start in range(len(LISTS)):
         assert of(array.slice(start)) == LISTS_REASONS[start:]
         assert of(array.slice(0, start)) == LISTS_REASONS[:start]
         assert of(pa.chunked_array([array.slice(start), array.slice(0, start)])) == LISTS_REASONS[start:] + LISTS_REASONS[:start]
+
+
+def test_views_that_overlap_and_go_backwards() -> None:
+    values = pa.array(["no", "yes", "yes2", "stranger"])
+    for view, offset in ((pa.ListViewArray, pa.int32()), (pa.LargeListViewArray, pa.int64())):
+        array = view.from_arrays(pa.array([1, 0, 1, 3, 2], offset), pa.array([2, 2, 0, 1, 1], offset), values)
+        expected = ["allowed", "withdrawn", "subject_missing", "no_record", "allowed"]
+        for start in range(5):
+            assert of(array.slice(start)) == expected[start:]
+        null = view.from_arrays(
+            pa.array([1, 0, 1], offset), pa.array([1, 1, 1], offset), values, mask=pa.array([True, False, False])
+        )
+        assert of(null) == ["subject_missing", "withdrawn", "allowed"]
 
 
 def test_lists_of_a_fixed_size_with_nulls() -> None:

@@ -55,9 +55,8 @@ def require_same(source: Path, target: Path, keep: Any = KEEP) -> None:
         pieces = [keep[start:end] for start, end in itertools.pairwise(starts)]
         assert after.footer.rows == tuple(int(piece.sum()) for piece in pieces if piece.any())
         if after.footer.rows:
-            assert [5 if codec == 7 else codec for codec in after.footer.codecs] == [
-                5 if codec == 7 else codec for codec in before.footer.codecs
-            ]
+            hadoops = {(5,): (7,)}
+            assert after.footer.codecs == tuple(hadoops.get(codec, codec) for codec in before.footer.codecs)
         bits = [before.read_bits(group).filter(pa.array(piece, pa.bool_())) for group, piece in enumerate(pieces) if piece.any()]
         for group, expected in enumerate(bits):
             assert _floats_as_integers(after.read_bits(group)).equals(_floats_as_integers(expected))
@@ -251,7 +250,7 @@ def test_keys_are_the_columns_that_were_asked_for(tmp_path: Path) -> None:
         assert (shard.num_row_groups, shard.num_rows) == (2, 2)
         keys = shard.read_keys(1, ["k", "a.b"])
         assert keys.column_names == ["k", "a.b"]
-        assert keys.schema.field("k").type == table.schema.field("k").type
+        assert keys.schema.types == [pa.large_string()] * 2
         assert keys.to_pylist() == [{"k": None, "a.b": "y"}]
         with pytest.raises(ShardError, match="0 columns called 'nope'"):
             shard.read_keys(0, ["nope"])
@@ -467,10 +466,10 @@ def test_hadoops_lz4_becomes_raw_and_lzo_is_refused(tmp_path: Path) -> None:
     filtered(source, tmp_path / "out.parquet")
     require_same(source, tmp_path / "out.parquet")
     with ShardFile(tmp_path / "out.parquet") as shard:
-        assert shard.footer.codecs == (7, 7)
+        assert shard.footer.codecs == ((7,), (7,))
     for number, name in ((3, "LZO"), (77, "codec 77")):
         patch(source, codec(number))
-        with pytest.raises(ShardError, match=rf"column 'a' of type BYTE_ARRAY is compressed with {name}"):
+        with pytest.raises(ShardError, match=rf"column 'a' of type BYTE_ARRAY .STRING. is compressed with {name}"):
             filtered(source, tmp_path / "never.parquet")
     assert not (tmp_path / "never.parquet").exists()
 

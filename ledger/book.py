@@ -323,7 +323,6 @@ class Ledger:
         """Freeze the answers for a purpose into a file, logged, with its receipt beside it. Default: in the ledger's folder."""
         if output is not None and Path(output).is_dir():
             raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o answers.parquet")
-        self.folder.log_key()  # before all the work: it may be missing, or its passphrase wrong
         return self.publish(self._compile(purpose, tree_size, as_of, on_progress), output=output)
 
     def publish(self, frozen: Snapshot, *, output: str | Path | None = None) -> Snapshot:
@@ -332,6 +331,8 @@ class Ledger:
         Raises IntegrityError for one of another log.
         """
         self.check(frozen.header.checkpoint)
+        self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
+        self.folder.tag_key()
         frozen, data = snapshot.freeze(frozen.header, frozen.rows())
         path = (
             Path(output)

@@ -42,6 +42,7 @@ Progress = Callable[[int, int], None]
 """progress(shards hashed, shards in all)."""
 
 _KINDS = "name a folder of shards, its statement, the receipt of an event, or a snapshot that has its receipt beside it"
+_NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,9 @@ class _Call:
             else:
                 self._check_receipt(path)
         except VerificationError as error:
-            raise VerificationError(f"{path}: {error}", hint=error.hint) from error
+            raise VerificationError(f"{path}: {error}", hint=error.hint or _NO_PROOF) from error
         except (OSError, ValueError) as error:  # ValueError: a path that can be none
-            raise VerificationError(f"{path}: cannot be read: {error}") from error
+            raise VerificationError(f"{path}: cannot be read: {error}", hint=_KINDS) from error
 
     def _check_statement(self, path: Path, folder: Path) -> None:
         if not path.exists():
@@ -219,7 +220,9 @@ class _Call:
         if self._signature_only:
             self._say(path, "NOT looked at: the snapshot's file")
         elif _digest(path, follow=True) != act["file_sha256"]:
-            raise VerificationError("the file is not the one that its receipt speaks of")
+            raise VerificationError(
+                "the file is not the one that its receipt speaks of", hint="compile it anew with `consent snapshot`"
+            )
         else:
             self._say(path, "the file is the one that the log names, byte for byte")
 

@@ -98,7 +98,14 @@ class Folder:
         return cls(path, origin, database, tuple(anchors), passphrase)
 
     def log_key(self) -> PrivateKey:
-        return self._key("log.key", "without it nothing can be recorded")
+        """Raises IntegrityError for a key that is not the one which signs this log."""
+        key = self._key("log.key", "without it nothing can be recorded")
+        if key.public not in [verifier.public for verifier in self.log_verifiers()]:
+            raise IntegrityError(
+                f"{self.path / 'log.key'} is not the key that signs this ledger's log",
+                hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
+            )
+        return key
 
     def run_key(self) -> PrivateKey:
         return self._key("run.key", "without it no statement can be signed, unless --run-key names another")

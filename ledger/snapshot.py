@@ -27,7 +27,7 @@ from ledger.log import canonical
 from ledger.log.trust import Trust
 from ledger.statements.receipt import open_act_receipt
 from ledger.statements.statement import BASES
-from ledger.statements.verify import load_trust, whole_line
+from ledger.statements.verify import load_trust, whole
 
 FORMAT = "consent-ledger/snapshot/v1"
 RULE_VERSION = "1"
@@ -337,7 +337,7 @@ def load_snapshot(
     receipt = _read(receipt_path(path))
     data = _read(path)
     try:
-        act = open_act_receipt(whole_line(receipt), trust if isinstance(trust, Trust) else load_trust(trust))
+        act = open_act_receipt(whole(receipt), trust if isinstance(trust, Trust) else load_trust(trust))
     except VerificationError as error:
         raise VerificationError(f"{receipt_path(path)}: {error}", hint=error.hint or _ANEW) from error
     if act.act["act"] != "snapshot_compiled" or act.act["file_sha256"] != hashlib.sha256(data).hexdigest():

@@ -211,7 +211,7 @@ class _Call:
         self._on_progress(len(found), len(found))
 
     def _check_snapshot(self, path: Path, receipt: bytes) -> None:
-        verified = open_act_receipt(whole_line(receipt), self._trust)
+        verified = open_act_receipt(whole(receipt), self._trust)
         act = verified.act
         _require_act(act["act"], "snapshot_compiled")
         self._meet(verified)
@@ -228,7 +228,7 @@ class _Call:
 
     def _check_receipt(self, path: Path) -> None:
         data = _read(path, LIMITS.receipt, hint=_KINDS)
-        kind = canonical.decode(whole_line(data), limit=LIMITS.receipt).get("format")
+        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.receipt).get("format")
         if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
             self._check_snapshot(path.with_name(path.name.removesuffix(RECEIPT_SUFFIX)), data)
             return
@@ -264,11 +264,11 @@ def _names(names: list[str]) -> str:
     return ", ".join(f"{name!r:.200}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def whole_line(data: bytes) -> bytes:
-    """The one line of a receipt's file. Raises VerificationError where its end is not there."""
+def whole(data: bytes) -> bytes:
+    """A receipt's file as it is. Raises VerificationError where its end is not there."""
     if not data.endswith(b"\n"):
         raise VerificationError("a receipt's file ends with a newline; it may be cut short")
-    return data[:-1]
+    return data
 
 
 def _shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 from ledger import files, locks, person, snapshot, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
-from ledger.errors import IntegrityError, InvalidEvent, UsageError
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
@@ -294,15 +295,17 @@ class Ledger:
         return document
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
-        shown = self.show(stored.event.subject_id)
         assert stored.event.event_id is not None
+        with _told_that_it_was_recorded():
+            shown = self.show(stored.event.subject_id)
+            receipt = self.receipt(stored.event.event_id)
         return Recorded(
             event=stored.event,
             position=stored.position,
             repeated=stored.repeated,
             warnings=tuple(warnings),
             decisions=tuple(shown["decisions"]),
-            receipt=self.receipt(stored.event.event_id),
+            receipt=receipt,
         )
 
     # Snapshots
@@ -446,12 +449,22 @@ class Ledger:
             opened: Opened = history.at(appended.first)
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
-        receipt: bytes = self._read(work)
+        with _told_that_it_was_recorded():
+            receipt: bytes = self._read(work)
         return receipt
 
     def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
         """Check the ledger whole. Raises IntegrityError for the first thing that is wrong."""
         return checking.fsck(self._engine, self.folder, on_progress)
+
+
+@contextlib.contextmanager
+def _told_that_it_was_recorded() -> Iterator[None]:
+    """Whatever fails after the commit must not read as if nothing had happened."""
+    try:
+        yield
+    except ConsentLedgerError as error:
+        raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
 
 
 def _user() -> str:

@@ -263,6 +263,8 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             plan(transaction)
             if transaction.size == old.size:
                 work.rollback()
+                # The writer before this one may have been killed between its commit and the anchors.
+                folder.write_anchors(old_note)
                 return Appended(old.size, old.size, old_note, recorded_at)
             new = Checkpoint(folder.origin, transaction.size, transaction.root())
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []

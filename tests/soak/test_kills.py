@@ -59,7 +59,7 @@ def test_append(tmp_path: Path, rng: random.Random) -> None:
 
     killer = Killer(rng, tmp_path, line)
     done = {"e-1", "e-2"}
-    for n in range(KILLS):
+    for n in killer.rounds(KILLS):
         acknowledged = killer.kill(*line(n), "--format", "json")
         ledger.fsck(folder)
         with ledger.open(folder) as book:
@@ -86,7 +86,7 @@ def test_import(tmp_path: Path, rng: random.Random) -> None:
 
     killer = Killer(rng, tmp_path, acts)
     before = 2 * ROWS
-    for n in range(KILLS):
+    for n in killer.rounds(KILLS):
         if n % 20 == 19:  # a large ledger would take long to check, and nothing else
             folder, before = created(tmp_path), 0
         acknowledged = killer.kill(*acts(n))
@@ -108,7 +108,7 @@ def test_snapshot(tmp_path: Path, rng: random.Random) -> None:
 
     killer = Killer(rng, tmp_path, lambda n: line)
     known = {loaded().sha256}
-    for n in range(KILLS):
+    for n in killer.rounds(KILLS):
         with ledger.open(folder) as book:
             book.withdraw(f"u{n}")
         acknowledged = killer.kill(*line)
@@ -162,7 +162,7 @@ def test_filter(tmp_path: Path, rng: random.Random) -> None:
     killer = Killer(rng, tmp_path, run)
     redone = spared = 0
     older = {name: digest for name, (digest, _) in shards().items()}
-    for n in range(KILLS):
+    for n in killer.rounds(KILLS):
         if n % 3 == 0:
             fresh()
             older = {}

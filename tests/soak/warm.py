@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def _work(where: str, arguments: list[str], told: str, begun: Connection) -> None:
+def _work(where: str, arguments: list[str], told: str, begun: Connection, stopped: bool) -> None:
     os.chdir(where)
     os.environ.pop("CONSENT_LEDGER", None)
     descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     begun.send_bytes(b".")
+    if stopped:
+        os.kill(os.getpid(), signal.SIGSTOP)
     code = run(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -38,13 +40,13 @@ def _work(where: str, arguments: list[str], told: str, begun: Connection) -> Non
 
 
 class Command:
-    """A command that runs, as soon as this is made. Its output goes to the file `told`, for both streams."""
+    """A command that runs as soon as this is made, or, `stopped`, at a SIGCONT. Both of its streams go to the file `told`."""
 
-    def __init__(self, where: Path, *arguments: str) -> None:
+    def __init__(self, where: Path, *arguments: str, stopped: bool = False) -> None:
         self._told = where / "told"
         self._told.unlink(missing_ok=True)
         self._begun, theirs = _SERVER.Pipe(duplex=False)
-        self.process = _SERVER.Process(target=_work, args=(str(where), list(arguments), str(self._told), theirs))
+        self.process = _SERVER.Process(target=_work, args=(str(where), list(arguments), str(self._told), theirs, stopped))
         self.process.start()
         theirs.close()
 
@@ -94,8 +96,15 @@ class Killer:
         self.fell["during" if command.begun else "before"] += 1
         return None
 
+    def rounds(self, wanted: int) -> Iterator[int]:
+        """As many rounds as it takes for so many kills to fall into the work."""
+        for n in range(10 * wanted + 100):
+            if self.fell["during"] == wanted:
+                return
+            yield n
+        raise AssertionError(f"the kills do not fall into the work: {self.fell}")
+
     def report(self, what: str) -> None:
         total = sum(self.fell.values())
         print(f"{what}: {total} kills, {', '.join(f'{n} {where} the work' for where, n in self.fell.items())}, "
               f"which takes {self._seconds * 1000:.0f} ms")  # fmt: skip
-        assert self.fell["during"]

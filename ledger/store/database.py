@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
 
 REVISION = "0001"
 BUSY_SECONDS = 30
+_ROOM = 64 << 10
+"""Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
 
 
 def connect(url: str) -> sa.Engine:
@@ -63,6 +66,14 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise IntegrityError(f"the database is not whole: {getattr(error, 'orig', error)}") from error
 
 
+def _free_bytes(folder: Path) -> int:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return _ROOM
+    return status.f_bavail * status.f_frsize
+
+
 def _ours(engine: sa.Engine, text: str) -> ConsentLedgerError:
     """What SQLite's OperationalError means."""
     database = Path(engine.url.database or "")
@@ -74,7 +85,7 @@ def _ours(engine: sa.Engine, text: str) -> ConsentLedgerError:
         )
     if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
         return IntegrityError(f"the database is not whole: {text}")
-    if "disk is full" in text:
+    if "disk is full" in text or ("disk I/O error" in text and _free_bytes(database.parent) < _ROOM):
         return ConsentLedgerError(f"the disk of {database} is full", hint="free some space, then run the command again")
     if "readonly" in text or "unable to open" in text:
         return ConsentLedgerError(

@@ -1,6 +1,6 @@
 """Every single system call by which one append writes fails, or is the last thing that the process does.
 
-strace (ptrace(2)) makes each of them in turn answer with EIO and with ENOSPC, and kills the process as it enters each. The ledger stands
+strace makes each of them in turn answer with EIO and with ENOSPC, and kills the process as it enters each. The ledger stands
 one entry before a tile's edge. After each: the ledger is whole; what was acknowledged is there; what is said of the outcome
 is true; the same command again records the act once, and nothing is left lying about.
 """

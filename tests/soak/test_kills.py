@@ -20,7 +20,7 @@ import pytest
 import ledger
 from ledger import files
 from tests.conftest import yes
-from tests.soak.warm import Command, Killer, finished
+from tests.warm import Command, Killer, finished
 
 pytestmark = pytest.mark.soak
 

@@ -21,7 +21,7 @@ import pytest
 
 import ledger
 from tests.conftest import yes
-from tests.soak.warm import Command, finished
+from tests.warm import Command, finished
 
 LINE = ("record", "given", "ann", "--purpose", "train-ai", "--event-id", "e1", "--occurred-at", "2026-01-01T00:00:00Z")
 WRITES = (

@@ -19,7 +19,7 @@ from ledger.cli import run
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["tests.soak.warm", "ledger.book", "ledger.filter", "ledger.store.migrations", "alembic.command"]
+    ["tests.warm", "ledger.book", "ledger.filter", "ledger.store.migrations", "alembic.command"]
     + [f"ledger.cli.{name}" for name in ("record", "import_", "snapshot", "filter")]
 )
 

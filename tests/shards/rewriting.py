@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, rewrite
-from ledger.shards.thrift import Reader, Writer
+from ledger.shards.thrift import LIST, Reader, Writer
 
 ROWS = 40
 
@@ -50,8 +50,14 @@ def require_same(source: Path, target: Path, keep: Any = KEEP) -> None:
         bits = [before.read_bits(group).filter(pa.array(piece, pa.bool_())) for group, piece in enumerate(pieces) if piece.any()]
         for group, expected in enumerate(bits):
             assert _floats_as_integers(after.read_bits(group)).equals(_floats_as_integers(expected))
-        paths = [[chunk.path_in_schema for chunk in chunks_of(path)] for path in (source, target)]
-        assert paths[1] == paths[0][: len(paths[1])]
+        assert _paths(after)[1:] == _paths(after)[:1] * (len(after.footer.rows) - 1)
+        assert _paths(after)[:1] == _paths(before)[: len(_paths(after)[:1])]
+
+
+def _paths(shard: ShardFile) -> list[Any]:
+    """Of each row group, each column chunk's path and physical type."""
+    groups = Reader(shard.footer.fields[4][1]).value(LIST).values
+    return [[[part[1] for part in (chunk[3][1][3], chunk[3][1][1])] for chunk in group[1][1].values] for group in groups]
 
 
 def _floats_as_integers(table: pa.Table) -> pa.Table:

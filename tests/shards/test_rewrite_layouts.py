@@ -24,6 +24,7 @@ from tests.shards.rewriting import (
     PAIRS,
     ROWS,
     WORDS,
+    categories,
     chunk,
     chunks_of,
     filtered,

@@ -24,6 +24,10 @@ _LISTS: Final = (
 )
 
 
+class Unsupported(ShardError):
+    """A schema that is whole, with a type that pyarrow does not have."""
+
+
 def metadata_of(schema: bytes) -> list[tuple[bytes, bytes]]:
     """Every entry of the schema and of its fields. Raises ShardError where it cannot be read."""
     with _reading():
@@ -50,6 +54,8 @@ def _decoded(schema: bytes) -> pa.Schema:
 def _reading() -> Iterator[None]:
     try:
         yield
+    except pa.ArrowNotImplementedError as error:
+        raise Unsupported(f"its Arrow schema cannot be read: {error}", hint=_HINT) from error
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ShardError(f"its Arrow schema cannot be read: {error}", hint=_HINT) from error
 

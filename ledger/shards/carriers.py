@@ -10,9 +10,8 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
-from ledger.errors import ShardError
 from ledger.shards.arrow_schema import KEY as ARROW_SCHEMA
-from ledger.shards.arrow_schema import metadata_of
+from ledger.shards.arrow_schema import Unsupported, metadata_of
 from ledger.shards.footer import Footer
 from ledger.shards.thrift import Struct
 
@@ -20,7 +19,7 @@ from ledger.shards.thrift import Struct
 def carried_metadata_warnings(footer: Footer, drop_metadata: Collection[str] = ()) -> list[str]:
     """What to tell, one sentence an entry, each naming the key and the option that removes it.
 
-    drop_metadata: keys that are left out.
+    drop_metadata: keys that are left out. Raises ShardError for a damaged Arrow schema.
     """
     dropped = {key.encode() for key in drop_metadata}
     entries = footer.key_values if ARROW_SCHEMA in dropped else footer.metadata
@@ -63,7 +62,7 @@ def _spark_labels(value: bytes) -> bool:
 def _unreadable(value: bytes) -> bool:
     try:
         metadata_of(value)
-    except ShardError:
+    except Unsupported:
         return True
     return False
 

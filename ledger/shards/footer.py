@@ -127,11 +127,11 @@ class Footer:
 
     @cached_property
     def metadata(self) -> list[tuple[bytes, bytes]]:
-        """The key-values, and those that stand in the Arrow schema, where it can be read."""
+        """The key-values, and those in the Arrow schema, unless it has a type unknown here. Raises ShardError for damage."""
         found = list(self.key_values)
         for key, value in self.key_values:
             if key == arrow_schema.KEY:
-                with contextlib.suppress(ShardError):
+                with contextlib.suppress(arrow_schema.Unsupported):
                     found += arrow_schema.metadata_of(value)
         return found
 

@@ -36,6 +36,7 @@ _CODEC_NAMES: Final = {3: "LZO"}
 # Encodings that pyarrow reads: PLAIN to BYTE_STREAM_SPLIT; 1 was never used.
 _ENCODINGS: Final = frozenset((0, *range(2, 10)))
 
+_BUFFER: Final = 1 << 20
 _MAX_GROUP_ROWS: Final = 64 << 20  # pyarrow's writer begins another row group there
 
 # What reading a hostile file makes pyarrow raise.
@@ -96,6 +97,7 @@ class ShardFile:
             try:
                 return self._open(coerce_int96_timestamp_unit="us").schema_arrow
             except pa.ArrowException:
+                _ = self.footer.metadata  # a damaged Arrow schema is damage
                 return pa.schema([(name, _type_of(file)) for name, file in self.footer.columns()])
 
     def read_keys(self, group: int, columns: Sequence[str]) -> pa.Table:
@@ -142,7 +144,8 @@ class ShardFile:
             return self._open(metadata=metadata, **_LARGE)
 
     def _open(self, **options: Any) -> pq.ParquetFile:
-        return pq.ParquetFile(self._file, pre_buffer=False, page_checksum_verification=True, **options)
+        # Buffered: a column chunk is otherwise read whole before its first page is decoded.
+        return pq.ParquetFile(self._file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
 
     def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
         table = reader.read_row_group(group, use_threads=False, **options)
@@ -227,6 +230,7 @@ def _writer_options(shard: ShardFile) -> dict[str, Any]:
     with _writing(shard.path), pq.ParquetWriter(probe, shard.schema_bits, store_schema=False):
         pass
     with _reading(shard.path):
+        _ = shard.footer.metadata  # a damaged Arrow schema is damage, although nothing here is read by it
         made = footer.read(pa.BufferReader(probe.getvalue()))
         shard.footer.require_fit(made)
         codecs, dictionaries, statistics = {}, [], []

@@ -6,6 +6,7 @@ It repeats the file's key-values (parquet-rs writes them nowhere else), and its 
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from ledger.errors import ShardError
 
 KEY: Final = b"ARROW:schema"
+_HINT: Final = "drop ARROW:schema as well"
 _LISTS: Final = (
     (pa.types.is_list, pa.list_),
     (pa.types.is_large_list, pa.large_list),
@@ -22,28 +24,40 @@ _LISTS: Final = (
 )
 
 
+class Unsupported(ShardError):
+    """A schema that is whole, with a type that pyarrow does not have."""
+
+
 def metadata_of(schema: bytes) -> list[tuple[bytes, bytes]]:
     """Every entry of the schema and of its fields. Raises ShardError where it cannot be read."""
-    arrow = _read(schema)
-    return [*(arrow.metadata or {}).items(), *(entry for field in arrow for entry in _entries(field))]
+    with _reading():
+        arrow = _decoded(schema)
+        return [*(arrow.metadata or {}).items(), *(entry for field in arrow for entry in _entries(field))]
 
 
 def without_metadata(schema: bytes, keys: Collection[bytes]) -> bytes:
     """The same schema without the entries of these keys. Raises ShardError where it cannot be made."""
-    arrow = _read(schema)
-    fields = [_without(field, keys) for field in arrow]
-    made = pa.schema(fields, {key: value for key, value in (arrow.metadata or {}).items() if key not in keys} or None)
-    left = {key for field in made for key, _ in _entries(field)}
-    if not made.equals(arrow) or not left.isdisjoint(keys):
-        raise ShardError("its Arrow schema cannot be written without that metadata", hint="drop ARROW:schema as well")
-    return base64.b64encode(made.serialize())
+    with _reading():
+        arrow = _decoded(schema)
+        fields = [_without(field, keys) for field in arrow]
+        made = pa.schema(fields, {key: value for key, value in (arrow.metadata or {}).items() if key not in keys} or None)
+        if not made.equals(arrow) or any(key in keys for field in made for key, _ in _entries(field)):
+            raise ShardError("its Arrow schema cannot be written without that metadata", hint=_HINT)
+        return base64.b64encode(made.serialize())
 
 
-def _read(schema: bytes) -> pa.Schema:
+def _decoded(schema: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
     try:
-        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
+        yield
+    except pa.ArrowNotImplementedError as error:
+        raise Unsupported(f"its Arrow schema cannot be read: {error}", hint=_HINT) from error
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise ShardError(f"its Arrow schema cannot be read: {error}", hint="drop ARROW:schema as well") from error
+        raise ShardError(f"its Arrow schema cannot be read: {error}", hint=_HINT) from error
 
 
 def _entries(field: pa.Field) -> Iterator[tuple[bytes, bytes]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from ledger.shards.arrow_schema import KEY as ARROW_SCHEMA
+from ledger.shards.arrow_schema import Unsupported, metadata_of
 from ledger.shards.footer import Footer
 from ledger.shards.thrift import Struct
 
@@ -18,7 +19,7 @@ from ledger.shards.thrift import Struct
 def carried_metadata_warnings(footer: Footer, drop_metadata: Collection[str] = ()) -> list[str]:
     """What to tell, one sentence an entry, each naming the key and the option that removes it.
 
-    drop_metadata: keys that are left out. Raises ShardError where the Arrow schema cannot be read.
+    drop_metadata: keys that are left out. Raises ShardError for a damaged Arrow schema.
     """
     dropped = {key.encode() for key in drop_metadata}
     entries = footer.key_values if ARROW_SCHEMA in dropped else footer.metadata
@@ -58,6 +59,14 @@ def _spark_labels(value: bytes) -> bool:
     return any("ml_attr" in node for node in _nodes(value))
 
 
+def _unreadable(value: bytes) -> bool:
+    try:
+        metadata_of(value)
+    except Unsupported:
+        return True
+    return False
+
+
 def _symbols(value: bytes) -> bool:
     return any(bool(node.get("symbols")) for node in _nodes(value))
 
@@ -69,6 +78,7 @@ _CARRIERS: Final[tuple[tuple[bytes, str, Callable[[bytes], bool]], ...]] = (
     (b"r", "attributes of the R data frame", bool),
     (b"geo", "bounding boxes", _boxes),
     (b"org.apache.spark.sql.parquet.row.metadata", "labels of Spark ML", _spark_labels),
+    (ARROW_SCHEMA, "what cannot be read here", _unreadable),
     # Polars numbers this key by its form: _PL_ENUM_VALUES, _PL_ENUM_VALUES2.
     (b"_PL_ENUM_VALUES*", "values of a Polars enum", bool),
     (b"parquet.avro.schema", "symbols of Avro enums", _symbols),

@@ -13,6 +13,7 @@ INT96 is read as twelve bytes, which is how its pages hold it: no calendar touch
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Collection, Iterator
@@ -126,44 +127,71 @@ class Footer:
 
     @cached_property
     def metadata(self) -> list[tuple[bytes, bytes]]:
-        """The key-values, and those that stand in the Arrow schema. Raises ShardError where that cannot be read."""
-        arrow = [value for key, value in self.key_values if key == arrow_schema.KEY]
-        return [*self.key_values, *(entry for value in arrow for entry in arrow_schema.metadata_of(value))]
+        """The key-values, and those in the Arrow schema, unless it has a type unknown here. Raises ShardError for damage."""
+        found = list(self.key_values)
+        for key, value in self.key_values:
+            if key == arrow_schema.KEY:
+                with contextlib.suppress(arrow_schema.Unsupported):
+                    found += arrow_schema.metadata_of(value)
+        return found
 
-    def bare(self) -> bytes:
+    def bare(self, known: Collection[str] = ()) -> bytes:
         """A Parquet file without data whose footer describes this one's pages, as bits alone.
 
         Each element is named by its number, which is unique and has no dot. Unsigned integers stay unsigned, so that their
-        statistics will be; nothing else keeps its meaning, and there is no key-value metadata.
+        statistics will be; nothing else keeps its meaning, and there is no key-value metadata. known: top-level columns that
+        stay as they are described, whatever stands beside them; the others' names are then longer than any of theirs.
         """
+        names = {name.encode() for name in known}
+        kept = {number for number, top in enumerate(self._tops) if number and self.elements[top][_NAME][1] in names}
+        prefix = b"0" * max(map(len, names), default=0)
         leaves = iter(self.leaves)
-        elements = []
+        elements, changed = [], []
         for number, element in enumerate(self.elements):
-            bare: Struct = {_NAME: (BINARY, b"%d" % number)}
+            leaf = next(leaves) if _is_leaf(element) else None
+            if number in kept:
+                elements.append(element)
+                changed += [False] * (leaf is not None)
+                continue
+            bare: Struct = {_NAME: (BINARY, b"%s%d" % (prefix, number))}
             if number:
                 bare[_REPETITION] = element[_REPETITION]
-            if not _is_leaf(element):
+            if leaf is None:
                 bare[_CHILDREN] = element.get(_CHILDREN, (I32, 0))
             else:
-                leaf = next(leaves)
+                changed.append(leaf.type == _INT96)
                 kind, length, _ = leaf.pages
                 bare |= {_TYPE: (I32, kind), _LENGTH: (I32, length)}
                 if leaf.unsigned:
                     bare[_CONVERTED] = I32, _C_UINT_32 if kind == _INT32 else _C_UINT_64
             elements.append(dict(sorted(bare.items())))
         fields = self.fields | {_SCHEMA: _encoded(Items(STRUCT, elements))}
-        if any(leaf.type == _INT96 for leaf in self.leaves):
+        if any(changed):
             groups = _decoded(fields[_ROW_GROUPS])
-            for leaf, chunk in self._chunks(groups):
-                chunk[_CHUNK_TYPE] = I32, leaf.pages[0]
+            for (leaf, chunk), change in zip(self._chunks(groups), itertools.cycle(changed), strict=False):
+                if change:
+                    chunk[_CHUNK_TYPE] = I32, leaf.pages[0]
             fields[_ROW_GROUPS] = _encoded(groups)
-        return _MAGIC + _sealed(
-            {number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)}
-        )
+        return _file({number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)})
 
-    def plain(self) -> bytes:
-        """A Parquet file without data whose footer is this one without key-values: no Arrow schema tells a reader of types."""
-        return _MAGIC + _sealed({number: value for number, value in self.fields.items() if number != _KEY_VALUES})
+    def columns(self) -> Iterator[tuple[str, bytes]]:
+        """Name of each top-level column, and a Parquet file without rows that has it alone."""
+        for number, group in itertools.groupby(range(1, len(self.elements)), self._tops.__getitem__):
+            elements = [self.elements[0] | {_CHILDREN: (I32, 1)}, *(self.elements[member] for member in group)]
+            schema = {_SCHEMA: _encoded(Items(STRUCT, elements)), _ROW_GROUPS: _encoded(Items(STRUCT, []))}
+            yield (
+                self.elements[number][_NAME][1].decode(errors="backslashreplace"),
+                _file({1: self.fields[1], _ROWS: (I64, bytes(1))} | schema),
+            )
+
+    @cached_property
+    def _tops(self) -> tuple[int, ...]:
+        """Of each element, the top-level one that it is or is beneath."""
+        tops, left = [0], 0
+        for number, element in enumerate(self.elements[1:], 1):
+            tops.append(tops[-1] if left else number)
+            left += element.get(_CHILDREN, (I32, 0))[1] - (1 if left else 0)
+        return tuple(tops)
 
     def graft(self, tail: bytes, carried: Fields) -> bytes:
         """What is to stand after the row groups of a file that was read by `bare`: the writer's `tail` with the carried fields.
@@ -425,6 +453,10 @@ def _encoded(items: Items) -> tuple[int, bytes]:
     writer = Writer()
     writer.value(LIST, items)
     return LIST, bytes(writer.data)
+
+
+def _file(fields: Fields) -> bytes:
+    return _MAGIC + _sealed(fields)
 
 
 def _sealed(fields: Fields) -> bytes:

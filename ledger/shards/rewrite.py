@@ -36,6 +36,7 @@ _CODEC_NAMES: Final = {3: "LZO"}
 # Encodings that pyarrow reads: PLAIN to BYTE_STREAM_SPLIT; 1 was never used.
 _ENCODINGS: Final = frozenset((0, *range(2, 10)))
 
+_BUFFER: Final = 1 << 20
 _MAX_GROUP_ROWS: Final = 64 << 20  # pyarrow's writer begins another row group there
 
 _FETCH: Final = "fetch it again from where it came, or leave it out"
@@ -53,6 +54,7 @@ class ShardFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
             self._file = self.path.open("rb")
@@ -87,10 +89,18 @@ class ShardFile:
     def num_rows(self) -> int:
         return sum(self.footer.rows)
 
-    @property
+    @cached_property
     def schema_arrow(self) -> pa.Schema:
-        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one."""
-        return self._logical.schema_arrow
+        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one.
+
+        Where pyarrow does not read all of it, each column is as Parquet itself describes it, or opaque.
+        """
+        with _reading(self.path):
+            try:
+                return self._open(coerce_int96_timestamp_unit="us").schema_arrow
+            except pa.ArrowException:
+                _ = self.footer.metadata  # a damaged Arrow schema is damage
+                return pa.schema([(name, _type_of(file)) for name, file in self.footer.columns()])
 
     def read_keys(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Top-level columns of a row group, in the order asked for, by what Parquet itself says of their types.
@@ -103,7 +113,7 @@ class ShardFile:
                 raise ShardError(f"{self.path} has {len(schema.get_all_field_indices(name))} columns called {name!r}")
         with _reading(self.path):
             # pyarrow takes a name for a path as well ("a.b"): what it returns beyond the columns is left out.
-            return self._read(self._plain, group, columns=list(columns)).select(list(columns))
+            return self._read(self._keys(tuple(columns)), group, columns=list(columns)).select(list(columns))
 
     @property
     def schema_bits(self) -> pa.Schema:
@@ -122,17 +132,12 @@ class ShardFile:
             if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
                 raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
 
-    @cached_property
-    def _logical(self) -> pq.ParquetFile:
-        with _reading(self.path):
-            return self._open(coerce_int96_timestamp_unit="us")
-
-    @cached_property
-    def _plain(self) -> pq.ParquetFile:
-        with _reading(self.path):
-            # Without the Arrow schema, which would have its way with the types.
-            metadata = pq.read_metadata(pa.BufferReader(self.footer.plain()))
-            return self._open(metadata=metadata, coerce_int96_timestamp_unit="us", **_LARGE)
+    def _keys(self, columns: tuple[str, ...]) -> pq.ParquetFile:
+        if columns not in self._key_readers:
+            # Without the Arrow schema, which would have its way with the types, and without what the other columns mean.
+            metadata = pq.read_metadata(pa.BufferReader(self.footer.bare(columns)))
+            self._key_readers[columns] = self._open(metadata=metadata, coerce_int96_timestamp_unit="us", **_LARGE)
+        return self._key_readers[columns]
 
     @cached_property
     def _bare(self) -> pq.ParquetFile:
@@ -141,7 +146,8 @@ class ShardFile:
             return self._open(metadata=metadata, **_LARGE)
 
     def _open(self, **options: Any) -> pq.ParquetFile:
-        return pq.ParquetFile(self._file, pre_buffer=False, page_checksum_verification=True, **options)
+        # Buffered: a column chunk is otherwise read whole before its first page is decoded.
+        return pq.ParquetFile(self._file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
 
     def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
         table = reader.read_row_group(group, use_threads=False, **options)
@@ -152,6 +158,14 @@ class ShardFile:
     def _now(self) -> tuple[int, int, int, int, int]:
         status = os.fstat(self._file.fileno())
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _type_of(file: bytes) -> Any:
+    """Of the one column of a file."""
+    try:
+        return pq.ParquetFile(pa.BufferReader(file), coerce_int96_timestamp_unit="us").schema_arrow.field(0).type
+    except pa.ArrowException:
+        return pa.opaque(pa.null(), "unreadable", "Parquet")
 
 
 def require_carriable(shard: ShardFile, drop_metadata: Collection[str] = ()) -> None:
@@ -218,6 +232,7 @@ def _writer_options(shard: ShardFile) -> dict[str, Any]:
     with _writing(shard.path), pq.ParquetWriter(probe, shard.schema_bits, store_schema=False):
         pass
     with _reading(shard.path):
+        _ = shard.footer.metadata  # a damaged Arrow schema is damage, although nothing here is read by it
         made = footer.read(pa.BufferReader(probe.getvalue()))
         shard.footer.require_fit(made)
         codecs, dictionaries, statistics = {}, [], []
@@ -257,7 +272,8 @@ def _check_written(sink: HashingSink, carried: footer.Fields, rows: tuple[int, .
         written = footer.read(file)
         if written.carried() != carried or written.rows != rows:
             raise ShardError("what was written has not the schema and rows that it was to have")
-        if pq.read_metadata(file).num_rows != sum(rows):
+        # By its bits: pyarrow may be unable to say what a column means, of the source as well.
+        if pq.read_metadata(pa.BufferReader(written.bare())).num_rows != sum(rows):
             raise ShardError("what was written cannot be read by its footer")
 
 

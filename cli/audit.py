@@ -29,7 +29,7 @@ def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, wo
         told = completed(ledger_path, **told)
         if not told["subject"]:
             told |= _stated_columns(ledger_path, shards, trust)
-        _, consent = consent_of(stack, ledger_path, write=False, **told)
+        _, consent = consent_of(stack, ledger_path, **told)
         on_progress = stack.enter_context(progress("auditing"))
         audit = consent.audit_shards(shards, workers=workers, on_progress=on_progress)
     for warning in audit.warnings:

@@ -24,7 +24,7 @@ from ledger import times
 def command(ledger_path: Path | None, /, shard: Path, row: int, form: str, **told: Any) -> None:
     """Say why a row is kept or dropped: its keys, the reason, and for each subject the event that decides."""
     with ExitStack() as stack:
-        book, consent = consent_of(stack, ledger_path, write=False, **completed(ledger_path, **told))
+        book, consent = consent_of(stack, ledger_path, **completed(ledger_path, **told))
         explanation = ledger.explain(consent, shard, row, book=book)
     for warning in explanation.warnings:
         click.echo(f"warning: {shown(warning)}", err=True)

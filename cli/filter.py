@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Text, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.options import Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
 from ledger.cli.project import completed
 
 import ledger
@@ -29,6 +30,13 @@ from ledger.errors import UsageError
 @click.option("--recipient", type=Text(), metavar="R", help="Who the output is for; signed into the statement.")
 @click.option("--min-kept", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Fail where fewer rows are kept.")
 @click.option(
+    "--drop-metadata",
+    multiple=True,
+    type=Text(),
+    metavar="KEY",
+    help="Leave out this key of the shards' metadata, which may hold values of dropped rows.",
+)
+@click.option(
     "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
 )
 @click.pass_obj
@@ -42,14 +50,16 @@ def command(
     exclusions: Path | None,
     recipient: str | None,
     min_kept: float,
+    drop_metadata: tuple[str, ...],
     run_key: Path | None,
     **told: Any,
 ) -> None:
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
-        book, consent = consent_of(stack, ledger_path, write=True, **completed(ledger_path, **told))
+        passphrase = asking()
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **completed(ledger_path, **told))
         if run_key is not None:
-            key, admit = ledger.load_key(run_key), None
+            key, admit = ledger.load_key(run_key, passphrase=passphrase), None
         elif book is not None:
             key, admit = book.run_key(), book.admit
         else:
@@ -60,10 +70,12 @@ def command(
             output,
             workers=workers,
             key=key,
+            publish=None if book is None else book.publish,
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,
             exclusions=exclusions,
+            drop_metadata=drop_metadata,
             on_progress=on_progress,
         )
     record = run.record
@@ -84,21 +96,24 @@ def consent_of(
     stack: ExitStack,
     ledger_path: Path | None,
     *,
-    write: bool,
     purpose: str | None,
     snapshot_path: Path | None,
     trust: Path | None,
     max_age: timedelta,
     max_source_age: timedelta | None,
+    passphrase: Callable[[Path], str] | None = None,
     **columns: Any,
 ) -> tuple[Any, Any]:
     """The ledger in use (None where none is needed) and the filter that the options describe."""
     if (purpose is None) == (snapshot_path is None):
-        raise UsageError("name the answers with --purpose TOKEN or --snapshot FILE, one of them")
+        raise UsageError(
+            "name the answers with --purpose TOKEN or --snapshot FILE, one of them",
+            hint="`consent purpose list` has the purposes",
+        )
     mapped = columns_of(**columns)
     book = None
     if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():
-        book = stack.enter_context(ledger.open(ledger_path))
+        book = stack.enter_context(ledger.open(ledger_path, passphrase=passphrase))
     if snapshot_path is not None:
         snapshot = ledger.load_snapshot(snapshot_path, trust=trust or book.trust, max_age=max_age)  # type: ignore[union-attr]
         if book is not None and snapshot.header.origin != book.origin:
@@ -107,7 +122,7 @@ def consent_of(
             book.check(snapshot.header.checkpoint)
     else:
         assert book is not None and purpose is not None
-        snapshot = book.snapshot(purpose) if write else book.look(purpose)
+        snapshot = book.look(purpose)
     if max_source_age is not None:
         snapshot.check_sources(max_source_age)
     return book, ledger.ConsentFilter(snapshot, mapped)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from ledger.cli.options import Text, output_format, progress, shown, write_json
+from ledger.cli.options import Text, asking, output_format, progress, shown, write_json
 from ledger.cli.project import Project
 
 import ledger
@@ -49,7 +49,7 @@ def command(
 ) -> int:
     """Record the acts in a CSV, NDJSON or Parquet file. A bad line means that nothing is, unless --rejects is given."""
     columns = None if source is None else _columns(source)
-    with ledger.open(ledger_path) as book, progress("importing") as bar:
+    with ledger.open(ledger_path, passphrase=asking()) as book, progress("importing") as bar:
         report = book.import_file(
             sys.stdin.buffer if str(file) == "-" else file,
             source=source,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+from ledger.cli.options import asking
 
 import ledger
 
@@ -22,6 +23,6 @@ def command() -> None:
 @click.pass_obj
 def add(ledger_path: Path | None, file: BinaryIO, notice_id: str, language: str) -> None:
     """Keep a notice's text; the same id again is its next version."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, passphrase=asking()) as book:
         reference = book.add_notice(file.read(), notice_id=notice_id, language=language)
     click.echo(f"kept {reference}", err=True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from warnings import catch_warnings
 
 import click
 
-from ledger import times
-from ledger.errors import UsageError
+from ledger import files, times
+from ledger.errors import ConsentLedgerError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PASSPHRASE_FILE = "CONSENT_LEDGER_PASSPHRASE_FILE"  # noqa: S105 - a name
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -129,6 +134,36 @@ def shard_options(command: F) -> F:
     return command
 
 
+def asking() -> Callable[[Path], str]:
+    """Who is asked for the passphrases of protected keys: once for each, and only when it is to sign.
+
+    The file that $CONSENT_LEDGER_PASSPHRASE_FILE names answers for all; else whoever sits at the terminal, unseen.
+    """
+
+    @cache
+    def ask(key: Path) -> str:
+        if named := os.environ.get(PASSPHRASE_FILE):
+            try:
+                told = files.read_private(named).decode().removesuffix("\n")
+            except UnicodeDecodeError:
+                raise ConsentLedgerError(f"{named} is not UTF-8", hint="it holds the passphrase, and nothing else") from None
+            if not told:
+                raise ConsentLedgerError(f"{named} is empty", hint="it holds the passphrase, and nothing else")
+            return told
+        try:
+            if sys.stderr.isatty():
+                with catch_warnings(action="error", category=getpass.GetPassWarning):  # it would be shown as it is typed
+                    return getpass.getpass(f"Passphrase of {shown(str(key))}: ")
+        except (getpass.GetPassWarning, EOFError):
+            pass
+        raise ConsentLedgerError(
+            f"{key} is protected by a passphrase, and there is no terminal to ask at",
+            hint=f"name a file that holds it, which only you may read, in {PASSPHRASE_FILE}",
+        )
+
+    return ask
+
+
 def write_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
@@ -148,16 +183,24 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    with Bar(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+    )
+    task = bar.add_task(what, total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()  # not before there is progress: a passphrase may have to be asked for
+        bar.update(task, completed=done, total=total or None)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 def reasons_lines(counts: dict[str, int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import output_format, shown, write_json
+from ledger.cli.options import asking, output_format, shown, write_json
 
 import ledger
 from ledger.errors import UsageError
@@ -52,7 +52,7 @@ def add(ledger_path: Path | None, /, token: str | None, source: Path | None, **g
             "a purpose needs a token, a title and a description",
             hint="consent purpose add train-ai --title 'Train AI' --description 'Train our language model'",
         )
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, passphrase=asking()) as book:
         purpose = book.declare_purpose(token, **fields)
     click.echo(f"declared {purpose.reference}", err=True)
 

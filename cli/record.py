@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Moment, Text, output_format, shown, write_json
+from ledger.cli.options import Moment, Text, asking, output_format, shown, write_json
 
 import ledger
 from ledger import files, times
@@ -53,7 +53,7 @@ def command(
         evidence_sha256=files.sha256_of(evidence) if evidence else None,
         **fields,
     )
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, passphrase=asking()) as book:
         report(book.record(event), form)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from ledger.cli.options import Moment, output_format, progress, write_json
+from ledger.cli.options import Moment, asking, output_format, progress, write_json
 
 import ledger
 from ledger import times
@@ -25,7 +25,7 @@ def command(
     ledger_path: Path | None, purpose: str, output: Path, tree_size: int | None, as_of: datetime | None, form: str
 ) -> None:
     """Compile a snapshot: one file and its receipt, which workers open without a database."""
-    with ledger.open(ledger_path) as book, progress("compiling") as on_progress:
+    with ledger.open(ledger_path, passphrase=asking()) as book, progress("compiling") as on_progress:
         snapshot = book.snapshot(purpose, output=output, tree_size=tree_size, as_of=as_of, on_progress=on_progress)
     if form == "json":
         write_json(

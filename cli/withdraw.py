@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from ledger.cli.options import Text, output_format
+from ledger.cli.options import Text, asking, output_format
 from ledger.cli.record import report
 
 import ledger
@@ -29,5 +29,5 @@ def command(
     form: str,
 ) -> None:
     """Withdraw consent, for all purposes unless told otherwise."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, passphrase=asking()) as book:
         report(book.withdraw(subject, purposes=purposes, content_id=content_id, category=category, channel=channel), form)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ledger.audit import Audit
     from ledger.book import Ledger, Recorded, create, fsck
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ledger.explanation import RowExplanation, explain
-    from ledger.filter import Audit, ConsentFilter, Run
+    from ledger.filter import ConsentFilter
+    from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
@@ -46,9 +48,11 @@ _WHERE = {
         "UsageError",
         "VerificationError",
     ),
+    "audit": ("Audit",),
     "cursor": ("EventPage",),
     "explanation": ("RowExplanation", "explain"),
-    "filter": ("Audit", "ConsentFilter", "Run"),
+    "filter": ("ConsentFilter",),
+    "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),

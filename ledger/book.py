@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import cursor, files, person, snapshot, status, times
+from ledger import cursor, files, locks, person, snapshot, status, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
 from ledger.cursor import EventPage
-from ledger.errors import IntegrityError, InvalidEvent, UsageError, VerificationError
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError, VerificationError
 from ledger.log import dsse, merkle
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
@@ -31,7 +32,7 @@ from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
 from ledger.store.documents import completed_at, event_document, purpose_document, purpose_of
-from ledger.store.folder import Folder, find
+from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
 from ledger.store.imports import ImportReport, import_file
@@ -71,12 +72,13 @@ def create(path: str | Path, *, origin: str | None = None, database: str | None 
     return book
 
 
-def open_ledger(path: str | Path | None = None) -> Ledger:
+def open_ledger(path: str | Path | None = None, *, passphrase: Passphrase | None = None) -> Ledger:
     """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger.
 
-    Raises IntegrityError for one that was rolled back.
+    passphrase: of its private keys where they have one, or a function that is asked for it, with the key's path, when
+    something is to be signed. Raises IntegrityError for one that was rolled back.
     """
-    book = Ledger(Folder.open(find(path)))
+    book = Ledger(Folder.open(find(path), passphrase))
     book.checkpoint()
     return book
 
@@ -336,22 +338,24 @@ class Ledger:
         return document
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
-        shown = self.show(stored.event.subject_id)
         assert stored.event.event_id is not None
+        with _told_that_it_was_recorded():
+            shown = self.show(stored.event.subject_id)
+            receipt = self.receipt(stored.event.event_id)
         return Recorded(
             event=stored.event,
             position=stored.position,
             repeated=stored.repeated,
             warnings=tuple(warnings),
             decisions=tuple(shown["decisions"]),
-            receipt=self.receipt(stored.event.event_id),
+            receipt=receipt,
         )
 
     # Snapshots
 
     def look(self, purpose: str) -> Snapshot:
         """The answers as they are now, in memory and unlogged: for an audit, which writes nothing."""
-        return self._compile(purpose, None, None, None)[0]
+        return self._compile(purpose, None, None, None)
 
     def snapshot(
         self,
@@ -363,14 +367,25 @@ class Ledger:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Snapshot:
         """Freeze the answers for a purpose into a file, logged, with its receipt beside it. Default: in the ledger's folder."""
-        frozen, data = self._compile(purpose, tree_size, as_of, on_progress)
+        if output is not None and Path(output).is_dir():
+            raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o answers.parquet")
+        return self.publish(self._compile(purpose, tree_size, as_of, on_progress), output=output)
+
+    def publish(self, frozen: Snapshot, *, output: str | Path | None = None) -> Snapshot:
+        """Log a snapshot that was looked at, and write its file and that act's receipt. Default: in the ledger's folder.
+
+        Raises IntegrityError for one of another log.
+        """
+        self.check(frozen.header.checkpoint)
+        self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
+        self.folder.tag_key()
+        frozen, data = snapshot.freeze(frozen.header, frozen.rows())
         path = (
             Path(output)
             if output is not None
             else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
         )
-        if output is None:
-            files.make_folder(path.parent)
+        files.make_folder(path.parent)
         size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
         receipt = self._logged(
             "snapshot_compiled",
@@ -381,15 +396,19 @@ class Ledger:
             as_of=times.text(frozen.header.as_of),
         )
         # The receipt last: a file without its receipt is refused, a receipt without its file too.
-        receipt_path(path).unlink(missing_ok=True)
-        files.publish_bytes(path, data)
-        files.publish_bytes(receipt_path(path), receipt)
+        with locks.exclusive(path.parent) as held:  # of two writers the files of one must stand there, not one of each
+            if held:
+                files.sweep(path)
+                files.sweep(receipt_path(path))
+            files.withdraw(receipt_path(path))
+            files.publish_bytes(path, data)
+            files.publish_bytes(receipt_path(path), receipt)
         return replace(frozen, path=path, receipt=receipt)
 
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
-    ) -> tuple[Snapshot, bytes]:
-        def work(history: History, note: str, head: Checkpoint) -> tuple[Snapshot, bytes]:
+    ) -> Snapshot:
+        def work(history: History, note: str, head: Checkpoint) -> Snapshot:
             began = history.now()
             moment = as_of or began
             if moment > began:
@@ -437,9 +456,9 @@ class Ledger:
                     f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
                 )
             header = Header(self.origin, current.reference, current.categories, note, moment, known_until, sources)
-            return snapshot.freeze(header, rows)
+            return snapshot.freeze(header, rows)[0]
 
-        frozen: tuple[Snapshot, bytes] = self._anchored(work)
+        frozen: Snapshot = self._anchored(work)
         return frozen
 
     # Proofs
@@ -495,12 +514,22 @@ class Ledger:
             opened: Opened = history.at(appended.first)
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
-        receipt: bytes = self._read(work)
+        with _told_that_it_was_recorded():
+            receipt: bytes = self._read(work)
         return receipt
 
     def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
         """Check the ledger whole. Raises IntegrityError for the first thing that is wrong."""
         return checking.fsck(self._engine, self.folder, on_progress)
+
+
+@contextlib.contextmanager
+def _told_that_it_was_recorded() -> Iterator[None]:
+    """Whatever fails after the commit must not read as if nothing had happened."""
+    try:
+        yield
+    except ConsentLedgerError as error:
+        raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
 
 
 def _user() -> str:

@@ -35,6 +35,7 @@ ONE_CLICK = "one-click"
 ALL_PURPOSES = "*"
 MAX_ID_BYTES = 512
 MAX_TEXT_BYTES = 4096
+_IDS = f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL"
 
 ALLOWED = "allowed"
 REASONS = (ALLOWED, "subject_missing", "category_excluded", *NO, "not_covered", "notice_changed", "expired", "no_record")
@@ -99,7 +100,9 @@ class Event:
             check_id("purpose", purpose)
         object.__setattr__(self, "purposes", tuple(sorted(set(self.purposes))))
         if self.category is not None and self.content_id is not None:
-            raise InvalidEvent("an event speaks of a category or of one content item, not of both")
+            raise InvalidEvent(
+                "an event speaks of a category or of one content item, not of both", hint="record two events, one for each"
+            )
         for name in ("occurred_at", "recorded_at", "expires_at", "content_since"):
             moment = getattr(self, name)
             if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
@@ -109,19 +112,27 @@ class Event:
         if self.is_yes:
             self._check_yes()
         elif self.expires_at is not None or self.content_since is not None:
-            raise InvalidEvent("expires_at and content_since are for a yes only: a no has no end and no beginning in the past")
+            raise InvalidEvent(
+                "expires_at and content_since are for a yes only: a no has no end and no beginning in the past",
+                hint="leave them out; a later yes answers a no",
+            )
 
     def _check_yes(self) -> None:
         if self.occurred_at is None:
-            raise InvalidEvent("a yes needs occurred_at: an undated yes is no yes")
+            raise InvalidEvent("a yes needs occurred_at: an undated yes is no yes", hint="say when the person said it")
         if self.actor not in ("subject", "guardian"):
-            raise InvalidEvent(f"a yes comes from the subject or a guardian, not from {self.actor!r}")
+            raise InvalidEvent(
+                f"a yes comes from the subject or a guardian, not from {self.actor!r}",
+                hint="nobody else can say yes for a person",
+            )
         if self.actor == "guardian" and (self.evidence_sha256 is None or self.expires_at is None):
-            raise InvalidEvent("a guardian's yes needs evidence and expires_at")
+            raise InvalidEvent(
+                "a guardian's yes needs evidence and expires_at", hint="give the evidence's digest, and when the yes ends"
+            )
         if self.channel == ONE_CLICK:
             raise InvalidEvent("one click can only say no", hint="record a yes through a channel that shows the notice")
         if self.expires_at is not None and self.expires_at <= self.occurred_at:
-            raise InvalidEvent("expires_at is not after occurred_at")
+            raise InvalidEvent("expires_at is not after occurred_at", hint="a yes ends after it was given; mend either moment")
 
     def filled_in(self, **fields: object) -> Event:
         """A copy with what the ledger itself gives an event; that is not checked again, and all else was."""
@@ -156,11 +167,11 @@ def check_id(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidEvent(f"{name} must be text, not {type(value).__name__}")
     if not value:
-        raise InvalidEvent(f"{name} is empty")
+        raise InvalidEvent(f"{name} is empty", hint=_IDS)
     if "\0" in value:
-        raise InvalidEvent(f"{name} holds a NUL")
+        raise InvalidEvent(f"{name} holds a NUL", hint=_IDS)
     if _utf8_length(name, value) > MAX_ID_BYTES:
-        raise InvalidEvent(f"{name} is longer than {MAX_ID_BYTES} bytes")
+        raise InvalidEvent(f"{name} is longer than {MAX_ID_BYTES} bytes", hint=_IDS)
 
 
 def check_text(name: str, value: object) -> None:
@@ -392,7 +403,10 @@ def check_against(event: Event, declared: Mapping[str, Sequence[tuple[datetime, 
     """What only a ledger can check: that no yes is dated ahead of its clock, and that a category is one that a
     purpose lists. event.purposes are resolved. Raises InvalidEvent."""
     if event.is_yes and event.occurred_at is not None and event.occurred_at > now:
-        raise InvalidEvent("a yes may not be dated ahead of the ledger's clock")
+        raise InvalidEvent(
+            "a yes may not be dated ahead of the ledger's clock",
+            hint=f"the clock says {now:%Y-%m-%dT%H:%M:%SZ}; record a yes once it was said",
+        )
     if event.category is None:
         return
     if ALL_PURPOSES in event.purposes:

@@ -2,15 +2,18 @@
 
 - A key file belongs to the user, nobody else may read it, and it is never overwritten.
 - A published file appears under its name complete and durable (its bytes and its folder are synced), or not at all:
-  until then it has a hidden name beside the final one that no reader of data sets picks up.
+  until then it has a hidden name beside the final one that no reader of data sets picks up. What a killed process left under
+  such a name is swept away by the next one that holds its lock.
 - What the system refuses comes out as ConsentLedgerError.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -20,6 +23,8 @@ from typing import IO
 from ledger.errors import ConsentLedgerError
 
 _MAX_PRIVATE_BYTES = 64 << 10
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+"""The names that `temporary_beside` gives."""
 
 
 def read_private(path: str | Path) -> bytes:
@@ -104,7 +109,34 @@ def withdraw(path: str | Path) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
-    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(f"{_hidden(path)}{secrets.token_hex(8)}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
+    with _failing(f"cannot clean up beside {path}"):
+        for found in path.parent.iterdir() if path.parent.is_dir() else ():
+            if found.stem[:-16] == _hidden(path):
+                _sweep(found)
+
+
+def sweep_below(folder: Path) -> None:
+    """The same for every file in a folder and in those below it; links are not followed."""
+    with _failing(f"cannot clean up in {folder}"):
+        for above, _, names in os.walk(folder):
+            for name in names:
+                _sweep(Path(above) / name)
+
+
+def _sweep(found: Path) -> None:
+    if _TEMPORARY.fullmatch(found.name):
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISREG(found.lstat().st_mode):
+                found.unlink()
+
+
+def _hidden(path: Path) -> str:
+    return f".{path.name[:40]}."
 
 
 def make_folder(folder: str | Path) -> None:
@@ -138,4 +170,21 @@ def _failing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConsentLedgerError(f"{what}: {error.strerror or error}") from error
+        raise ConsentLedgerError(f"{what}: {error.strerror or error}", hint=advice(error)) from error
+
+
+def advice(error: OSError) -> str | None:
+    """What to do about an error of the system, where that can be said."""
+    return _ADVICE.get(error.errno or 0)
+
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space, then run the command again",
+    errno.EDQUOT: "your share of the disk is full: free some space, then run the command again",
+    errno.EROFS: "the file system is mounted read-only: name another place, or mount it writable",
+    errno.EACCES: "you may not: name another place, or let its owner give you the right",
+    errno.EISDIR: "this is a folder: name a file",
+    errno.ENOTDIR: "a folder is needed where a file is: look at the name",
+    errno.ENOENT: "look at the name: nothing is there",
+    errno.EIO: "the disk failed: look after it, then run the command again",
+}

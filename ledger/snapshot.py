@@ -27,7 +27,7 @@ from ledger.log import canonical
 from ledger.log.trust import Trust
 from ledger.statements.receipt import open_act_receipt
 from ledger.statements.statement import BASES
-from ledger.statements.verify import load_trust
+from ledger.statements.verify import load_trust, whole
 
 FORMAT = "consent-ledger/snapshot/v1"
 RULE_VERSION = "1"
@@ -57,6 +57,7 @@ SCHEMA = pa.schema(
 """One row per subject and scope, sorted by subject_id, scope, scope_id ('' for everything) in the order of UTF-8 bytes.
 Times are microseconds, NONE where there is none; positions -1, no_state and yes_basis 255 where there is no such act."""
 
+_ANEW = "compile it anew with `consent snapshot`"
 _METADATA_KEY = b"consent-ledger"
 
 
@@ -337,18 +338,24 @@ def load_snapshot(
     now = now or times.now()
     receipt = _read(receipt_path(path))
     data = _read(path)
-    act = open_act_receipt(receipt, trust if isinstance(trust, Trust) else load_trust(trust))
+    try:
+        act = open_act_receipt(whole(receipt), trust if isinstance(trust, Trust) else load_trust(trust))
+    except VerificationError as error:
+        raise VerificationError(f"{receipt_path(path)}: {error}", hint=error.hint or _ANEW) from error
     if act.act["act"] != "snapshot_compiled" or act.act["file_sha256"] != hashlib.sha256(data).hexdigest():
         raise VerificationError(
             f"the snapshot {path} is not the file that its receipt speaks of",
-            hint="it was edited or replaced; compile it anew with `consent snapshot`",
+            hint=f"it was edited or replaced; {_ANEW}",
         )
     header, rows = _parse(data)
     sha256 = digest(header, rows)
     if act.act["snapshot_sha256"] != sha256 or act.act["purpose"] != header.purpose or act.checkpoint.origin != header.origin:
-        raise VerificationError(f"the snapshot {path} does not hold what its receipt says")
+        raise VerificationError(f"the snapshot {path} does not hold what its receipt says", hint=_ANEW)
     if purpose not in (None, header.purpose, split_purpose(header.purpose)[0]):
-        raise UsageError(f"the snapshot {path} is of {header.purpose}, not of {purpose!r:.80}")
+        raise UsageError(
+            f"the snapshot {path} is of {header.purpose}, not of {purpose!r:.80}",
+            hint=f"take another, or compile it with `consent snapshot --purpose {split_purpose(str(purpose))[0]}`",
+        )
     snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
     snapshot.check_age(now)
     return snapshot

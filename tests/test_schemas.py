@@ -91,7 +91,7 @@ def signed() -> dict[str, list[dict[str, Any]]]:
     """Documents as the program makes them, not as they are imagined."""
     log = PaperLog()
     snapshot = log.log_snapshot()
-    payload = run_statement(run_record(snapshot, recipient="Lab", warnings=("w",)))
+    payload = run_statement(run_record(snapshot, recipient="Lab", warnings=("w",), dropped_metadata=("geo",)))
     return {
         "receipt": [json.loads(log.log_event())],
         "act-receipt": [json.loads(snapshot)],

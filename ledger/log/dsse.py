@@ -43,7 +43,9 @@ def open_envelope(line: bytes, keys: Sequence[PublicKey], *, limit: int = 64 << 
             known[keyid].verify(signature, message)
             signed = True
     if not signed:
-        raise VerificationError("the envelope is not signed by a key that is trusted")
+        raise VerificationError(
+            "the envelope is not signed by a key that is trusted", hint="trust a key only if its owner handed it to you"
+        )
     return payload
 
 

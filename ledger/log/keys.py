@@ -71,6 +71,11 @@ class PrivateKey:
     def generate(cls) -> PrivateKey:
         return cls(Ed25519PrivateKey.generate())
 
+    @staticmethod
+    def is_protected(pem: bytes) -> bool:
+        """Whether a passphrase is needed: RFC 5958 in PEM (RFC 7468 §11), or the header of RFC 1421 that OpenSSL once wrote."""
+        return b"ENCRYPTED" in pem
+
     @classmethod
     def from_pem(cls, pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
         """Raises ConsentLedgerError where this is no Ed25519 key, or not with this passphrase."""
@@ -81,10 +86,15 @@ class PrivateKey:
                 raise ConsentLedgerError("the private key is protected by a passphrase, and none was given") from error
             raise ConsentLedgerError("a passphrase was given, but the private key has none") from error
         except (ValueError, UnsupportedAlgorithm) as error:
-            hint = "check the passphrase" if passphrase is not None else "a key begins with -----BEGIN PRIVATE KEY-----"
-            raise ConsentLedgerError("the private key cannot be read", hint=hint) from error
+            if passphrase is not None:
+                raise ConsentLedgerError(
+                    "the passphrase is wrong, or the private key cannot be read", hint="give the passphrase that protects it"
+                ) from error
+            raise ConsentLedgerError(
+                "the private key cannot be read", hint="a key begins with -----BEGIN PRIVATE KEY-----"
+            ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise ConsentLedgerError("the private key is not an Ed25519 key")
+            raise ConsentLedgerError("the private key is not an Ed25519 key", hint="openssl genpkey -algorithm ed25519 makes one")
         return cls(key)
 
     def to_pem(self, passphrase: bytes | None = None) -> bytes:

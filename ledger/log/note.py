@@ -113,4 +113,5 @@ def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
 
 
 def _who_signed(signatures: Sequence[tuple[str, bytes, bytes]]) -> str:
-    return "it bears signatures of " + ", ".join(f"{name!r:.60} (key {key_id.hex()})" for name, key_id, _ in signatures[:5])
+    signers = ", ".join(f"{name!r:.60} (key {key_id.hex()})" for name, key_id, _ in signatures[:5])
+    return f"it bears signatures of {signers}; trust a key only if its owner handed it to you"

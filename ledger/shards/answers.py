@@ -6,6 +6,7 @@ collision costs a comparison and never an answer.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import threading
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from ledger import times
 from ledger.consent import NO, REASONS, Scope
-from ledger.snapshot import NONE, text_parts
+from ledger.snapshot import NONE, Snapshot, text_parts
 
 NO_BASIS = 255
 
@@ -207,3 +208,9 @@ def _mix(hashes: npt.NDArray[np.uint64], codes: Ints) -> npt.NDArray[np.uint64]:
 
 def _numpy(array: Any) -> Any:
     return array.to_numpy(zero_copy_only=False)
+
+
+@functools.lru_cache(maxsize=2)
+def answers_at(snapshot: Snapshot, decided_at: datetime) -> Answers:
+    """Those of a snapshot, its yeses judged as they stood then; built once."""
+    return Answers(snapshot.rows(), decided_at)

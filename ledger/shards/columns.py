@@ -5,6 +5,7 @@ There are no implicit casts: a column of any other type is an error that names i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -160,16 +161,34 @@ class Columns:
 
 
 def _column(table: Any, path: str) -> Any:
-    """The column at a name or a dotted path, as one array."""
+    """The column at a name or a dotted path, as one array, wide."""
     name = _top_level(table.schema, path)
     column = table.column(name)
-    if isinstance(column, pa.ChunkedArray):
-        # Decoded first: the dictionaries of several chunks need not fit one.
-        chunks = [c.dictionary_decode() for c in column.chunks] if pa.types.is_dictionary(column.type) else column.chunks
-        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], column.type)
-    for child in [] if name == path else path[len(name) + 1 :].split("."):
-        column = pc.struct_field(column, child)
-    return column
+    children = [] if name == path else path[len(name) + 1 :].split(".")
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    # Widened first: together, chunks may hold more than 2 GiB of text, and the dictionaries of several need not fit one.
+    parts = [_wide(functools.reduce(pc.struct_field, children, chunk)) for chunk in chunks or [pa.array([], column.type)]]
+    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+
+def _wide(array: Any) -> Any:
+    """Text and lists of it without 32-bit offsets, views or dictionaries; anything else as it is."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _wide(array.dictionary).take(array.indices)
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return array.cast(pa.large_string())
+    if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
+        return array.cast(pa.large_binary())
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind) or pa.types.is_fixed_size_list(kind):
+        # pyarrow's cast takes the views of a slice, or out of order, for lists one after the other.
+        known, lengths = _lengths(array)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return pa.LargeListArray.from_arrays(pa.array(offsets), _wide(pc.list_flatten(array)), mask=pa.array(~known))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else kind.value_type
+        return array.cast(pa.large_list(pa.field("item", _wide(pa.array([], item)).type)))
+    return array
 
 
 def _top_level(schema: Any, path: str) -> str:
@@ -195,7 +214,16 @@ def _resolve(schema: Any, path: str) -> Any:
 
 
 def _is_list(kind: Any) -> bool:
-    return any(is_kind(kind) for is_kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+    return any(is_kind(kind) for is_kind in _LISTS)
+
+
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+    pa.types.is_fixed_size_list,
+)
 
 
 _TEXT = (
@@ -252,13 +280,19 @@ def _prefixed(prefix: str, text: Any) -> Any:
     return pc.binary_join_element_wise(pa.scalar(prefix, text.type), text, pa.scalar("", text.type)) if prefix else text
 
 
+def _lengths(lists: Any) -> tuple[Bools, Ints]:
+    """Which lists are there, and how many values each has: none where it is null, whatever lies beneath."""
+    known = lists.is_valid().to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return known, np.where(known, lengths, 0)
+
+
 def _subjects(name: str, column: Any, rows: int) -> tuple[Any, Ints | None, Bools]:
     row_of = None
     missing = np.zeros(rows, bool)
     if _is_list(column.type):
         # By length and validity: list_parent_indices counts what lies beneath a null list, list_flatten does not.
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        lengths[~column.is_valid().to_numpy(zero_copy_only=False)] = 0
+        _, lengths = _lengths(column)
         row_of = np.repeat(np.arange(rows), lengths)
         missing = lengths == 0
         column = pc.list_flatten(column)

@@ -13,16 +13,16 @@ INT96 is read as twelve bytes, which is how its pages hold it: no calendar touch
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import itertools
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO, Final
 
-import pyarrow as pa
-
 from ledger.errors import ShardError
+from ledger.shards import arrow_schema
 from ledger.shards.thrift import BINARY, FALSE, I16, I32, I64, LIST, STOP, STRUCT, TRUE, Items, Malformed, Reader, Struct, Writer
 
 _MAGIC: Final = b"PAR1"
@@ -31,7 +31,6 @@ _TRAILER: Final = 8  # length of the footer, magic
 _MAX_FOOTER: Final = 100_000_000  # bytes; pyarrow's own bound
 _MAX_SCHEMA_DEPTH: Final = 100
 _ENCRYPTED_HINT: Final = "the ledger reads plain Parquet only: decrypt it first"
-ARROW_SCHEMA: Final = b"ARROW:schema"
 
 # FileMetaData
 _SCHEMA, _ROWS, _ROW_GROUPS, _KEY_VALUES, _COLUMN_ORDERS, _ENCRYPTION = 2, 3, 4, 5, 7, 8
@@ -62,6 +61,13 @@ _C_KNOWN: Final = range(21)
 # and GEOGRAPHY.
 _L_DECIMAL, _L_INTEGER = 5, 10
 _L_KNOWN: Final = frozenset((1, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14))
+_LOGICAL_TYPES: Final = {
+    1: "STRING", 2: "MAP", 3: "LIST", 4: "ENUM", 5: "DECIMAL", 6: "DATE", 7: "TIME", 8: "TIMESTAMP", 10: "INTEGER", 11: "UNKNOWN",
+    12: "JSON", 13: "BSON", 14: "UUID", 15: "FLOAT16", 16: "VARIANT", 17: "GEOMETRY", 18: "GEOGRAPHY"}  # fmt: skip
+_CONVERTED_TYPES: Final = (
+    "UTF8", "MAP", "MAP_KEY_VALUE", "LIST", "ENUM", "DECIMAL", "DATE", "TIME_MILLIS", "TIME_MICROS", "TIMESTAMP_MILLIS",
+    "TIMESTAMP_MICROS", "UINT_8", "UINT_16", "UINT_32", "UINT_64", "INT_8", "INT_16", "INT_32", "INT_64", "JSON", "BSON",
+    "INTERVAL")  # fmt: skip
 _IS_SIGNED: Final = 2  # of IntType
 _TYPE_ORDER: Final = 1  # of ColumnOrder
 
@@ -75,7 +81,8 @@ class Leaf:
 
     names: from the top. type: an index in TYPES. length: of a FIXED_LEN_BYTE_ARRAY, else 0. levels: repetition types from the
     top, without the required ones. bits_order: whether the values sort as their bits do (numbers signed or unsigned, strings
-    of unsigned bytes), so that statistics are true which were made without knowing what the values mean.
+    of unsigned bytes), so that statistics are true which were made without knowing what the values mean. meaning: the name
+    of its logical type, empty where it has none.
     """
 
     names: tuple[bytes, ...]
@@ -84,6 +91,7 @@ class Leaf:
     levels: tuple[int, ...]
     unsigned: bool
     bits_order: bool
+    meaning: str
 
     @property
     def pages(self) -> tuple[int, int, tuple[int, ...]]:
@@ -93,7 +101,8 @@ class Leaf:
         return self.type, self.length, self.levels
 
     def __str__(self) -> str:
-        return f"column {b'.'.join(self.names).decode(errors='backslashreplace')!r} of type {TYPES[self.type]}"
+        meaning = f" ({self.meaning})" if self.meaning else ""
+        return f"column {b'.'.join(self.names).decode(errors='backslashreplace')!r} of type {TYPES[self.type]}{meaning}"
 
 
 @dataclass(frozen=True)
@@ -101,49 +110,88 @@ class Footer:
     """What a footer says.
 
     fields: those of FileMetaData. elements: the schema with its root, depth first. rows: of each row group. codecs: of each
-    leaf in the first row group, as parquet.thrift numbers them; None where there is no row group.
-    dictionary: of each leaf, whether all its data pages are dictionary coded. page_index: whether there is any.
+    leaf, as parquet.thrift numbers them, the first row group's first, without repeats; empty where there is no row group.
+    encodings: of each leaf, of all row groups. dictionary: of each leaf, whether all its data pages are dictionary coded.
+    page_index: whether there is any.
     """
 
     fields: Fields
     elements: tuple[Struct, ...]
     leaves: tuple[Leaf, ...]
     rows: tuple[int, ...]
-    codecs: tuple[int | None, ...]
+    codecs: tuple[tuple[int, ...], ...]
+    encodings: tuple[frozenset[int], ...]
     dictionary: tuple[bool, ...]
     page_index: bool
     key_values: tuple[tuple[bytes, bytes], ...]
 
-    def bare(self) -> bytes:
+    @cached_property
+    def metadata(self) -> list[tuple[bytes, bytes]]:
+        """The key-values, and those in the Arrow schema, unless it has a type unknown here. Raises ShardError for damage."""
+        found = list(self.key_values)
+        for key, value in self.key_values:
+            if key == arrow_schema.KEY:
+                with contextlib.suppress(arrow_schema.Unsupported):
+                    found += arrow_schema.metadata_of(value)
+        return found
+
+    def bare(self, known: Collection[str] = ()) -> bytes:
         """A Parquet file without data whose footer describes this one's pages, as bits alone.
 
         Each element is named by its number, which is unique and has no dot. Unsigned integers stay unsigned, so that their
-        statistics will be; nothing else keeps its meaning, and there is no key-value metadata.
+        statistics will be; nothing else keeps its meaning, and there is no key-value metadata. known: top-level columns that
+        stay as they are described, whatever stands beside them; the others' names are then longer than any of theirs.
         """
+        names = {name.encode() for name in known}
+        kept = {number for number, top in enumerate(self._tops) if number and self.elements[top][_NAME][1] in names}
+        prefix = b"0" * max(map(len, names), default=0)
         leaves = iter(self.leaves)
-        elements = []
+        elements, changed = [], []
         for number, element in enumerate(self.elements):
-            bare: Struct = {_NAME: (BINARY, b"%d" % number)}
+            leaf = next(leaves) if _is_leaf(element) else None
+            if number in kept:
+                elements.append(element)
+                changed += [False] * (leaf is not None)
+                continue
+            bare: Struct = {_NAME: (BINARY, b"%s%d" % (prefix, number))}
             if number:
                 bare[_REPETITION] = element[_REPETITION]
-            if not _is_leaf(element):
+            if leaf is None:
                 bare[_CHILDREN] = element.get(_CHILDREN, (I32, 0))
             else:
-                leaf = next(leaves)
+                changed.append(leaf.type == _INT96)
                 kind, length, _ = leaf.pages
                 bare |= {_TYPE: (I32, kind), _LENGTH: (I32, length)}
                 if leaf.unsigned:
                     bare[_CONVERTED] = I32, _C_UINT_32 if kind == _INT32 else _C_UINT_64
             elements.append(dict(sorted(bare.items())))
         fields = self.fields | {_SCHEMA: _encoded(Items(STRUCT, elements))}
-        if any(leaf.type == _INT96 for leaf in self.leaves):
+        if any(changed):
             groups = _decoded(fields[_ROW_GROUPS])
-            for leaf, chunk in self._chunks(groups):
-                chunk[_CHUNK_TYPE] = I32, leaf.pages[0]
+            for (leaf, chunk), change in zip(self._chunks(groups), itertools.cycle(changed), strict=False):
+                if change:
+                    chunk[_CHUNK_TYPE] = I32, leaf.pages[0]
             fields[_ROW_GROUPS] = _encoded(groups)
-        return _MAGIC + _sealed(
-            {number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)}
-        )
+        return _file({number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)})
+
+    def columns(self) -> Iterator[tuple[str, bytes]]:
+        """Name of each top-level column, and a Parquet file without rows that has it alone."""
+        for number, group in itertools.groupby(range(1, len(self.elements)), self._tops.__getitem__):
+            elements = [self.elements[0] | {_CHILDREN: (I32, 1)}, *(self.elements[member] for member in group)]
+            schema = {_SCHEMA: _encoded(Items(STRUCT, elements)), _ROW_GROUPS: _encoded(Items(STRUCT, []))}
+            yield (
+                self.elements[number][_NAME][1].decode(errors="backslashreplace"),
+                _file({1: self.fields[1], _ROWS: (I64, bytes(1))} | schema),
+            )
+
+    @cached_property
+    def _tops(self) -> tuple[int, ...]:
+        """Of each element, the top-level one that it is or is beneath."""
+        tops, left = [0], 0
+        for number, element in enumerate(self.elements[1:], 1):
+            tops.append(tops[-1] if left else number)
+            left += element.get(_CHILDREN, (I32, 0))[1] - (1 if left else 0)
+        return tuple(tops)
 
     def graft(self, tail: bytes, carried: Fields) -> bytes:
         """What is to stand after the row groups of a file that was read by `bare`: the writer's `tail` with the carried fields.
@@ -172,8 +220,8 @@ class Footer:
             entries = _decoded(fields[_KEY_VALUES])
             kept = [entry for entry in entries.values if entry[_KEY][1] not in dropped]
             for entry in kept:
-                if entry[_KEY][1] == ARROW_SCHEMA and _VALUE in entry:
-                    entry[_VALUE] = BINARY, _without_metadata(entry[_VALUE][1], dropped)
+                if entry[_KEY][1] == arrow_schema.KEY and _VALUE in entry:
+                    entry[_VALUE] = BINARY, arrow_schema.without_metadata(entry[_VALUE][1], dropped)
             fields[_KEY_VALUES] = _encoded(Items(STRUCT, kept))
         return fields
 
@@ -240,7 +288,7 @@ def _parse(data: bytes) -> Footer:
         raise ShardError("it is encrypted", hint=_ENCRYPTED_HINT)
     elements = tuple(_structs(values, _SCHEMA))
     leaves = _leaves(elements, [order.keys() for order in _structs(values, _COLUMN_ORDERS)] if _COLUMN_ORDERS in values else None)
-    codecs, dictionary = chunks.of(leaves)
+    chunks.check(leaves)
     if _take(values, _ROWS, I16, I32, I64) != sum(chunks.rows):
         raise Malformed("its row groups do not hold as many rows as it says")
     entries = _structs(values, _KEY_VALUES) if _KEY_VALUES in values else []
@@ -249,8 +297,9 @@ def _parse(data: bytes) -> Footer:
         elements=elements,
         leaves=leaves,
         rows=tuple(chunks.rows),
-        codecs=codecs,
-        dictionary=dictionary,
+        codecs=tuple(tuple(codecs) for codecs in chunks.codecs) or ((),) * len(leaves),
+        encodings=tuple(frozenset(encodings) for encodings in chunks.encodings) or (frozenset(),) * len(leaves),
+        dictionary=tuple(coded == {True} for coded in chunks.coded) or (False,) * len(leaves),
         page_index=chunks.page_index,
         key_values=tuple((_take(entry, _KEY, BINARY), _take(entry, _VALUE, BINARY, default=b"")) for entry in entries),
     )
@@ -262,16 +311,17 @@ class _Chunks:
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.page_index = False
-        self._codecs: list[int] = []
-        self._coded: list[set[bool]] = []
+        self.codecs: list[dict[int, None]] = []
+        self.encodings: list[set[int]] = []
+        self.coded: list[set[bool]] = []
         self._encrypted: set[int] = set()
 
     def add(self, group: Struct) -> None:
         self.rows.append(_take(group, _GROUP_ROWS, I16, I32, I64))
         chunks = _structs(group, _CHUNKS)
         if len(self.rows) == 1:
-            self._coded = [set() for _ in chunks]
-        if len(chunks) != len(self._coded) or self.rows[-1] < 0:
+            self.codecs, self.encodings, self.coded = [{} for _ in chunks], [set() for _ in chunks], [set() for _ in chunks]
+        if len(chunks) != len(self.coded) or self.rows[-1] < 0:
             raise Malformed("its row groups differ in their columns, or count no rows")
         for number, chunk in enumerate(chunks):
             if _CRYPTO in chunk or _ENCRYPTED_METADATA in chunk:
@@ -283,20 +333,17 @@ class _Chunks:
                 )
             self.page_index |= _OFFSET_INDEX in chunk
             metadata = _take(chunk, _METADATA, STRUCT)
-            if len(self.rows) == 1:
-                self._codecs.append(_take(metadata, _CODEC, I32))
+            self.codecs[number][_take(metadata, _CODEC, I32)] = None
+            self.encodings[number].update(_numbers(metadata, _ENCODINGS))
             if _take(metadata, _VALUES, I64):
-                self._coded[number].add(_dictionary_coded(metadata))
+                self.coded[number].add(_dictionary_coded(metadata))
 
-    def of(self, leaves: tuple[Leaf, ...]) -> tuple[tuple[int | None, ...], tuple[bool, ...]]:
-        """Codec of each leaf, and whether it is dictionary coded throughout."""
-        if not self.rows:
-            return (None,) * len(leaves), (False,) * len(leaves)
-        if len(self._coded) != len(leaves):
+    def check(self, leaves: tuple[Leaf, ...]) -> None:
+        """Raises where the row groups are not of the schema, or hold what is encrypted."""
+        if self.rows and len(self.coded) != len(leaves):
             raise Malformed("its row groups have not the columns of its schema")
         if self._encrypted:
             raise ShardError(f"{leaves[min(self._encrypted)]} is encrypted", hint=_ENCRYPTED_HINT)
-        return tuple(self._codecs), tuple(coded == {True} for coded in self._coded)
 
 
 def _dictionary_coded(metadata: Struct) -> bool:
@@ -304,8 +351,7 @@ def _dictionary_coded(metadata: Struct) -> bool:
         pages = [page for page in _structs(metadata, _ENCODING_STATS) if _take(page, _PAGE_TYPE, I32) in _DATA_PAGES]
         return all(_take(page, _PAGE_ENCODING, I32) in _DICTIONARY_ENCODINGS for page in pages)
     # Without these counts the encodings do not tell the pages' from the dictionary's own: then it is likely.
-    encodings = _take(metadata, _ENCODINGS, LIST)
-    return any(encoding in _DICTIONARY_ENCODINGS for encoding in encodings.values)
+    return any(encoding in _DICTIONARY_ENCODINGS for encoding in _numbers(metadata, _ENCODINGS))
 
 
 def _leaves(elements: tuple[Struct, ...], orders: list[Any] | None) -> tuple[Leaf, ...]:
@@ -359,7 +405,14 @@ def _leaf(element: Struct, names: tuple[bytes, ...], levels: tuple[int, ...], ty
         levels=levels,
         unsigned=kind in (_INT32, _INT64) and (converted in _C_UNSIGNED or not signed),
         bits_order=type_order and known and kind != _INT96 and not (decimal and kind in (_BYTE_ARRAY, _FIXED)),
+        meaning=_meaning(converted, logical),
     )
+
+
+def _meaning(converted: int | None, logical: Struct) -> str:
+    for number in logical:
+        return _LOGICAL_TYPES.get(number, f"logical type {number}")
+    return "" if converted is None else dict(enumerate(_CONVERTED_TYPES)).get(converted, f"converted type {converted}")
 
 
 def _is_leaf(element: Struct) -> bool:
@@ -384,6 +437,13 @@ def _structs(fields: Struct, number: int) -> list[Struct]:
     return items.values
 
 
+def _numbers(fields: Struct, number: int) -> list[int]:
+    items: Items = _take(fields, number, LIST)
+    if items.values and items.kind not in (I16, I32, I64):
+        raise Malformed(f"field {number} is no list of numbers")
+    return items.values
+
+
 def _decoded(field: tuple[int, bytes]) -> Items:
     items: Items = Reader(field[1]).value(field[0])
     return items
@@ -393,6 +453,10 @@ def _encoded(items: Items) -> tuple[int, bytes]:
     writer = Writer()
     writer.value(LIST, items)
     return LIST, bytes(writer.data)
+
+
+def _file(fields: Fields) -> bytes:
+    return _MAGIC + _sealed(fields)
 
 
 def _sealed(fields: Fields) -> bytes:
@@ -405,13 +469,3 @@ def _sealed(fields: Fields) -> bytes:
         previous = number
     writer.data.append(STOP)
     return bytes(writer.data) + len(writer.data).to_bytes(4, "little") + _MAGIC
-
-
-def _without_metadata(schema: bytes, keys: set[bytes]) -> bytes:
-    """An Arrow schema as Parquet keeps it, base64 of an IPC message, without some of its metadata."""
-    try:
-        arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
-    except (ValueError, OSError, pa.ArrowException) as error:
-        raise ShardError(f"its Arrow schema cannot be read: {error}", hint="drop ARROW:schema as well") from error
-    kept = {key: value for key, value in (arrow.metadata or {}).items() if key not in keys}
-    return base64.b64encode((arrow.with_metadata(kept) if kept else arrow.remove_metadata()).serialize())

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger import files
 from ledger.errors import ShardError, UsageError
 
 
@@ -52,7 +53,7 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
                         hint="name the folder above them instead: paths below it are kept in the output",
                     )
     except OSError as error:
-        raise ShardError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise ShardError(f"cannot read {error.filename}: {error.strerror}", hint=files.advice(error)) from error
     return list(named.values())
 
 
@@ -65,7 +66,7 @@ def _inputs(text: str) -> Iterator[Input]:
     elif glob.has_magic(text):
         yield from _matches(text)
     else:
-        raise UsageError(f"{text} does not exist")
+        raise UsageError(f"{text} does not exist", hint="look at the name: a shard is a file, a folder or a glob")
 
 
 def _matches(pattern: str) -> Iterator[Input]:

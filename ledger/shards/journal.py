@@ -50,7 +50,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ShardError(f"cannot write {self._path}: {error.strerror or error}") from error
+            raise ShardError(f"cannot write {self._path}: {error.strerror or error}", hint=files.advice(error)) from error
 
 
 def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
@@ -60,8 +60,11 @@ def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
         if path.stat().st_size > _MAX_BYTES:
             raise ShardError(f"{path} is too large for a journal", hint="remove it: the run then starts from the beginning")
         data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            with path.open("ab") as file:
+                file.write(b"\n")  # so that the next line does not continue a torn one
     except OSError as error:
-        raise ShardError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ShardError(f"cannot use {path}: {error.strerror or error}", hint=files.advice(error)) from error
     lines = {}
     for sealed in data.split(b"\n"):
         try:
@@ -69,9 +72,6 @@ def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
         except (VerificationError, KeyError, AttributeError, TypeError):
             continue  # torn by a crash, or by another key: that shard is done again
         lines[line["name"]] = line
-    if data and not data.endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")  # so that the next line does not continue a torn one
     return lines
 
 

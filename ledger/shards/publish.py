@@ -104,4 +104,4 @@ class HashingSink(io.RawIOBase):
             yield
         except OSError as error:
             self.discard()
-            raise ShardError(f"cannot write {self.path}: {error.strerror or error}") from error
+            raise ShardError(f"cannot write {self.path}: {error.strerror or error}", hint=files.advice(error)) from error

@@ -4,9 +4,9 @@
 - Keys are read as every reader sees them. What is written is read as bits alone (see footer): dictionary, view and extension
   types do not exist there, so no dictionary of the source brings values of dropped rows along. The writer is given nothing but
   the kept rows; statistics, dictionaries and indexes are made from them.
-- A row group stays one (unless it has more than pyarrow's 64 Mi rows); one that loses all its rows vanishes; a shard that loses
-  all of them is written with none.
-- The codec of each column is kept, and dictionary coding where all of the source's pages have it.
+- A row group stays one; one that loses all its rows vanishes; a shard that loses all of them is written with none.
+- The codec of each column is kept (that of the first row group, where they differ), and dictionary coding where all of the
+  source's pages have it.
 - The written file is opened again before it may be published: its schema elements, column orders and key-values must be the
   source's, byte for byte, and its row groups as long as what was kept.
 """
@@ -33,7 +33,16 @@ from ledger.shards.publish import HashingSink
 _CODECS: Final = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
 _CODEC_NAMES: Final = {3: "LZO"}
 
+# Encodings that pyarrow reads: PLAIN to BYTE_STREAM_SPLIT; 1 was never used.
+_ENCODINGS: Final = frozenset((0, *range(2, 10)))
+
+_BUFFER: Final = 1 << 20
+_MAX_GROUP_ROWS: Final = 64 << 20  # pyarrow's writer begins another row group there
+
+_FETCH: Final = "fetch it again from where it came, or leave it out"
+
 # What reading a hostile file makes pyarrow raise.
+_LARGE: Final = {"binary_type": pa.large_binary(), "list_type": pa.LargeListType}
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -45,6 +54,7 @@ class ShardFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
             self._file = self.path.open("rb")
@@ -79,20 +89,31 @@ class ShardFile:
     def num_rows(self) -> int:
         return sum(self.footer.rows)
 
-    @property
+    @cached_property
     def schema_arrow(self) -> pa.Schema:
-        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one."""
-        return self._logical.schema_arrow
+        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one.
+
+        Where pyarrow does not read all of it, each column is as Parquet itself describes it, or opaque.
+        """
+        with _reading(self.path):
+            try:
+                return self._open(coerce_int96_timestamp_unit="us").schema_arrow
+            except pa.ArrowException:
+                _ = self.footer.metadata  # a damaged Arrow schema is damage
+                return pa.schema([(name, _type_of(file)) for name, file in self.footer.columns()])
 
     def read_keys(self, group: int, columns: Sequence[str]) -> pa.Table:
-        """Top-level columns of a row group, in the order asked for."""
+        """Top-level columns of a row group, in the order asked for, by what Parquet itself says of their types.
+
+        Text and lists are of the large types, as a row group may hold more than 2 GiB of them, and never dictionaries or views.
+        """
         schema = self.schema_arrow
         for name in columns:
             if len(schema.get_all_field_indices(name)) != 1:
                 raise ShardError(f"{self.path} has {len(schema.get_all_field_indices(name))} columns called {name!r}")
         with _reading(self.path):
             # pyarrow takes a name for a path as well ("a.b"): what it returns beyond the columns is left out.
-            return self._read(self._logical, group, columns=list(columns)).select(list(columns))
+            return self._read(self._keys(tuple(columns)), group, columns=list(columns)).select(list(columns))
 
     @property
     def schema_bits(self) -> pa.Schema:
@@ -111,20 +132,22 @@ class ShardFile:
             if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
                 raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
 
-    @cached_property
-    def _logical(self) -> pq.ParquetFile:
-        with _reading(self.path):
-            return self._open(coerce_int96_timestamp_unit="us")
+    def _keys(self, columns: tuple[str, ...]) -> pq.ParquetFile:
+        if columns not in self._key_readers:
+            # Without the Arrow schema, which would have its way with the types, and without what the other columns mean.
+            metadata = pq.read_metadata(pa.BufferReader(self.footer.bare(columns)))
+            self._key_readers[columns] = self._open(metadata=metadata, coerce_int96_timestamp_unit="us", **_LARGE)
+        return self._key_readers[columns]
 
     @cached_property
     def _bare(self) -> pq.ParquetFile:
         with _reading(self.path):
             metadata = pq.read_metadata(pa.BufferReader(self.footer.bare()))
-            # Large types: a row group may hold more than 2 GiB of text.
-            return self._open(metadata=metadata, binary_type=pa.large_binary(), list_type=pa.LargeListType)
+            return self._open(metadata=metadata, **_LARGE)
 
     def _open(self, **options: Any) -> pq.ParquetFile:
-        return pq.ParquetFile(self._file, pre_buffer=False, page_checksum_verification=True, **options)
+        # Buffered: a column chunk is otherwise read whole before its first page is decoded.
+        return pq.ParquetFile(self._file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
 
     def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
         table = reader.read_row_group(group, use_threads=False, **options)
@@ -135,6 +158,21 @@ class ShardFile:
     def _now(self) -> tuple[int, int, int, int, int]:
         status = os.fstat(self._file.fileno())
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _type_of(file: bytes) -> Any:
+    """Of the one column of a file."""
+    try:
+        return pq.ParquetFile(pa.BufferReader(file), coerce_int96_timestamp_unit="us").schema_arrow.field(0).type
+    except pa.ArrowException:
+        return pa.opaque(pa.null(), "unreadable", "Parquet")
+
+
+def require_carriable(shard: ShardFile, drop_metadata: Collection[str] = ()) -> None:
+    """Raises ShardError for what `rewrite` could not carry exactly, as far as the footer tells, naming column and type."""
+    with _reading(shard.path):
+        shard.footer.carried(drop_metadata)
+    _writer_options(shard)
 
 
 def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *, drop_metadata: Collection[str] = ()) -> int:
@@ -183,33 +221,43 @@ def _write_group(writer: pq.ParquetWriter, shard: ShardFile, group: int, mask: A
 
 
 def _writer_options(shard: ShardFile) -> dict[str, Any]:
-    """How the writer is to write, leaf by leaf. Raises ShardError for a column that it cannot write."""
+    """How the writer is to write, leaf by leaf. Raises ShardError for what it cannot write."""
+    if (longest := max(shard.footer.rows, default=0)) > _MAX_GROUP_ROWS:
+        raise ShardError(
+            f"{shard.path} has a row group of {longest:,} rows, which cannot be written as one",
+            hint=f"write the shard again in row groups of at most {_MAX_GROUP_ROWS:,} rows",
+        )
     # A file without rows shows which leaves the writer makes of the schema.
     probe = pa.BufferOutputStream()
     with _writing(shard.path), pq.ParquetWriter(probe, shard.schema_bits, store_schema=False):
         pass
     with _reading(shard.path):
+        _ = shard.footer.metadata  # a damaged Arrow schema is damage, although nothing here is read by it
         made = footer.read(pa.BufferReader(probe.getvalue()))
         shard.footer.require_fit(made)
-        leaves = [
-            (b".".join(its.names).decode(), mine, codec, dictionary)
-            for its, mine, codec, dictionary in zip(
-                made.leaves, shard.footer.leaves, shard.footer.codecs, shard.footer.dictionary, strict=True
-            )
-        ]
+        codecs, dictionaries, statistics = {}, [], []
+        for number, leaf in enumerate(shard.footer.leaves):
+            path = b".".join(made.leaves[number].names).decode()
+            if unknown := sorted(shard.footer.encodings[number] - _ENCODINGS):
+                raise ShardError(
+                    f"{leaf} has encoding {unknown[0]}, which cannot be read", hint="write the shard again without it"
+                )
+            codecs[path] = ([_codec(leaf, codec) for codec in shard.footer.codecs[number]] or ["none"])[0]
+            if shard.footer.dictionary[number]:
+                dictionaries.append(path)
+            if leaf.bits_order:
+                statistics.append(path)
         return {
-            "compression": {path: _codec(leaf, codec) for path, leaf, codec, _ in leaves} or "none",
-            "use_dictionary": [path for path, _, _, dictionary in leaves if dictionary] or False,
-            "write_statistics": [path for path, leaf, _, _ in leaves if leaf.bits_order] or False,
+            "compression": codecs or "none",
+            "use_dictionary": dictionaries or False,
+            "write_statistics": statistics or False,
             "write_page_index": shard.footer.page_index,
             "write_page_checksum": True,
             "store_schema": False,
         }
 
 
-def _codec(leaf: footer.Leaf, codec: int | None) -> str:
-    if codec is None:
-        return "none"
+def _codec(leaf: footer.Leaf, codec: int) -> str:
     name = _CODECS.get(codec)
     if name is None or not (name == "none" or pa.Codec.is_available(name)):
         raise ShardError(
@@ -224,7 +272,8 @@ def _check_written(sink: HashingSink, carried: footer.Fields, rows: tuple[int, .
         written = footer.read(file)
         if written.carried() != carried or written.rows != rows:
             raise ShardError("what was written has not the schema and rows that it was to have")
-        if pq.read_metadata(file).num_rows != sum(rows):
+        # By its bits: pyarrow may be unable to say what a column means, of the source as well.
+        if pq.read_metadata(pa.BufferReader(written.bare())).num_rows != sum(rows):
             raise ShardError("what was written cannot be read by its footer")
 
 
@@ -234,9 +283,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except ShardError as error:
-        raise ShardError(f"{path}: {error}", hint=error.hint) from error
+        raise ShardError(f"{path}: {error}", hint=error.hint or _FETCH) from error
     except _UNREADABLE as error:
-        raise ShardError(f"{path} cannot be read: {error}") from error
+        raise ShardError(f"{path} cannot be read: {error}", hint=_FETCH) from error
 
 
 @contextlib.contextmanager

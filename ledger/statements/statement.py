@@ -48,7 +48,7 @@ _PREDICATE = object_of(
      "age_seconds": count, "max_age_seconds": count, "rests_on": counts_by(BASES), "rows_in": count, "rows_kept": count,
      "rows_dropped": counts_by(DROPPED), "unmapped": count, "shards": list_of(_SHARD), "versions": fields.text_by_name,
      "started_at": moment, "finished_at": moment},
-    {"recipient": text, "warnings": list_of(text)})  # fmt: skip
+    {"recipient": text, "dropped_metadata": list_of(text), "warnings": list_of(text)})  # fmt: skip
 
 _SUBJECT = object_of({"name": text, "digest": object_of({"sha256": fields.sha256})})
 _FIELDS = {"_type": one_of(STATEMENT), "subject": list_of(_SUBJECT), "predicateType": one_of(RUN), "predicate": _PREDICATE}
@@ -73,6 +73,7 @@ class RunRecord:
 
     snapshot_receipt: the act receipt of the snapshot, as its line or its file has it. columns: `Columns.document()`.
     rests_on: kept rows by what their yes rests on, of BASES. unmapped: rows dropped only because a column was not mapped.
+    dropped_metadata: keys of the shards' metadata that the outputs were written without, sorted.
     """
 
     run_id: str
@@ -93,6 +94,7 @@ class RunRecord:
     started_at: datetime
     finished_at: datetime
     recipient: str | None = None
+    dropped_metadata: Sequence[str] = field(default=())
     warnings: Sequence[str] = field(default=())
 
     @property
@@ -143,12 +145,15 @@ def parse_run(payload: bytes) -> RunRecord:
         **{name: value for name, value in predicate.items() if name not in ("rows_in", "rows_kept", "rows_dropped")},
         **{name: times.parse(predicate[name]) for name in ("decided_at", "started_at", "finished_at")},
         "shards": tuple(ShardRecord(**shard) for shard in predicate["shards"]),
+        "dropped_metadata": tuple(predicate.get("dropped_metadata", ())),
         "warnings": tuple(predicate.get("warnings", ()))})  # fmt: skip
     _require_names([shard.input for shard in run.shards])
     _require_names([shard.output for shard in run.shards])
     _require_counts(run, predicate)
     if run.age_seconds > run.max_age_seconds:
         raise VerificationError(f"the answers were {run.age_seconds} seconds old, with a limit of {run.max_age_seconds}")
+    if list(run.dropped_metadata) != sorted(set(run.dropped_metadata), key=str.encode):
+        raise VerificationError("dropped_metadata is not sorted, or names a key twice")
     if statement["subject"] != _subject(run.digests) or list(run.digests) != sorted(run.digests, key=str.encode):
         raise VerificationError("the statement's subjects are not the set root and the output shards, sorted by name")
     return run
@@ -169,6 +174,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
             "rows_dropped": _present(shard.rows_dropped)} for shard in shards],
         "versions": dict(run.versions), "started_at": times.text(run.started_at), "finished_at": times.text(run.finished_at),
         **({} if run.recipient is None else {"recipient": run.recipient}),
+        **({"dropped_metadata": list(run.dropped_metadata)} if run.dropped_metadata else {}),
         **({"warnings": list(run.warnings)} if run.warnings else {})}  # fmt: skip
     return {"_type": STATEMENT, "subject": _subject(run.digests), "predicateType": RUN, "predicate": predicate}
 

@@ -42,6 +42,7 @@ Progress = Callable[[int, int], None]
 """progress(shards hashed, shards in all)."""
 
 _KINDS = "name a folder of shards, its statement, the receipt of an event, or a snapshot that has its receipt beside it"
+_NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,9 @@ class _Call:
             else:
                 self._check_receipt(path)
         except VerificationError as error:
-            raise VerificationError(f"{path}: {error}", hint=error.hint) from error
+            raise VerificationError(f"{path}: {error}", hint=error.hint or _NO_PROOF) from error
         except (OSError, ValueError) as error:  # ValueError: a path that can be none
-            raise VerificationError(f"{path}: cannot be read: {error}") from error
+            raise VerificationError(f"{path}: cannot be read: {error}", hint=_KINDS) from error
 
     def _check_statement(self, path: Path, folder: Path) -> None:
         if not path.exists():
@@ -212,7 +213,7 @@ class _Call:
         self._on_progress(len(found), len(found))
 
     def _check_snapshot(self, path: Path, receipt: bytes) -> None:
-        verified = open_act_receipt(_whole_line(receipt), self._trust)
+        verified = open_act_receipt(whole(receipt), self._trust)
         act = verified.act
         _require_act(act["act"], "snapshot_compiled")
         self._meet(verified)
@@ -221,13 +222,15 @@ class _Call:
         if self._signature_only:
             self._say(path, "NOT looked at: the snapshot's file")
         elif _digest(path, follow=True) != act["file_sha256"]:
-            raise VerificationError("the file is not the one that its receipt speaks of")
+            raise VerificationError(
+                "the file is not the one that its receipt speaks of", hint="compile it anew with `consent snapshot`"
+            )
         else:
             self._say(path, "the file is the one that the log names, byte for byte")
 
     def _check_receipt(self, path: Path) -> None:
         data = _read(path, LIMITS.receipt, hint=_KINDS)
-        kind = canonical.decode(_whole_line(data), limit=LIMITS.receipt).get("format")
+        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.receipt).get("format")
         if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
             self._check_snapshot(path.with_name(path.name.removesuffix(RECEIPT_SUFFIX)), data)
             return
@@ -263,10 +266,11 @@ def _names(names: list[str]) -> str:
     return ", ".join(f"{name!r:.200}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _whole_line(data: bytes) -> bytes:
+def whole(data: bytes) -> bytes:
+    """A receipt's file as it is. Raises VerificationError where its end is not there."""
     if not data.endswith(b"\n"):
         raise VerificationError("a receipt's file ends with a newline; it may be cut short")
-    return data[:-1]
+    return data
 
 
 def _shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:

@@ -234,7 +234,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     """
     key, tag_key = folder.log_key(), folder.tag_key()
     verifiers = [Verifier.of(folder.origin, key.public)]
-    with translated(), engine.connect().execution_options(writer=True) as connection:
+    with translated(engine), engine.connect().execution_options(writer=True) as connection:
         work = connection.begin()
         try:
             check_revision(connection)
@@ -247,6 +247,8 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             plan(transaction)
             if transaction.size == old.size:
                 work.rollback()
+                # The writer before this one may have been killed between its commit and the anchors.
+                folder.write_anchors(old_note)
                 return Appended(old.size, old.size, old_note, recorded_at)
             new = Checkpoint(folder.origin, transaction.size, transaction.root())
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
@@ -280,19 +282,20 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
 def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
     """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
     # Whether the rows are there is unknown until another connection holds the lock.
-    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         # By the checkpoint of that size, not by the head: another process may have appended since.
         stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
     if stored != note:
         raise ConsentLedgerError(
-            f"the database could not commit, and nothing was recorded: {error}", hint="run the command again"
+            f"the database could not commit, and nothing was recorded: {getattr(error, 'orig', error)}",
+            hint="free some space where the disk is full, then run the command again",
         ) from error
 
 
 def create(engine: sa.Engine, folder: Folder) -> None:
     """The empty log's head, signed: the cell that every append swaps must exist before the first one."""
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
-    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         connection.execute(sa.insert(_head).values(id=1, note=note))
     folder.write_anchors(note)
 

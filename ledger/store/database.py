@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
+from ledger import locks
 from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
 
 REVISION = "0001"
 BUSY_SECONDS = 30
+_ROOM = 64 << 10
+"""Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
 
 
 def connect(url: str) -> sa.Engine:
@@ -46,27 +51,50 @@ def connect(url: str) -> sa.Engine:
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One read transaction: everything in it is of one moment."""
-    with translated(), engine.connect() as connection, connection.begin():
+    with translated(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(engine: sa.Engine) -> Iterator[None]:
     """The database's errors as ours."""
     try:
         yield
     except (exc.OperationalError, sqlite3.OperationalError) as error:
-        text = str(getattr(error, "orig", error))
-        if "locked" in text or "busy" in text:
-            raise LedgerBusy(
-                f"another process has held the ledger's lock for {BUSY_SECONDS} seconds",
-                hint="wait for it to finish; `fuser` on ledger.db names it",
-            ) from error
-        if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
-            raise IntegrityError(f"the database is not whole: {text}") from error
-        raise ConsentLedgerError(f"the database failed: {text}") from error
+        raise _ours(engine, str(getattr(error, "orig", error))) from error
     except (exc.DatabaseError, sqlite3.DatabaseError) as error:
         raise IntegrityError(f"the database is not whole: {getattr(error, 'orig', error)}") from error
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return _ROOM
+    return status.f_bavail * status.f_frsize
+
+
+def _ours(engine: sa.Engine, text: str) -> ConsentLedgerError:
+    """What SQLite's OperationalError means."""
+    database = Path(engine.url.database or "")
+    if "locked" in text or "busy" in text:
+        who = locks.holders(database, database.with_name(database.name + "-shm")) or "another process"
+        return LedgerBusy(
+            f"{who} has held the ledger's lock for {BUSY_SECONDS} seconds",
+            hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
+        )
+    if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
+        return IntegrityError(f"the database is not whole: {text}")
+    if "disk is full" in text or ("disk I/O error" in text and _free_bytes(database.parent) < _ROOM):
+        return ConsentLedgerError(f"the disk of {database} is full", hint="free some space, then run the command again")
+    if "readonly" in text or "unable to open" in text:
+        return ConsentLedgerError(
+            f"{database} cannot be written to: {text}",
+            hint=f"make {database.parent} writable for you: even to read, SQLite keeps its locks in files beside the database",
+        )
+    return ConsentLedgerError(
+        f"the database failed: {text}", hint="look after the disk, then run `consent fsck`, and the command again"
+    )
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -81,16 +109,21 @@ def migrate(engine: sa.Engine) -> None:
         except OSError as error:
             raise ConsentLedgerError(f"cannot create the database {engine.url.database}: {error.strerror}") from error
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with translated(), engine.connect().execution_options(writer=True) as connection, connection.begin():
+    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, REVISION)
 
 
 def check_revision(connection: sa.Connection) -> None:
-    """Raises IntegrityError for a schema that this version does not know."""
+    """Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
     found = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
+    if len(found) == 1 and re.fullmatch(r"[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
+        raise ConsentLedgerError(
+            f"the ledger was written by a newer version of consent-ledger: its schema is {found[0]}, this one knows {REVISION}",
+            hint="install the newer version here too",
+        )
     if found != [REVISION]:
         raise IntegrityError(
-            f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}; this version knows {REVISION}",
-            hint="a newer version of consent-ledger may have written it: use that one",
+            f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}, which no version of consent-ledger wrote",
+            hint="bring back the newest database that is whole",
         )

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger import files
+from ledger import files, locks
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.log import checkpoint
 from ledger.log import trust as trust_lines
@@ -23,6 +23,8 @@ from ledger.log.trust import Trust
 
 VARIABLE = "CONSENT_LEDGER"
 _MAX_TEXT = 1 << 20
+Passphrase = str | Callable[[Path], str]
+"""Of protected keys; or who to ask for that of a key's file, once it is needed."""
 
 
 def find(path: str | Path | None = None) -> Path:
@@ -38,6 +40,7 @@ class Folder:
     origin: str
     database: str
     anchors: tuple[Path, ...]
+    passphrase: Passphrase | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
@@ -68,7 +71,7 @@ class Folder:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> Folder:
+    def open(cls, path: Path, passphrase: Passphrase | None = None) -> Folder:
         """Raises UsageError where there is none, ConsentLedgerError where others could write to it."""
         config_path = path / "ledger.toml"
         if not config_path.is_file():
@@ -92,26 +95,45 @@ class Folder:
             raise IntegrityError(f"{config_path} cannot be read: {error}") from error
         if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
             raise IntegrityError(f"{config_path} names no origin")
-        return cls(path, origin, database, tuple(anchors))
+        return cls(path, origin, database, tuple(anchors), passphrase)
 
     def log_key(self) -> PrivateKey:
-        return PrivateKey.from_pem(files.read_private(self.path / "log.key"))
+        """Raises IntegrityError for a key that is not the one which signs this log."""
+        key = self._key("log.key", "without it nothing can be recorded")
+        if key.public not in [verifier.public for verifier in self.log_verifiers()]:
+            raise IntegrityError(
+                f"{self.path / 'log.key'} is not the key that signs this ledger's log",
+                hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
+            )
+        return key
 
     def run_key(self) -> PrivateKey:
-        return PrivateKey.from_pem(files.read_private(self.path / "run.key"))
+        return self._key("run.key", "without it no statement can be signed, unless --run-key names another")
+
+    def _key(self, name: str, loss: str) -> PrivateKey:
+        self._must_be_there(name, loss)
+        return load_key(self.path / name, passphrase=self.passphrase)
+
+    def _must_be_there(self, name: str, loss: str) -> None:
+        if not (self.path / name).exists():
+            raise ConsentLedgerError(f"{self.path / name} is missing", hint=f"put it back from your backup: {loss}")
 
     def tag_key(self) -> bytes:
         """32 bytes. Raises IntegrityError for a file that holds anything else."""
+        self._must_be_there("tag.key", "without it nothing can be recorded")
         text = files.read_private(self.path / "tag.key")
         try:
             key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))
-        except ValueError as error:
-            raise IntegrityError("tag.key holds no key") from error
+        except ValueError:
+            key = b""
         if len(key) != 32:
-            raise IntegrityError("tag.key holds no key of 32 bytes")
+            raise IntegrityError(
+                f"{self.path / 'tag.key'} holds no key", hint="put it back from your backup: 64 hexadecimal digits"
+            )
         return key
 
     def trust_text(self) -> str:
+        self._must_be_there("trust", "it names the keys that this ledger's log is signed with")
         return _text(self.path / "trust")
 
     def trust(self) -> Trust:
@@ -136,14 +158,12 @@ class Folder:
     def write_anchors(self, note: str) -> None:
         """Write the head's note to every anchor that is older: of two writers the later commit may come here first."""
         size = _size(note)
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locks.exclusive(self.path) as held:
             for path in self.anchors:
+                if held:
+                    files.sweep(path)
                 if not path.is_file() or _size(_text(path)) < size:
                     files.publish_bytes(path, note.encode())
-        finally:
-            os.close(descriptor)
 
 
 def _size(note: str) -> int:
@@ -159,11 +179,22 @@ def _text(path: Path) -> str:
             raise IntegrityError(f"{path} is too large")
         return data.decode("utf-8")
     except OSError as error:
-        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
+        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{path} is not UTF-8") from error
 
 
-def load_key(path: str | Path) -> PrivateKey:
-    """A private key's file, which its owner alone may read."""
-    return PrivateKey.from_pem(files.read_private(path))
+def load_key(path: str | Path, *, passphrase: Passphrase | None = None) -> PrivateKey:
+    """A private key's file, which its owner alone may read. passphrase: used, or asked for, only where the key has one."""
+    path = Path(path)
+    pem = files.read_private(path)
+    secret = None
+    if PrivateKey.is_protected(pem):
+        told = passphrase(path) if callable(passphrase) else passphrase
+        if not told:
+            raise ConsentLedgerError(f"{path} is protected by a passphrase, and none was given")
+        secret = told.encode()
+    try:
+        return PrivateKey.from_pem(pem, secret)
+    except ConsentLedgerError as error:
+        raise ConsentLedgerError(f"{path}: {error}", hint=error.hint) from error

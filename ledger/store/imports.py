@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from ledger import times
+from ledger import files, times
 from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
 from ledger.store import acts
@@ -108,7 +108,7 @@ def import_file(
         with path.open("rb") as opened:
             return _Import(opened, source or path.name, form, options).run(engine, folder)
     except OSError as error:
-        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}") from error
+        raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,10 @@ class _Import:
             if last is not None and not whole:
                 raise BrokenFile(f"{last.where}: the file ends here without an end of line: it seems to be cut short")
             if _state(self._file) != self._state:
-                raise ConsentLedgerError(f"{self._source!r:.120} changed while it was read; nothing was recorded")
+                raise ConsentLedgerError(
+                    f"{self._source!r:.120} changed while it was read; nothing was recorded",
+                    hint="import it once nothing writes to it any more",
+                )
             if held_more:
                 raise _Again
             self._count_reversals(tx)

@@ -119,10 +119,11 @@ class _Csv:
                 self._length = 0
                 where = f"line {self._reader.line_num + 1}"
         except csv.Error as error:
-            raise BrokenFile(f"{where}: not CSV: {error}") from error
+            hint = "a quote that is opened is closed, one within a value doubled"
+            raise BrokenFile(f"{where}: not CSV: {error} ({hint})") from error
         except UnicodeDecodeError as error:
             # Text is decoded in blocks, so that the reader does not know the line.
-            raise BrokenFile(f"line {_first_undecodable(self._file)}: not UTF-8") from error
+            raise BrokenFile(f"line {_first_undecodable(self._file)}: not UTF-8 (save the file as UTF-8)") from error
         finally:
             if not self._file.closed:
                 self._text.detach()
@@ -180,7 +181,7 @@ class _Ndjson:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise BrokenFile(f"{where}: not UTF-8") from error
+                raise BrokenFile(f"{where}: not UTF-8 (save the file as UTF-8)") from error
             if text.isspace():
                 continue
             try:
@@ -269,7 +270,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _no_parquet(error: Exception) -> UsageError:
-    return UsageError(f"not a Parquet file of acts: {error!s:.200}")
+    return UsageError(f"not a Parquet file of acts: {error!s:.200}", hint="write it anew, with one act a row")
 
 
 class _ParquetCopy:

@@ -53,7 +53,7 @@ def test_set_root_is_that_of_openssf_model_signing(shared: Path) -> None:
 
 
 def test_a_statement_says_what_the_run_did() -> None:
-    statement = document(recipient="Lab", warnings=("w1", "w2"))
+    statement = document(recipient="Lab", warnings=("w1", "w2"), dropped_metadata=("geo", "pandas"))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == RUN
     assert [s["name"] for s in statement["subject"]] == [".", "a.parquet", "b/a.parquet"]
@@ -65,14 +65,15 @@ def test_a_statement_says_what_the_run_did() -> None:
     assert [s["output"] for s in predicate["shards"]] == ["a.parquet", "b/a.parquet"]
     assert "expired" not in predicate["shards"][0]["rows_dropped"]
     assert (predicate["recipient"], predicate["warnings"]) == ("Lab", ["w1", "w2"])
+    assert predicate["dropped_metadata"] == ["geo", "pandas"]
 
 
 def test_what_does_not_apply_is_absent() -> None:
-    assert not {"recipient", "warnings"} & document()["predicate"].keys()
+    assert not {"recipient", "warnings", "dropped_metadata"} & document()["predicate"].keys()
 
 
 def test_a_run_comes_back_as_it_was_said() -> None:
-    record = run_record(RECEIPT + b"\n", recipient="Lab", warnings=("w",))
+    record = run_record(RECEIPT + b"\n", recipient="Lab", warnings=("w",), dropped_metadata=("geo", "\ue000", "\U0001f600"))
     back = parse_run(run_statement(record))
     kept = tuple(replace(s, rows_dropped={"withdrawn": 3, "no_record": 1}) for s in reversed(record.shards))
     assert back == replace(record, snapshot_receipt=RECEIPT.decode(), shards=kept)
@@ -114,6 +115,9 @@ BAD_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"versions": {"a": 1}}, "versions.a"),
     ({"recipient": ""}, "recipient"),
     ({"warnings": ("",)}, "warnings"),
+    ({"dropped_metadata": ("",)}, "dropped_metadata"),
+    ({"dropped_metadata": ("b", "a")}, "not sorted"),
+    ({"dropped_metadata": ("a", "a")}, "twice"),
     ({"run_id": True}, "bool"),
 ]
 BAD_NAMES = ["", "/a", "../a", "a/../b", "a//b", "a/", "./a", "a/.", ".", "a\\b", "a\0b", "a\ud800", "x" * 4097]
@@ -177,11 +181,11 @@ def test_a_changed_statement_is_refused(path: list[str | int], value: Any, said:
     refused(statement, said)
 
 
-def test_every_field_is_required_but_two() -> None:
-    statement = document(recipient="Lab", warnings=("w",))
+def test_every_field_is_required_but_three() -> None:
+    statement = document(recipient="Lab", warnings=("w",), dropped_metadata=("geo",))
     for holder in (statement, statement["predicate"], statement["predicate"]["shards"][0], statement["subject"][1]):
         for name in list(holder):
-            if name in ("recipient", "warnings"):
+            if name in ("recipient", "warnings", "dropped_metadata"):
                 continue
             value = holder.pop(name)
             refused(statement, name if name != "predicateType" else "None is unknown")

@@ -16,7 +16,7 @@ import pytest
 from small_ledger import no, yes
 
 import ledger
-from ledger.errors import IntegrityError
+from ledger.errors import ConsentLedgerError, IntegrityError
 
 TABLES = {
     "entries": ("position", "entry", "tag", "body"),
@@ -91,8 +91,9 @@ class Copy:
         try:
             ledger.open(self.path).close()
             ledger.fsck(self.path)
-        except IntegrityError as error:
-            assert error.exit_code == 4
+        except ConsentLedgerError as error:
+            # A later number of the schema is what a newer version writes: refused too, but no sign of damage.
+            assert error.exit_code == 4 or "newer version" in str(error)
             assert str(error)
         else:
             pytest.fail(f"nobody noticed {what}")

@@ -154,7 +154,7 @@ def test_one_no_tells_its_ids_from_those_of_a_yes(book: Ledger) -> None:
 
 def test_an_undated_yes_is_refused_and_an_undated_no_taken(book: Ledger) -> None:
     lines = _rejected(book, "state,subject_id,purposes\nrefused,u1,train-ai\ngiven,u2,train-ai\n")
-    assert lines == ["line 3: a yes needs occurred_at: an undated yes is no yes"]
+    assert lines == ["line 3: a yes needs occurred_at: an undated yes is no yes (say when the person said it)"]
     assert _import(book, "state,subject_id,purposes\nrefused,u1,train-ai\n").new == 1
     (event,) = _events(book)
     assert event.occurred_at is None

@@ -1,0 +1,94 @@
+"""An audit: every row of finished shards is decided anew, by the key columns alone. Nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger import times
+from ledger.shards.answers import answers_at
+from ledger.shards.columns import Columns
+from ledger.shards.decide import decide
+from ledger.shards.inputs import Input
+from ledger.shards.rewrite import ShardFile
+from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
+from ledger.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardAudit:
+    path: str
+    rows: int
+    rows_without_consent: int
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Whether every row's people said yes. reasons: rows without consent, by reason."""
+
+    purpose: str
+    snapshot_sha256: str
+    shards: Sequence[ShardAudit]
+    warnings: Sequence[str]
+
+    @property
+    def rows(self) -> int:
+        return sum(s.rows for s in self.shards)
+
+    @property
+    def rows_without_consent(self) -> int:
+        return sum(s.rows_without_consent for s in self.shards)
+
+    @property
+    def compliant(self) -> bool:
+        return self.rows_without_consent == 0
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent audit` (schemas/audit.json)."""
+        return {
+            "compliant": self.compliant,
+            "purpose": self.purpose,
+            "snapshot_sha256": self.snapshot_sha256,
+            "rows": self.rows,
+            "rows_without_consent": self.rows_without_consent,
+            "reasons": total(s.reasons for s in self.shards),
+            "warnings": list(self.warnings),
+            "shards": [
+                {"path": s.path, "rows": s.rows, "rows_without_consent": s.rows_without_consent, "reasons": s.reasons}
+                for s in self.shards
+            ],
+        }
+
+
+def audit(inputs: list[Input], snapshot: Snapshot, columns: Columns, *, workers: int, on_progress: Callback | None) -> Audit:
+    """Whether every row of the inputs is allowed now. Raises as `ConsentFilter.audit_shards` does."""
+    decided_at = times.now()
+    snapshot.check_age(decided_at)
+    categories = snapshot.header.categories
+    progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, categories)), on_progress)
+    answers = answers_at(snapshot, decided_at)
+
+    def one(source: Input) -> tuple[ShardAudit, int]:
+        counts: Counter[str] = Counter()
+        rows = known = 0
+        with ShardFile(source.path) as shard:
+            names = columns.check(shard.schema_arrow, categories)
+            for group in range(shard.num_row_groups):
+                table = shard.read_keys(group, names)
+                decisions = decide(columns.read(table), answers, categories)
+                counts.update(decisions.counts())
+                rows, known = rows + table.num_rows, known + decisions.known
+                progress.add(table.num_rows)
+            shard.check_unchanged()
+        account(source.name, rows, counts)
+        without = rows - counts.pop("allowed", 0)
+        return ShardAudit(path=str(source.path), rows=rows, rows_without_consent=without, reasons=in_order(counts)), known
+
+    audited = in_parallel(one, inputs, workers)
+    warnings = unknown_ids(((shard.path, shard.rows, known) for shard, known in audited), columns)
+    return Audit(
+        purpose=snapshot.purpose, snapshot_sha256=snapshot.sha256, shards=[shard for shard, _ in audited], warnings=warnings
+    )

@@ -1,0 +1,348 @@
+"""A run over shards: check every input before anything is written or logged -> hold the output folder, for this run alone ->
+log the answers -> withdraw an earlier statement -> rewrite shard by shard, each published whole and journalled -> sign what was
+done -> log it. Whatever fails on the way leaves no statement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ledger import files, locks, times
+from ledger.consent import REASONS, check_text
+from ledger.errors import ShardError, UsageError
+from ledger.log import canonical, dsse
+from ledger.log.keys import PrivateKey
+from ledger.shards.answers import Answers, answers_at
+from ledger.shards.carriers import carried_metadata_warnings
+from ledger.shards.columns import Columns
+from ledger.shards.decide import decide
+from ledger.shards.inputs import Input
+from ledger.shards.journal import Journal
+from ledger.shards.publish import HashingSink
+from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
+from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
+from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
+from ledger.statements.verify import statement_path
+
+
+def _version() -> str:
+    try:
+        return version("consent-ledger")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+uninstalled"
+
+
+_SHARD_FIELDS = ("input", "input_sha256", "output", "output_sha256", "rows_in", "rows_kept", "rows_dropped")
+VERSIONS = {
+    "consent-ledger": _version(),
+    "pyarrow": pa.__version__,
+    "duckdb": duckdb.__version__,
+    "python": platform.python_version(),
+    "machine": platform.machine(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run did. statement: the file of its signed statement, None where no key was given."""
+
+    record: RunRecord
+    checkpoint: str
+    statement: Path | None
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent filter` (schemas/filter.json)."""
+        r = self.record
+        return {
+            "run_id": r.run_id,
+            "purpose": r.purpose,
+            "snapshot_sha256": r.snapshot_sha256,
+            "answers_sha256": r.answers_sha256,
+            "checkpoint": self.checkpoint,
+            "rows_in": r.rows_in,
+            "rows_kept": r.rows_kept,
+            "rows_dropped": dict(r.rows_dropped),
+            "unmapped": r.unmapped,
+            "warnings": list(r.warnings),
+            "shards": [
+                {name: getattr(s, name) for name in _SHARD_FIELDS} | {"rows_dropped": dict(s.rows_dropped)} for s in r.shards
+            ],
+            "statement": None if self.statement is None else str(self.statement),
+        }
+
+
+def run(
+    inputs: list[Input],
+    output: Path,
+    snapshot: Snapshot,
+    columns: Columns,
+    *,
+    workers: int,
+    key: PrivateKey | None,
+    publish: Callable[[Snapshot], Snapshot] | None,
+    admit: Callable[[bytes], bytes] | None,
+    recipient: str | None,
+    min_kept: float,
+    exclusions: Path | None,
+    drop_metadata: Collection[str],
+    on_progress: Callback | None,
+) -> Run:
+    """What `ConsentFilter.filter_shards` says."""
+    started_at = times.now()
+    snapshot.check_age(started_at)
+    if snapshot.receipt is None and publish is None and key is not None:
+        raise UsageError(
+            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
+        )
+    output = output.resolve() if output.name in ("", "..") else output
+    _check_output(output, inputs, exclusions)
+    dropped = _dropped(drop_metadata)
+    there: set[str] = set()
+
+    def check(shard: ShardFile) -> None:
+        columns.check(shard.schema_arrow, snapshot.header.categories)
+        require_carriable(shard, dropped)
+        there.update(key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata if dropped)
+
+    progress = Progress(rows_of(inputs, check), on_progress)
+    answers = answers_at(snapshot, started_at)
+    with _alone(output):
+        _check_output(output, inputs, exclusions)  # again: another run may have ended there since
+        if snapshot.receipt is None and publish is not None:
+            snapshot = publish(snapshot)
+        journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
+        files.withdraw(statement_path(output))
+
+        work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
+        done = in_parallel(work.shard, inputs, workers)
+        results = [result for result, _ in done]
+        record = RunRecord(
+            run_id=secrets.token_hex(16),
+            purpose=snapshot.purpose,
+            rule_version=RULE_VERSION,
+            origin=snapshot.header.origin,
+            snapshot_sha256=snapshot.sha256,
+            answers_sha256=answers.digest,
+            snapshot_receipt=(snapshot.receipt or b"").decode(),
+            columns=columns.document(),
+            decided_at=started_at,
+            age_seconds=int(snapshot.age(started_at).total_seconds()),
+            max_age_seconds=int(snapshot.max_age.total_seconds()),
+            recipient=recipient,
+            dropped_metadata=dropped,
+            rests_on=total(r["rests_on"] for r in results),
+            unmapped=sum(r["unmapped"] for r in results),
+            shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
+            versions=VERSIONS,
+            started_at=started_at,
+            finished_at=times.now(),
+            warnings=(
+                *_warnings(results, columns),
+                *(f"no shard has metadata {key!r}: there was nothing to drop" for key in dropped if key not in there),
+            ),
+        )
+        if record.rows_kept < min_kept * record.rows_in:
+            raise ShardError(
+                f"{record.rows_kept} of {record.rows_in} rows were kept, fewer than the least share of {min_kept:g}",
+                hint="look at the reasons with `consent audit`; the shards written have no statement",
+            )
+        if exclusions is not None:
+            _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
+        return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+
+
+def _dropped(keys: Collection[str]) -> tuple[str, ...]:
+    """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
+    for key in keys:
+        check_text("a key of metadata", key)
+        if key.startswith("ARROW:extension:"):
+            raise UsageError(
+                f"{key} is part of a column's type, which would be another without it",
+                hint="drop ARROW:schema instead: columns then have Parquet's own types",
+            )
+    return tuple(sorted(set(keys), key=str.encode))
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """The output folder, for this run alone; made where it is not there, and not left behind empty by a run that failed.
+
+    Raises ShardError where another run is writing to it. What a killed one left under hidden names is removed.
+    """
+    made = not output.exists()
+    files.make_folder(output)
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(locks.exclusive(output, wait=False))
+        except BlockingIOError as error:
+            raise ShardError(
+                f"another run is writing to {output}: {locks.holders(output) or 'its process is not known'}",
+                hint="wait for it to end, or choose another folder with -o",
+            ) from error
+        if held:
+            files.sweep_below(output)
+            files.sweep(statement_path(output))
+        try:
+            yield
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    output.rmdir()
+            raise
+
+
+def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:
+    target = output.resolve()
+    sources = {source.path.resolve() for source in inputs}
+    if exclusions is not None and (exclusions.resolve() in sources or target in exclusions.resolve().parents):
+        raise UsageError(
+            f"{exclusions} is an input, or lies in the output folder {output}", hint="write the exclusions elsewhere"
+        )
+    for folder, folders, _ in os.walk(output):
+        if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
+            raise UsageError(
+                f"{output} holds shards that this run does not make, behind the link {Path(folder) / links[0]}",
+                hint="choose an empty folder with -o, or remove the link",
+            )
+    for path in sources:
+        if target in path.parents or path.parent == target:
+            raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
+    names = {source.name for source in inputs}
+    strange = [p for p in (output.rglob("*.parquet") if output.is_dir() else ()) if p.relative_to(output).as_posix() not in names]
+    if strange:
+        raise UsageError(
+            f"{output} holds shards that this run does not make, {strange[0].relative_to(output)} among them",
+            hint="choose an empty folder with -o, or remove them",
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all workers of a run share."""
+
+    output: Path
+    snapshot: Snapshot
+    columns: Columns
+    answers: Answers
+    journal: Journal | None
+    progress: Progress
+    keep_exclusions: bool
+    dropped_metadata: tuple[str, ...]
+
+    def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
+        """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
+        target, categories = self.output / source.name, self.snapshot.header.categories
+        with ShardFile(source.path) as file:
+            deciding = {
+                "input_sha256": file.sha256,
+                "answers_sha256": self.answers.digest,
+                "purpose": self.snapshot.purpose,
+                "origin": self.snapshot.header.origin,
+                "categories": canonical.encode({"listed": sorted(categories)} if categories else {}).decode(),
+                "columns": canonical.encode(self.columns.document()).decode(),
+                "code": canonical.encode(VERSIONS).decode(),
+                "rule_version": RULE_VERSION,
+            }
+            if self.dropped_metadata:
+                deciding["dropped_metadata"] = canonical.encode({"keys": list(self.dropped_metadata)}).decode()
+            if (
+                self.journal is not None
+                and not self.keep_exclusions
+                and (result := self.journal.finished(source.name, deciding, target)) is not None
+            ):
+                self.progress.add(result["rows_in"])
+                return result, (source.name, np.array([], np.int64), np.array([], np.uint8))
+            names = self.columns.check(file.schema_arrow, categories)
+            counts: Counter[str] = Counter()
+            rests_on: Counter[str] = Counter()
+            totals = {"rows": 0, "unmapped": 0, "known": 0}
+            dropped: list[tuple[Any, Any]] = []
+
+            def mask(group: int) -> Any:
+                table = file.read_keys(group, names)
+                decisions = decide(self.columns.read(table), self.answers, categories)
+                counts.update(decisions.counts())
+                rests_on.update(
+                    {BASES[i]: int(n) for i, n in enumerate(np.bincount(decisions.basis, minlength=256)[: len(BASES)]) if n}
+                )
+                if self.keep_exclusions:
+                    out = np.nonzero(decisions.codes)[0]
+                    dropped.append((out + totals["rows"], decisions.codes[out]))
+                totals["rows"] += table.num_rows
+                totals["unmapped"] += int(decisions.unmapped.sum())
+                totals["known"] += decisions.known
+                self.progress.add(table.num_rows)
+                return decisions.keep
+
+            with HashingSink(target) as sink:
+                kept = rewrite(file, sink, mask, drop_metadata=self.dropped_metadata)
+                account(source.name, totals["rows"], counts)
+                if kept != counts["allowed"]:
+                    raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
+                sink.publish()
+            counts.pop("allowed", None)
+            result = {
+                "carriers": carried_metadata_warnings(file.footer, self.dropped_metadata),
+                "input": source.name,
+                "input_sha256": file.sha256,
+                "output": source.name,
+                "output_sha256": sink.sha256,
+                "rows_in": totals["rows"],
+                "rows_kept": kept,
+                "rows_dropped": in_order(counts),
+                "unmapped": totals["unmapped"],
+                "known": totals["known"],
+                "rests_on": dict(rests_on),
+            }
+        if self.journal is not None:
+            self.journal.finish(source.name, deciding, result)
+        rows, codes = ([part[i] for part in dropped] or [np.array([], np.int64)] for i in (0, 1))
+        return result, (source.name, np.concatenate(rows), np.concatenate(codes))
+
+
+def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...]:
+    unknown = unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), columns)
+    return (*unknown, *sorted({carrier for r in results for carrier in r["carriers"]}))
+
+
+def _publish(output: Path, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Path | None:
+    if key is None:
+        return None
+    line = dsse.seal(run_statement(record), key)
+    path = statement_path(output)
+    files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
+    return path
+
+
+def _write_exclusions(path: Path, dropped: list[tuple[str, Any, Any]], snapshot_sha256: str) -> None:
+    """Shard, row number, reason and snapshot digest of every dropped row; never content."""
+    reasons = pa.array(REASONS)
+    tables = [
+        pa.table(
+            {
+                "shard": pa.repeat(name, len(rows)),
+                "row": rows.astype(np.int64),
+                "reason": reasons.take(pa.array(codes)),
+                "snapshot_sha256": pa.repeat(snapshot_sha256, len(rows)),
+            }
+        )
+        for name, rows, codes in dropped
+    ]
+    with HashingSink(path) as sink:
+        pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+        sink.publish()

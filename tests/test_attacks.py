@@ -1,0 +1,72 @@
+"""What once turned a no into a yes, lost a no, or made a proof say something that was not so. Each stays refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import Enum
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import ledger
+from ledger import Event, InvalidEvent, Ledger
+
+from .conftest import yes
+
+
+class Use(str, Enum):
+    TRAIN = "train-ai"
+
+
+def decision(book: Ledger, subject: str) -> str:
+    """The reason for content that no finer act speaks of."""
+    return str(book.show(subject)["decisions"][0]["reason"])
+
+
+def test_a_no_to_a_purpose_that_an_enum_names_is_a_no_to_that_purpose(book: Ledger) -> None:
+    book.record(yes("ann"))
+    recorded = book.record(Event(state="withdrawn", subject_id="ann", purposes=[Use.TRAIN]))
+    assert recorded.event.purposes == ("train-ai@1",)
+    assert type(recorded.event.purposes[0]) is str
+    assert decision(book, "ann") == "withdrawn"
+    assert book.withdraw("bob", purposes=[Use.TRAIN]).event.purposes == ("train-ai@1",)
+
+
+def test_an_hour_that_the_clock_shows_twice_is_two_hours(book: Ledger) -> None:
+    """In one time zone Python compares what the clock shows: 2:45 before the change looks later than 2:30 after it."""
+    berlin = ZoneInfo("Europe/Berlin")
+    after, before = (datetime(2025, 10, 26, 2, minute, tzinfo=berlin, fold=fold) for minute, fold in ((30, 1), (45, 0)))
+    with pytest.raises(InvalidEvent, match="expires_at is not after occurred_at"):
+        yes("ann", occurred_at=after, expires_at=before)
+    event = yes("ann", occurred_at=before, expires_at=after)
+    assert event.occurred_at == datetime(2025, 10, 26, 0, 45, tzinfo=UTC)
+    book.record(event)
+    assert decision(book, "ann") == "expired"
+    book.fsck()
+
+
+class NoOffset(tzinfo):
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return None
+
+
+def test_a_moment_without_an_offset_or_beyond_the_calendar_is_none() -> None:
+    with pytest.raises(InvalidEvent, match="occurred_at must be a datetime with a time zone"):
+        yes("ann", occurred_at=datetime(2026, 1, 1, tzinfo=NoOffset()))
+    with pytest.raises(InvalidEvent, match="expires_at lies beyond the calendar"):
+        yes("ann", expires_at=datetime.max.replace(tzinfo=ZoneInfo("America/New_York")))
+
+
+class Finer(datetime):
+    """As pandas' Timestamp: it compares more than microseconds, which are all that is recorded."""
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+    def __le__(self, other: object) -> bool:
+        return False
+
+
+def test_a_moment_is_compared_as_it_is_recorded() -> None:
+    with pytest.raises(InvalidEvent, match="expires_at is not after occurred_at"):
+        yes("ann", expires_at=Finer(2026, 1, 1, tzinfo=UTC))

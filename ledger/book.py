@@ -230,7 +230,10 @@ class Ledger:
         category: str | None = None,
         channel: str | None = None,
     ) -> Recorded:
-        """A no, at once; all purposes unless told otherwise. Answered as a repeat while an equal no still stands."""
+        """A no, at once; all purposes unless told otherwise.
+
+        Said again it is recorded again: a yes given in between may arrive late, and would answer the first.
+        """
         event = Event(
             state="withdrawn",
             subject_id=subject_id,
@@ -244,9 +247,8 @@ class Ledger:
 
         def plan(tx: Transaction) -> None:
             warnings.extend(person.warnings(tx.history, subject_id))
-            standing = person.standing(tx, event)
             # Dated by the log's clock: by the machine's, a yes that came before could look later.
-            stored.append(standing or tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
+            stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
 
         self._append(plan)
         return self._recorded(stored[0], warnings)

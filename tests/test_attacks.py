@@ -8,13 +8,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-import ledger
-from ledger import Event, InvalidEvent, Ledger
+from ledger import Event, InvalidEvent, Ledger, times
 
 from .conftest import yes
 
 
-class Use(str, Enum):
+class Use(str, Enum):  # noqa: UP042 - a StrEnum formats as its text
     TRAIN = "train-ai"
 
 
@@ -70,3 +69,11 @@ class Finer(datetime):
 def test_a_moment_is_compared_as_it_is_recorded() -> None:
     with pytest.raises(InvalidEvent, match="expires_at is not after occurred_at"):
         yes("ann", expires_at=Finer(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_withdrawal_said_again_outlives_a_yes_that_came_between_and_arrives_late(book: Ledger) -> None:
+    book.withdraw("ann")
+    between = times.now()
+    book.withdraw("ann")
+    book.record(yes("ann", occurred_at=between))
+    assert decision(book, "ann") == "withdrawn"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from ledger import Event, InvalidEvent, Ledger, times
+from ledger import Event, InvalidEvent, Ledger, UsageError, times
 
 from .conftest import yes
 
@@ -77,3 +78,17 @@ def test_a_withdrawal_said_again_outlives_a_yes_that_came_between_and_arrives_la
     book.withdraw("ann")
     book.record(yes("ann", occurred_at=between))
     assert decision(book, "ann") == "withdrawn"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, len("post-12")])
+def test_a_csv_that_is_cut_short_gives_no_yes_to_another_item_or_to_everything(book: Ledger, tmp_path: Path, cut: int) -> None:
+    whole = "state,subject_id,purposes,occurred_at,content_id\ngiven,ann,train-ai,2026-01-08T15:10:13Z,post-12"
+    acts = tmp_path / "acts.csv"
+    acts.write_text(whole[: len(whole) - cut])
+    with pytest.raises(UsageError, match="does not end with a newline: it may be cut short"):
+        book.import_file(acts)
+    assert not book.show("ann")["events"]
+    for ending in ("\n", "\r\n", "\r"):
+        acts.write_bytes((whole + ending).encode())
+        book.import_file(acts)
+    assert len(book.show("ann")["events"]) == 1

@@ -244,6 +244,9 @@ def _check_columns(names: list[str]) -> None:
 def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
     if file.read(3) == b"\xef\xbb\xbf":
         raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
+    if file.seek(0, io.SEEK_END) and (file.seek(-1, io.SEEK_END), file.read(1))[1] not in b"\r\n":
+        # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
+        raise UsageError("the CSV does not end with a newline: it may be cut short", hint="export it anew, or end its last line")
     file.seek(0)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
     reader = csv.reader(text, strict=True)

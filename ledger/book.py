@@ -156,7 +156,8 @@ class Ledger:
         return [purpose for token in sorted(declared) for _, purpose in declared[token]]
 
     def declare_purpose(self, token: str, *, compatible: bool = False, **fields: Any) -> Purpose:
-        """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count.
+        """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count;
+        it may use no category that those did not.
 
         fields: those of `Purpose`: title, description, categories, recipients, controller, contact, retention,
         withdraw_url, basis.
@@ -173,6 +174,9 @@ class Ledger:
             except TypeError as error:
                 raise UsageError(f"a purpose has no such field: {error}") from error
             _check_purpose(purpose)
+            for _, older in versions:
+                if older.version in purpose.accepts:
+                    _check_no_wider(purpose, older)
             tx.act("purpose_declared", _user(), **purpose_document(purpose))
             declared.append(purpose)
 
@@ -454,3 +458,14 @@ def _check_purpose(purpose: Purpose) -> None:
         check_text("recipient", recipient)
     if purpose.basis not in ("consent", "licence"):
         raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
+
+
+def _check_no_wider(purpose: Purpose, older: Purpose) -> None:
+    """Whoever agreed to the use of posts has said nothing of photos."""
+    wider = sorted(set(purpose.categories) - set(older.categories))
+    if older.categories and (wider or not purpose.categories):
+        raise UsageError(
+            f"{purpose.reference} uses {', '.join(map(repr, wider)) or 'any category'}, which a yes to {older.reference} "
+            "does not speak of, so it is not compatible with it",
+            hint="declare it without --compatible, and ask anew; or declare another purpose for what is new",
+        )

@@ -92,3 +92,18 @@ def test_a_csv_that_is_cut_short_gives_no_yes_to_another_item_or_to_everything(b
         acts.write_bytes((whole + ending).encode())
         book.import_file(acts)
     assert len(book.show("ann")["events"]) == 1
+
+
+@pytest.mark.parametrize("categories", [["photo", "post"], ["photo"], []], ids=str)
+def test_a_yes_to_a_version_that_uses_posts_allows_no_photos_of_a_compatible_one(book: Ledger, categories: list[str]) -> None:
+    told = {"title": "Ads", "description": "Show ads"}
+    book.declare_purpose("ads", categories=["caption", "post"], **told)
+    book.record(yes("ann", purposes=["ads"]))
+    with pytest.raises(UsageError, match="ads@2 uses ('photo'|any category), which a yes to ads@1 does not speak of"):
+        book.declare_purpose("ads", categories=categories, compatible=True, **told)
+    assert book.declare_purpose("ads", categories=["post"], compatible=True, **told).accepts == (1, 2)
+    # What was left out stays out: version 1 spoke of it, and version 2, which counts as well, did not.
+    with pytest.raises(UsageError, match="ads@3 uses 'caption', which a yes to ads@2 does not speak of"):
+        book.declare_purpose("ads", categories=["caption", "post"], compatible=True, **told)
+    book.declare_purpose("ads", categories=["photo", "post"], **told)
+    assert {d["reason"] for d in book.show("ann")["decisions"] if d["purpose"] == "ads@3"} == {"notice_changed"}

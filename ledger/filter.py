@@ -195,7 +195,7 @@ class ConsentFilter:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         decided_at = times.now()
         self.snapshot.check_age(decided_at)
-        inputs = find_inputs(paths)
+        inputs = find_inputs(paths, hidden=True)
         progress = _Counter(_check_all(inputs, self), on_progress)
         answers = _answers(self.snapshot, decided_at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum
 from pathlib import Path
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ledger import Event, InvalidEvent, Ledger, UsageError, times
+from ledger import Columns, ConsentFilter, Event, InvalidEvent, Ledger, UsageError, VerificationError, times, verify
 
 from .conftest import yes
 
@@ -99,7 +100,7 @@ def test_a_yes_to_a_version_that_uses_posts_allows_no_photos_of_a_compatible_one
     told = {"title": "Ads", "description": "Show ads"}
     book.declare_purpose("ads", categories=["caption", "post"], **told)
     book.record(yes("ann", purposes=["ads"]))
-    with pytest.raises(UsageError, match="ads@2 uses ('photo'|any category), which a yes to ads@1 does not speak of"):
+    with pytest.raises(UsageError, match=r"ads@2 uses ('photo'|any category), which a yes to ads@1 does not speak of"):
         book.declare_purpose("ads", categories=categories, compatible=True, **told)
     assert book.declare_purpose("ads", categories=["post"], compatible=True, **told).accepts == (1, 2)
     # What was left out stays out: version 1 spoke of it, and version 2, which counts as well, did not.
@@ -107,3 +108,24 @@ def test_a_yes_to_a_version_that_uses_posts_allows_no_photos_of_a_compatible_one
         book.declare_purpose("ads", categories=["caption", "post"], compatible=True, **told)
     book.declare_purpose("ads", categories=["photo", "post"], **told)
     assert {d["reason"] for d in book.show("ann")["decisions"] if d["purpose"] == "ads@3"} == {"notice_changed"}
+
+
+@pytest.mark.parametrize("name", ["_more.parquet", ".more.parquet", "_x/more.parquet", ".x/y/MORE.PARQUET"])
+def test_a_shard_that_some_readers_skip_and_others_take_is_found(
+    book: Ledger, shard: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """DuckDB's glob takes `_more.parquet`, and so does Hugging Face's datasets."""
+    book.record(yes("ann"))
+    shard("raw/a.parquet", user_id=["ann", "bob"])
+    frozen = ConsentFilter(book.snapshot("train-ai"), Columns("user_id"))
+    frozen.filter_shards([tmp_path / "raw"], tmp_path / "train", key=book.run_key(), admit=book.admit)
+    (tmp_path / "train/_SUCCESS").touch()
+    assert verify(tmp_path / "train", trust=book.trust).checked
+    assert frozen.audit_shards([tmp_path / "train"]).compliant
+
+    shard(f"train/{name}", user_id=["bob"])
+    with pytest.raises(VerificationError, match="which the statement does not name"):
+        verify(tmp_path / "train", trust=book.trust)
+    if name.endswith(".parquet"):
+        for path in (tmp_path / "train", tmp_path / "trai*", tmp_path / "train/**"):
+            assert frozen.audit_shards([path]).rows_without_consent == 1

@@ -169,6 +169,8 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             versions = tx.declared.get(token, [])
             accepts = versions[-1][1].accepts if versions and compatible else ()
+            if texts := [name for name in ("categories", "recipients") if isinstance(fields.get(name), str)]:
+                raise UsageError(f"{texts[0]} is a list of texts, not one text")
             try:
                 purpose = Purpose(token=token, version=len(versions) + 1, accepts=accepts, **fields)
             except TypeError as error:

@@ -129,3 +129,23 @@ def test_a_shard_that_some_readers_skip_and_others_take_is_found(
     if name.endswith(".parquet"):
         for path in (tmp_path / "train", tmp_path / "trai*", tmp_path / "train/**"):
             assert frozen.audit_shards([path]).rows_without_consent == 1
+
+
+def test_a_yes_is_not_dated_ahead_of_the_machine_although_the_log_once_was(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = times.now()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(times, "now", lambda: today + timedelta(days=900))
+        book.record(yes("bob"))
+    tomorrow = today + timedelta(days=1)
+    with pytest.raises(InvalidEvent, match="a yes may not be dated ahead of the ledger's clock"):
+        book.record(yes("ann", occurred_at=tomorrow))
+    book.record(Event(state="withdrawn", subject_id="ann", purposes=["train-ai"], occurred_at=today))
+    assert decision(book, "ann") == "withdrawn"
+
+
+@pytest.mark.parametrize("name", ["categories", "recipients"])
+def test_one_text_is_no_list_of_its_letters(book: Ledger, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is a list of texts, not one text"):
+        book.declare_purpose("ads", title="Ads", description="Show ads", **{name: "post"})

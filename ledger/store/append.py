@@ -66,9 +66,15 @@ class Transaction:
     """What a plan may do while the lock is held."""
 
     def __init__(
-        self, connection: sa.Connection, history: History, head: Checkpoint, tag_key: bytes, recorded_at: datetime
+        self,
+        connection: sa.Connection,
+        history: History,
+        head: Checkpoint,
+        tag_key: bytes,
+        began: datetime,
+        recorded_at: datetime,
     ) -> None:
-        self._con, self.history, self._tag_key, self.recorded_at = connection, history, tag_key, recorded_at
+        self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
         self.size = head.size
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
@@ -178,7 +184,8 @@ class Transaction:
             recorded_by=recorded_by,
             event_id=event.event_id or secrets.token_hex(16),
         )
-        check_against(admitted, self.declared, self.recorded_at)
+        # By the machine's clock: the log's may have jumped ahead, and never goes back.
+        check_against(admitted, self.declared, self._began)
         return admitted
 
     def _notice(self, reference: str, acted_at: datetime | None) -> tuple[str, str]:
@@ -258,8 +265,9 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
-            recorded_at = max(times.now(), last + _TICK) if last is not None else times.now()
-            transaction = Transaction(connection, history, old, tag_key, recorded_at)
+            began = times.now()
+            recorded_at = max(began, last + _TICK) if last is not None else began
+            transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
                 work.rollback()

@@ -362,12 +362,20 @@ class Ledger:
             size = head.size if tree_size is None else tree_size
             if size > head.size:
                 raise UsageError(f"the log has {head.size} entries, not {size}")
-            known_until = began
+            known_until, recorded, clock = began, history.recorded_at(size) or began, times.now()
+            if as_of is not None and recorded > clock:
+                raise UsageError(
+                    f"the last entry was recorded at {times.text(recorded)}, ahead of this machine's clock: "
+                    "no moment before that holds all that was said",
+                    hint="mend the machine's clock; where the log's once jumped ahead, wait, or name a --tree-size from before",
+                )
             if size < head.size:
                 covering, note = history.covering(size - 1)
                 if covering != size:
                     raise UsageError(f"no checkpoint was signed at {size} entries", hint=f"the next one is at {covering}")
                 known_until = history.recorded_at(size + 1) or began
+                if known_until > clock:  # the log's clock jumped ahead: when that was is unknown
+                    known_until = recorded
             declared = history.purposes(size).get(purpose)
             if not declared:
                 raise UsageError(

@@ -10,7 +10,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ledger import Columns, ConsentFilter, Event, InvalidEvent, Ledger, UsageError, VerificationError, times, verify
+from ledger import (
+    Columns,
+    ConsentFilter,
+    Event,
+    InvalidEvent,
+    Ledger,
+    SnapshotError,
+    UsageError,
+    VerificationError,
+    times,
+    verify,
+)
 
 from .conftest import yes
 
@@ -131,9 +142,7 @@ def test_a_shard_that_some_readers_skip_and_others_take_is_found(
             assert frozen.audit_shards([path]).rows_without_consent == 1
 
 
-def test_a_yes_is_not_dated_ahead_of_the_machine_although_the_log_once_was(
-    book: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_yes_is_not_dated_ahead_of_the_machine_although_the_log_once_was(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     today = times.now()
     with monkeypatch.context() as wrong:
         wrong.setattr(times, "now", lambda: today + timedelta(days=900))
@@ -149,3 +158,22 @@ def test_a_yes_is_not_dated_ahead_of_the_machine_although_the_log_once_was(
 def test_one_text_is_no_list_of_its_letters(book: Ledger, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} is a list of texts, not one text"):
         book.declare_purpose("ads", title="Ads", description="Show ads", **{name: "post"})
+
+
+def test_no_moment_leaves_out_a_no_that_was_recorded_while_the_clock_was_ahead(
+    book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.record(yes("ann"))
+    before = book.look("train-ai").header.checkpoint
+    size, today = int(before.split("\n")[1]), times.now()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(times, "now", lambda: today + timedelta(days=900))
+        book.withdraw("ann")
+    monkeypatch.setattr(times, "now", lambda: today + timedelta(days=30))
+    with pytest.raises(UsageError, match="ahead of this machine's clock: no moment before that holds all that was said"):
+        book.snapshot("train-ai", as_of=times.now())
+    # Nor is a snapshot of the log before it fresh: all that is known is when its last entry was recorded.
+    old = book.snapshot("train-ai", as_of=times.now(), tree_size=size, output=tmp_path / "old.parquet")
+    assert old.header.known_until <= today
+    with pytest.raises(SnapshotError, match=r"the snapshot is 30\.0 days old"):
+        old.check_age(times.now())

@@ -177,3 +177,32 @@ def test_no_moment_leaves_out_a_no_that_was_recorded_while_the_clock_was_ahead(
     assert old.header.known_until <= today
     with pytest.raises(SnapshotError, match=r"the snapshot is 30\.0 days old"):
         old.check_age(times.now())
+
+
+def test_an_undated_no_sent_again_in_the_same_bytes_answers_a_yes_said_meanwhile(book: Ledger, tmp_path: Path) -> None:
+    """A list of who is out, sent daily: today's may be last week's to the byte."""
+    out = tmp_path / "out.csv"
+    out.write_text("state,subject_id,purposes,occurred_at\nwithdrawn,ann,train-ai,\nwithdrawn,bob,train-ai,\n")
+    assert book.import_file(out).new == 2
+    assert book.import_file(out).repeated == 2
+    book.record(yes("ann", occurred_at=times.now()))
+    assert decision(book, "ann") == "allowed"
+    again = book.import_file(out)
+    assert (again.new, again.repeated) == (1, 1)
+    assert decision(book, "ann") == "withdrawn"
+
+    both = tmp_path / "both.csv"
+    both.write_text(out.read_text() + "given,bob,train-ai,2026-01-01T00:00:00Z\n")
+    book.import_file(both)
+    assert book.import_file(both).repeated == 3, "a yes of the same file was no answer"
+
+
+@pytest.mark.parametrize("notice", ["terms", "terms/en", "terms@1", "terms@1/en"])
+def test_an_act_is_a_repeat_however_it_names_its_notice(book: Ledger, notice: str) -> None:
+    book.add_notice(b"We train on posts.", notice_id="terms", language="en")
+    act = yes("ann", event_id="e1", notice=notice)
+    assert [book.record(act).repeated for _ in range(2)] == [False, True]
+    book.add_notice(b"We train on posts and photos.", notice_id="terms", language="en")
+    for other in ("terms@2", "terms@2/en", "terms/de", "terms@1/de", "other"):
+        with pytest.raises(InvalidEvent, match="recorded with another notice"):
+            book.record(yes("ann", event_id="e1", notice=other))

@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import NO, Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.consent import NO, YES, Event, check_against, lookalike, resolve_purposes, split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
@@ -161,6 +161,24 @@ class Transaction:
                 rows = self._con.execute(sa.select(*columns, _openings.c.position).where(_openings.c.subject_id.in_(who)))
                 for row in sorted(rows, key=itemgetter(4)):
                     yield row[0], row[1], row[2], row[3]
+
+    def answered(self, event_ids: list[str]) -> set[str]:
+        """Those of these that are recorded, and whose subject has said yes, to whatever, in a later transaction."""
+        found: set[str] = set()
+        later = _openings.alias()
+        through = (
+            sa.select(sa.func.min(_checkpoints.c.size))
+            .where(_checkpoints.c.size > _openings.c.position)
+            .correlate(_openings)
+            .scalar_subquery()
+        )
+        since = sa.exists().where(
+            later.c.subject_id == _openings.c.subject_id, later.c.state.in_(YES), later.c.position >= through
+        )
+        for start in range(0, len(event_ids), 500):
+            some = event_ids[start : start + 500]
+            found.update(self._con.scalars(sa.select(_openings.c.event_id).where(_openings.c.event_id.in_(some), since)))
+        return found
 
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}

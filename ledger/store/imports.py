@@ -1,7 +1,8 @@
 """Many acts from a file, in file order: CSV, NDJSON or Parquet, streamed. All or nothing.
 
 An act without an event_id gets one from its content, and where it is undated from the file's digest too: the same file
-again is all repeats, the same undated no in tomorrow's file is a new act.
+again is all repeats, the same undated no in tomorrow's file is a new act. So it is in the same bytes sent again once the
+person has said yes since: a list of who is out today may read as one of last week.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ TIMES = ("occurred_at", "expires_at", "content_since")
 FORMS = ("csv", "ndjson", "parquet")
 NAMED_BAD_LINES = 20
 _MAX_LINE = 1 << 20
+_DERIVED = "import:"
 _Latest = dict[tuple[str, str | None, str | None], str]
 
 
@@ -207,20 +209,23 @@ def _event(row: dict[str, Any], file_sha256: str) -> Event | InvalidEvent:
         content = event_document(event)
         if event.occurred_at is None:
             content["file_sha256"] = file_sha256
-        return event.filled_in(event_id="import:" + hashlib.sha256(canonical.encode(content)).hexdigest())
+        return event.filled_in(event_id=_DERIVED + hashlib.sha256(canonical.encode(content)).hexdigest())
     except InvalidEvent as error:
         return error
 
 
 def _with_latest(events: Iterable[Event], tx: Transaction, latest: _Latest) -> Iterator[Event]:
     """Passes the events on, a chunk at a time, and before each chunk puts into `latest` what those of its people who
-    ever said no, and now say yes, last said at each scope. Whoever takes the events takes them by chunks as long."""
+    ever said no, and now say yes, last said at each scope. An undated no that was answered since it was recorded loses
+    its derived id: it is new. Whoever takes the events takes them by chunks as long."""
     source = iter(events)
     while chunk := list(islice(source, CHUNK)):
         latest.clear()
         for subject, category, content, state in tx.noes_and_later(sorted({e.subject_id for e in chunk if e.is_yes})):
             latest[subject, category, content] = state
-        yield from chunk
+        undated = [e.event_id for e in chunk if e.occurred_at is None and e.event_id and e.event_id.startswith(_DERIVED)]
+        answered = tx.answered(undated)
+        yield from (e.filled_in(event_id=None) if e.event_id in answered else e for e in chunk)
 
 
 def _rows(file: IO[bytes], form: str) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:

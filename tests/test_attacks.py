@@ -23,7 +23,7 @@ from ledger import (
     verify,
 )
 
-from .conftest import yes
+from .conftest import Outcome, yes
 
 
 class Use(str, Enum):  # noqa: UP042 - a StrEnum formats as its text
@@ -206,3 +206,20 @@ def test_an_act_is_a_repeat_however_it_names_its_notice(book: Ledger, notice: st
     for other in ("terms@2", "terms@2/en", "terms/de", "terms@1/de", "other"):
         with pytest.raises(InvalidEvent, match="recorded with another notice"):
             book.record(yes("ann", event_id="e1", notice=other))
+
+
+def test_an_audit_takes_no_columns_from_the_statement_of_another_folder(
+    book: Ledger, shard: Callable[..., Path], tmp_path: Path, consent: Callable[..., Outcome]
+) -> None:
+    book.record(yes("ann"))
+    shard("raw/a.parquet", user_id=["ann", "ann"], uploader=["ann", "bob"])
+    for folder, column in (("train", "user_id"), ("other", "uploader")):
+        assert consent("filter", "raw", "-o", folder, "--purpose", "train-ai", "--subject", column).code == 0
+    assert consent("audit", "other", "--purpose", "train-ai").code == 0
+    assert consent("audit", "train", "--purpose", "train-ai", "--subject", "uploader").code == 3
+
+    (tmp_path / "other.intoto.jsonl").replace(tmp_path / "train.intoto.jsonl")
+    swapped = consent("audit", "train", "--purpose", "train-ai")
+    assert swapped.code == 4
+    assert "its digest is another" in swapped.err
+    assert "hint: name the columns yourself: --subject COLUMN" in swapped.err

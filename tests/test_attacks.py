@@ -125,7 +125,7 @@ def test_a_yes_to_a_version_that_uses_posts_allows_no_photos_of_a_compatible_one
 def test_a_shard_that_some_readers_skip_and_others_take_is_found(
     book: Ledger, shard: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    """DuckDB's glob takes `_more.parquet`, and so does Hugging Face's datasets."""
+    """DuckDB reads all of these but the one in capitals."""
     book.record(yes("ann"))
     shard("raw/a.parquet", user_id=["ann", "bob"])
     frozen = ConsentFilter(book.snapshot("train-ai"), Columns("user_id"))

@@ -12,7 +12,8 @@ from ledger.cli.options import progress, reasons_lines, shard_options, shown, wr
 from ledger.cli.project import completed
 
 import ledger
-from ledger.statements.verify import load_trust, open_statement, statement_path
+from ledger.errors import VerificationError
+from ledger.statements.verify import load_trust, open_statement, statement_path, verify
 
 
 @click.command(epilog="Example: consent audit train/ --purpose train-ai --subject user_id --content post_id")
@@ -21,7 +22,8 @@ from ledger.statements.verify import load_trust, open_statement, statement_path
 def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, workers: int, **told: Any) -> int:
     """Check finished shards row by row. Exit 0: every row's people said yes; 3: some did not.
 
-    A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted.
+    A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted and
+    the folder is the one that it speaks of.
     """
     with ExitStack() as stack:
         # By the keys of the ledger or of --trust: a folder whose consent.toml vouched for its statement could name any column.
@@ -48,10 +50,14 @@ def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, wo
 
 
 def _stated_columns(ledger_path: Path | None, shards: tuple[Path, ...], trust: Path | None) -> dict[str, Any]:
-    """The columns that the folder's own statement was made with."""
+    """The columns that the folder's own statement was made with. Another's could name a column whose people said yes."""
     path = statement_path(shards[0])
     if len(shards) > 1 or not path.is_file():
         return {}
     known = load_trust(trust or ledger.ledger_path(ledger_path) / "trust")
+    try:
+        verify(shards[0], trust=known, allow_unlogged=True)
+    except VerificationError as error:
+        raise VerificationError(str(error), hint="name the columns yourself: --subject COLUMN") from error
     run = open_statement(path.read_bytes(), known, allow_unlogged=True).run
     return {**run.columns, "subject": tuple(run.columns["subject"])}

@@ -161,7 +161,8 @@ class Ledger:
         return [purpose for token in sorted(declared) for _, purpose in declared[token]]
 
     def declare_purpose(self, token: str, *, compatible: bool = False, **fields: Any) -> Purpose:
-        """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count.
+        """Declare a purpose, or its next version. compatible: yeses to the version before (and to those that it accepts) count;
+        it may use no category that those did not.
 
         fields: those of `Purpose`: title, description, categories, recipients, controller, contact, retention,
         withdraw_url, basis.
@@ -173,11 +174,16 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             versions = tx.declared.get(token, [])
             accepts = versions[-1][1].accepts if versions and compatible else ()
+            if texts := [name for name in ("categories", "recipients") if isinstance(fields.get(name), str)]:
+                raise UsageError(f"{texts[0]} is a list of texts, not one text")
             try:
                 purpose = Purpose(token=token, version=len(versions) + 1, accepts=accepts, **fields)
             except TypeError as error:
                 raise UsageError(f"a purpose has no such field: {error}") from error
             _check_purpose(purpose)
+            for _, older in versions:
+                if older.version in purpose.accepts:
+                    _check_no_wider(purpose, older)
             tx.act("purpose_declared", _user(), **purpose_document(purpose))
             declared.append(purpose)
 
@@ -235,7 +241,10 @@ class Ledger:
         category: str | None = None,
         channel: str | None = None,
     ) -> Recorded:
-        """A no, at once; all purposes unless told otherwise. Answered as a repeat while an equal no still stands."""
+        """A no, at once; all purposes unless told otherwise.
+
+        Said again it is recorded again: a yes given in between may arrive late, and would answer the first.
+        """
         event = Event(
             state="withdrawn",
             subject_id=subject_id,
@@ -249,9 +258,8 @@ class Ledger:
 
         def plan(tx: Transaction) -> None:
             warnings.extend(person.warnings(tx.history, subject_id))
-            standing = person.standing(tx, event)
             # Dated by the log's clock: by the machine's, a yes that came before could look later.
-            stored.append(standing or tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
+            stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
 
         self._append(plan)
         return self._recorded(stored[0], warnings)
@@ -416,12 +424,20 @@ class Ledger:
             size = head.size if tree_size is None else tree_size
             if size > head.size:
                 raise UsageError(f"the log has {head.size} entries, not {size}")
-            known_until = began
+            known_until, recorded, clock = began, history.recorded_at(size) or began, times.now()
+            if as_of is not None and recorded > clock:
+                raise UsageError(
+                    f"the last entry was recorded at {times.text(recorded)}, ahead of this machine's clock: "
+                    "no moment before that holds all that was said",
+                    hint="mend the machine's clock; where the log's once jumped ahead, wait, or name a --tree-size from before",
+                )
             if size < head.size:
                 covering, note = history.covering(size - 1)
                 if covering != size:
                     raise UsageError(f"no checkpoint was signed at {size} entries", hint=f"the next one is at {covering}")
                 known_until = history.recorded_at(size + 1) or began
+                if known_until > clock:  # the log's clock jumped ahead: when that was is unknown
+                    known_until = recorded
             declared = history.purposes(size).get(purpose)
             if not declared:
                 raise UsageError(
@@ -546,3 +562,14 @@ def _check_purpose(purpose: Purpose) -> None:
         check_text("recipient", recipient)
     if purpose.basis not in ("consent", "licence"):
         raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
+
+
+def _check_no_wider(purpose: Purpose, older: Purpose) -> None:
+    """Whoever agreed to the use of posts has said nothing of photos."""
+    wider = sorted(set(purpose.categories) - set(older.categories))
+    if older.categories and (wider or not purpose.categories):
+        raise UsageError(
+            f"{purpose.reference} uses {', '.join(map(repr, wider)) or 'any category'}, which a yes to {older.reference} "
+            "does not speak of, so it is not compatible with it",
+            hint="declare it without --compatible, and ask anew; or declare another purpose for what is new",
+        )

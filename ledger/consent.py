@@ -22,7 +22,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 
 from ledger.errors import InvalidEvent
@@ -55,7 +55,7 @@ class Event:
     """One act of one person. Checked on construction for all that needs no ledger; raises InvalidEvent.
 
     purposes: `token` or `token@version`, or `*` alone (a no only). notice: the id of a notice that the ledger keeps.
-    Times are aware datetimes. event_id, recorded_at and recorded_by are filled in by the ledger when absent.
+    Times are aware datetimes, and held in UTC. event_id, recorded_at and recorded_by are filled in by the ledger when absent.
     """
 
     state: str
@@ -78,6 +78,9 @@ class Event:
     recorded_by: str | None = None
 
     def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if (value := getattr(self, name)) is not None and type(value) is not str:
+                object.__setattr__(self, name, _plain(name, value))
         if self.state not in STATES:
             raise InvalidEvent(f"state {self.state!r:.60} is unknown", hint="states: " + ", ".join(STATES))
         check_id("subject_id", self.subject_id)
@@ -93,7 +96,7 @@ class Event:
         if self.actor not in ACTORS:
             raise InvalidEvent(f"actor {self.actor!r:.60} is unknown", hint="actors: " + ", ".join(ACTORS))
         if not isinstance(self.purposes, str):
-            object.__setattr__(self, "purposes", tuple(self.purposes))
+            object.__setattr__(self, "purposes", tuple(_plain("purpose", purpose) for purpose in self.purposes))
         if isinstance(self.purposes, str) or not self.purposes:
             raise InvalidEvent("purposes must be a list that names at least one purpose")
         for purpose in self.purposes:
@@ -105,7 +108,7 @@ class Event:
             )
         for name in ("occurred_at", "recorded_at", "expires_at", "content_since"):
             moment = getattr(self, name)
-            if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+            if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is not UTC):
                 raise InvalidEvent(f"{name} must be a datetime with a time zone")
         if ALL_PURPOSES in self.purposes and (self.is_yes or len(self.purposes) > 1):
             raise InvalidEvent("`*` (all purposes) stands alone and is for a no only", hint="name each purpose that is agreed to")
@@ -160,6 +163,20 @@ class Event:
     def names(self, token: str) -> bool:
         """Whether the event speaks of the purpose, in any version."""
         return any(p == ALL_PURPOSES or split_purpose(p)[0] == token for p in self.purposes)
+
+
+def _plain(name: str, value: object) -> object:
+    """Text and moments as themselves. An Enum of texts formats as its own name, so that a no would be recorded for another
+    purpose; moments of one time zone are compared by the clock on the wall, which shows some hours twice."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime) and value.tzinfo is not None and value.utcoffset() is not None:
+        try:
+            moment = value.astimezone(UTC)
+        except OverflowError as error:
+            raise InvalidEvent(f"{name} lies beyond the calendar") from error
+        return datetime.combine(moment.date(), moment.time(), UTC)
+    return value
 
 
 def check_id(name: str, value: object) -> None:

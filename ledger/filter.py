@@ -84,4 +84,4 @@ class ConsentFilter:
 
     def audit_shards(self, paths: Sequence[str | Path], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
-        return audit(find_inputs(paths), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
+        return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""What a person is told: the decisions that now hold, the no that still stands, and whether their id is a known one."""
+"""What a person is told: the decisions that now hold, and whether their id is a known one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger.consent import ALLOWED, Event, Row, Scope, decide, lookalike
-from ledger.store.append import Stored, Transaction
 from ledger.store.history import History
 
 
@@ -19,26 +18,6 @@ def warnings(history: History, subject_id: str) -> list[str]:
             f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"
         ]
     return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
-
-
-def standing(tx: Transaction, event: Event) -> Stored | None:
-    """An equal no that nothing of that scope or a finer or wider one has answered since."""
-    history = tx.history.events_of(event.subject_id)
-    equal = [
-        (i, position, e)
-        for i, (position, e) in enumerate(history)
-        if e.state == event.state
-        and (e.category, e.content_id) == (event.category, event.content_id)
-        and {p.partition("@")[0] for p in e.purposes} == {p.partition("@")[0] for p in event.purposes}
-    ]
-    if not equal:
-        return None
-    index, position, no = equal[-1]
-    if any(e.is_yes for _, e in history[index + 1 :]) or no.counts_from > tx.recorded_at:
-        return None
-    if any(e.is_yes and e.counts_from > no.counts_from for _, e in history):
-        return None
-    return Stored(position, no, True)
 
 
 def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 - A folder means every `*.parquet` under it, sorted by the path from there, which is kept as the shard's name in the output (the
   sets of a Hive layout repeat file names). A glob's matches are named by their path from its last fixed folder.
-- Names that begin with `_` or `.` are skipped at every level below what was named, as other readers do.
+- Names that begin with `_` or `.` are skipped at every level below what was named, as some readers do; others take such a
+  shard, so that an audit does.
 - A table of Delta Lake, Iceberg or Hudi is refused, and so is any part of one: only its own log knows which files, and which
   rows of them, are still in it. Read as plain files, its deleted rows would come back.
 - No two inputs share an output name.
@@ -28,8 +29,8 @@ class Input:
     name: str
 
 
-def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
-    """Every shard that the paths mean, in the order of the paths.
+def find_inputs(paths: Sequence[str | Path], *, hidden: bool = False) -> list[Input]:
+    """Every shard that the paths mean, in the order of the paths. hidden: with those that are else skipped.
 
     Raises UsageError where a path means nothing or two shards would get one name, ShardError for what must not be read as
     plain files or cannot be looked at.
@@ -39,7 +40,7 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
     named: dict[str, Input] = {}
     try:
         for path in paths:
-            found = list(_inputs(str(path)))
+            found = list(_inputs(str(path), hidden))
             if not found:
                 raise UsageError(
                     f"there is no shard in {path}",
@@ -57,31 +58,31 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
     return list(named.values())
 
 
-def _inputs(text: str) -> Iterator[Input]:
+def _inputs(text: str, hidden: bool) -> Iterator[Input]:
     path = Path(text)
     if path.is_dir():
-        yield from (_input(shard, path) for shard in _shards(path))
+        yield from (_input(shard, path) for shard in _shards(path, hidden))
     elif path.exists():
         yield _input(path, path.parent)
     elif glob.has_magic(text):
-        yield from _matches(text)
+        yield from _matches(text, hidden)
     else:
         raise UsageError(f"{text} does not exist", hint="look at the name: a shard is a file, a folder or a glob")
 
 
-def _matches(pattern: str) -> Iterator[Input]:
+def _matches(pattern: str, hidden: bool) -> Iterator[Input]:
     parts = Path(pattern).parts
     root = Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
     # Unlike Path.glob, this follows links to folders.
-    for match in sorted(map(Path, glob.iglob(pattern, recursive=True))):  # noqa: PTH207
-        if any(_skipped(part) for part in match.relative_to(root).parts):
+    for match in sorted(map(Path, glob.iglob(pattern, recursive=True, include_hidden=hidden))):  # noqa: PTH207
+        if not hidden and any(_skipped(part) for part in match.relative_to(root).parts):
             continue
         if not match.is_dir():
             if match.suffix == ".parquet":
                 yield _input(match, root)
         # A final `**` matches the folders and, one by one, what is in them.
         elif parts[-1] != "**":
-            yield from (_input(shard, root) for shard in _shards(match))
+            yield from (_input(shard, root) for shard in _shards(match, hidden))
 
 
 def _input(path: Path, root: Path) -> Input:
@@ -93,12 +94,12 @@ def _input(path: Path, root: Path) -> Input:
     return Input(path, name)
 
 
-def _shards(folder: Path) -> list[Path]:
+def _shards(folder: Path, hidden: bool) -> list[Path]:
     """Sorted by name in UTF-8 order, whatever the folders' depths. Links to folders are followed."""
-    return sorted(_walk(folder, frozenset()), key=lambda path: path.as_posix())
+    return sorted(_walk(folder, hidden, frozenset()), key=lambda path: path.as_posix())
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -106,9 +107,9 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     _refuse_table(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not _skipped(entry.name):
+            if hidden or not _skipped(entry.name):
                 if entry.is_dir():
-                    yield from _walk(folder / entry.name, above | {identity})
+                    yield from _walk(folder / entry.name, hidden, above | {identity})
                 elif entry.name.endswith(".parquet"):
                     yield folder / entry.name
 

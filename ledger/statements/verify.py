@@ -290,7 +290,7 @@ def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
         above, folder = folders.pop()
         for path in folder.iterdir():
             name = above + path.name
-            if name not in named and any(part.startswith(("_", ".")) for part in name.split("/")):
+            if name not in named and _is_aside(name) and not path.is_dir():
                 continue
             if path.is_symlink():
                 raise VerificationError(f"{name!r:.200} is a symbolic link: what it leads to can change")
@@ -298,6 +298,11 @@ def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
                 folders.append((f"{name}/", path))
             else:
                 yield name, path
+
+
+def _is_aside(name: str) -> bool:
+    """What stands beside shards, `_SUCCESS` or `.part.crc`. Not a shard: some readers take those, whatever they are called."""
+    return any(part.startswith(("_", ".")) for part in name.split("/")) and not name.lower().endswith(".parquet")
 
 
 def _digest(path: Path, *, follow: bool = False) -> str:

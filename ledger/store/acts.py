@@ -1,7 +1,8 @@
 """Rows as acts: the columns of an import, what each may hold, and the id of an act that brings none.
 
 An act without an event_id gets one from its content, and where it is undated from the file's digest too: the same file
-again is all repeats, the same undated no in tomorrow's file is a new act.
+again is all repeats, the same undated no in tomorrow's file is a new act. So it is in the same bytes sent again once the
+person has said yes since: a list of who is out today may read as one of last week.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ COLUMNS = (
     "reason",
 )
 TIMES = ("occurred_at", "expires_at", "content_since")
+_DERIVED = "import:"
 
 
 def check_columns(names: Iterable[str]) -> None:
@@ -69,4 +71,10 @@ def act_of(values: dict[str, Any], file_sha256: str) -> Event:
     content = event_document(event)
     if event.occurred_at is None:
         content["file_sha256"] = file_sha256
-    return event.filled_in(event_id="import:" + hashlib.sha256(canonical.encode(content)).hexdigest())
+    return event.filled_in(event_id=_DERIVED + hashlib.sha256(canonical.encode(content)).hexdigest())
+
+
+def derived_undated(acts: Iterable[object]) -> list[str]:
+    """The ids of undated acts that come from their file's bytes: the same bytes again may be the same acts, or new ones."""
+    undated = (a.event_id for a in acts if isinstance(a, Event) and a.occurred_at is None)
+    return [event_id for event_id in undated if event_id is not None and event_id.startswith(_DERIVED)]

@@ -23,7 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.consent import YES, Event, check_against, lookalike, resolve_purposes, split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
@@ -65,9 +65,15 @@ class Transaction:
     """What a plan may do while the lock is held."""
 
     def __init__(
-        self, connection: sa.Connection, history: History, head: Checkpoint, tag_key: bytes, recorded_at: datetime
+        self,
+        connection: sa.Connection,
+        history: History,
+        head: Checkpoint,
+        tag_key: bytes,
+        began: datetime,
+        recorded_at: datetime,
     ) -> None:
-        self._con, self.history, self._tag_key, self.recorded_at = connection, history, tag_key, recorded_at
+        self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
         self.size = head.size
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
@@ -140,6 +146,24 @@ class Transaction:
         if self._con.scalar(sa.select(_notices.c.sha256).where(_notices.c.sha256 == sha256)) is None:
             self._con.execute(sa.insert(_notices).values(sha256=sha256, text=text))
 
+    def answered(self, event_ids: list[str]) -> set[str]:
+        """Those of these that are recorded, and whose subject has said yes, to whatever, in a later transaction."""
+        found: set[str] = set()
+        later = _openings.alias()
+        through = (
+            sa.select(sa.func.min(_checkpoints.c.size))
+            .where(_checkpoints.c.size > _openings.c.position)
+            .correlate(_openings)
+            .scalar_subquery()
+        )
+        since = sa.exists().where(
+            later.c.subject_id == _openings.c.subject_id, later.c.state.in_(YES), later.c.position >= through
+        )
+        for start in range(0, len(event_ids), 500):
+            some = event_ids[start : start + 500]
+            found.update(self._con.scalars(sa.select(_openings.c.event_id).where(_openings.c.event_id.in_(some), since)))
+        return found
+
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}
         for start in range(0, len(event_ids), 500):
@@ -162,7 +186,8 @@ class Transaction:
             recorded_by=recorded_by,
             event_id=event.event_id or secrets.token_hex(16),
         )
-        check_against(admitted, self.declared, self.recorded_at)
+        # By the machine's clock: the log's may have jumped ahead, and never goes back.
+        check_against(admitted, self.declared, self._began)
         return admitted
 
     def _notice(self, reference: str, acted_at: datetime | None) -> tuple[str, str]:
@@ -242,8 +267,9 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
-            recorded_at = max(times.now(), last + _TICK) if last is not None else times.now()
-            transaction = Transaction(connection, history, old, tag_key, recorded_at)
+            began = times.now()
+            recorded_at = max(began, last + _TICK) if last is not None else began
+            transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
                 work.rollback()

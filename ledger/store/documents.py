@@ -69,9 +69,8 @@ def same_content(given: Event, stored: Event) -> str | None:
     if (given.notice is None) != (stored.notice is None):
         return "notice"
     if given.notice is not None and stored.notice is not None:
-        name, _, language = stored.notice.partition("/")
-        notice_id = split_purpose(name)[0]
-        if given.notice not in (stored.notice, notice_id, f"{notice_id}/{language}"):
+        (name, _, language), (stored_name, _, stored_language) = given.notice.partition("/"), stored.notice.partition("/")
+        if name not in (stored_name, split_purpose(stored_name)[0]) or language not in ("", stored_language):
             return "notice"
     return "notice_sha256" if given.notice_sha256 not in (None, stored.notice_sha256) else None
 

@@ -212,6 +212,9 @@ class _Import:
         rows = table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns)
         while chunk := list(islice(rows, CHUNK)):
             read = [self._act(table, row) for row in chunk]
+            # Answered since it was recorded, an undated no is new: without the derived id it gets one of its own.
+            answered = tx.answered(acts.derived_undated(read))
+            read = [a.filled_in(event_id=None) if isinstance(a, Event) and a.event_id in answered else a for a in read]
             stored = tx.events((act for act in read if isinstance(act, Event)), self._recorded_by)
             for row, act in zip(chunk, read, strict=True):
                 if isinstance(act, _Bad):

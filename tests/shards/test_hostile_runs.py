@@ -205,16 +205,11 @@ def allowed(world: World, subject: str) -> list[bool]:
     return [*shown, *frozen]
 
 
-def test_a_withdrawal_is_a_repeat_only_while_an_equal_no_stands(world: World) -> None:
-    first = world.book.withdraw("yes")
-    again = world.book.withdraw("yes")
-    assert (first.repeated, again.repeated, again.position) == (False, True, first.position)
-    assert not world.book.withdraw("yes", purposes=["ai"]).repeated
-    assert not world.book.withdraw("yes", content_id="c").repeated
+def test_a_withdrawal_closes_whatever_was_said_before(world: World) -> None:
+    world.book.withdraw("yes")
     world.yes("yes", content_id="c")
-    assert not world.book.withdraw("yes").repeated
     world.yes("yes")
-    assert not world.book.withdraw("yes").repeated
+    world.book.withdraw("yes")
     assert not any(allowed(world, "yes"))
 
 

@@ -107,11 +107,11 @@ def test_a_folder_by_another_name_for_it(made: Made, monkeypatch: pytest.MonkeyP
     assert statement_path(Path("x/out")) == Path("x/out.intoto.jsonl")
 
 
-def test_names_that_no_reader_reads_are_passed_over(made: Made) -> None:
+def test_what_stands_beside_shards_is_passed_over(made: Made) -> None:
     (made.out / "_SUCCESS").write_bytes(b"")
     (made.out / ".a.parquet.crc").write_bytes(b"")
     (made.out / "_delta/log").mkdir(parents=True)
-    (made.out / "_delta/log/a.parquet").write_bytes(b"")
+    (made.out / "_delta/log/a.json").write_bytes(b"")
     (made.out / ".link").symlink_to(made.trust)
     (made.out / "empty").mkdir()
     made.check()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from ledger.explain import RowExplanation, explain
+    from ledger.explanation import RowExplanation, explain
     from ledger.filter import Audit, ConsentFilter, Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
@@ -47,7 +47,7 @@ _WHERE = {
         "VerificationError",
     ),
     "cursor": ("EventPage",),
-    "explain": ("RowExplanation", "explain"),
+    "explanation": ("RowExplanation", "explain"),
     "filter": ("Audit", "ConsentFilter", "Run"),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),

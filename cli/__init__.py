@@ -89,9 +89,9 @@ def run(arguments: list[str]) -> int:
     except ConsentLedgerError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_shown(str(error))}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {_shown(error.hint)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("error: interrupted", err=True)
@@ -102,6 +102,13 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"error: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo(f"error: unexpected {type(error).__name__}: {_shown(str(error))}", err=True)
         click.echo("hint: run it again with --debug for the traceback; nothing may be concluded from this run", err=True)
         return 1
+
+
+def _shown(message: str) -> str:
+    """A message may hold names and values of others; its own lines stay lines."""
+    from ledger.cli.options import shown
+
+    return "\n".join(map(shown, message.split("\n")))

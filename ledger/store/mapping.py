@@ -108,10 +108,10 @@ class ImportColumns:
                     f"column {column!r:.80} is not read, and could say no, where [import.{self.name:.80}] makes each row a yes",
                     hint="name it in a field, or under ignore if it does not matter",
                 )
-            if column in COLUMNS:
+            if column.strip().lower() in COLUMNS:
                 raise UsageError(
                     f"column {column!r:.80} bears the name of a field, and [import.{self.name:.80}] does not say what it means",
-                    hint=f'write {column} = "{column}" there, or name it under ignore if it does not matter',
+                    hint=f'write {column.strip().lower()} = "{column}" there, or name it under ignore if it does not matter',
                 )
 
     def values(self, row: Mapping[str, Any]) -> dict[str, Any]:

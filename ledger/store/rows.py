@@ -25,7 +25,8 @@ FORMS = ("csv", "ndjson", "parquet")
 MAX_RECORD = 1 << 20
 _MAX_COLUMNS = 1000
 _BATCH = 8192
-_WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"]+')
+_MAX_JOINED = 20
+_WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
 
 
 class BrokenFile(Exception):
@@ -140,6 +141,10 @@ class _Csv:
 
     def words(self, raw: list[str]) -> Iterator[str]:
         yield from raw
+        # Values too many: a comma inside of one, most likely, that nobody quoted.
+        joined = len(raw) - len(self.columns) + 1
+        if 1 < joined <= _MAX_JOINED:
+            yield from (",".join(raw[i : i + joined]) for i in range(len(self.columns)))
 
 
 class _CsvCopy:
@@ -199,6 +204,7 @@ class _Ndjson:
                 yield found[0] if found[1] is None else json.loads(found[0])
             except ValueError:
                 yield found[1]
+        yield raw.rpartition('"')[2].strip()  # after a quote that does not end
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ledger import schemas
 
 HEADER = "state,subject_id,purposes,occurred_at\n"
 GOOD = "given,ann,train-ai,2026-01-01T00:00:00Z\n"
+EVIL = {"\x07", "\u202e"}
 CRM = """
 [import.crm]
 subject_id = "customer"
@@ -104,11 +105,11 @@ def test_the_source_selects_its_table(run: Callable[..., Any], consent: Callable
 
 
 def test_foreign_names_are_shown_escaped(run: Callable[..., Any], consent: Callable[..., Any]) -> None:
-    assert "\x1b" not in run(HEADER + GOOD, "--source", "x\x1b[2J").err
-    assert "\x1b" not in run(HEADER + "refused,,*,\n", "--source", "x\x1b[2J").err
-    assert "\x1b" not in run(HEADER + "ref\x1b[2J,a,*,\n").err
-    assert "\x1b" not in run(HEADER + "refused,a,*,ref\x1b[2J\n").err
-    assert "\x1b" not in run(HEADER.replace("state", "st\x1b[2J") + GOOD).err
-    assert "\x1b" not in run(HEADER + GOOD, "--source", "\x1b" * 600).err
-    Path("rejects\x1b[2J").write_text("")
-    assert "\x1b" not in run(HEADER + "refused,,*,\n", "--rejects", "rejects\x1b[2J").err
+    assert not EVIL & set(run(HEADER + GOOD, "--source", "x\x07\u202e").err)
+    assert not EVIL & set(run(HEADER + "refused,,*,\n", "--source", "x\x07\u202e").err)
+    assert not EVIL & set(run(HEADER + "ref\x07\u202e,a,*,\n").err)
+    assert not EVIL & set(run(HEADER + "refused,a,*,ref\x07\u202e\n").err)
+    assert not EVIL & set(run(HEADER.replace("state", "st\x07\u202e") + GOOD).err)
+    assert not EVIL & set(run(HEADER + GOOD, "--source", "\x07" * 600).err)
+    Path("rejects\x07\u202e").write_text("")
+    assert not EVIL & set(run(HEADER + "refused,,*,\n", "--rejects", "rejects\x07\u202e").err)

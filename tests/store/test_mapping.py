@@ -125,8 +125,8 @@ def test_a_column_that_is_not_there(book: Ledger) -> None:
 
 def test_a_field_of_acts_that_nobody_reads_is_refused(book: Ledger) -> None:
     """A yes for one item must not become a yes for everything, nor one that ends a yes for ever."""
-    for name in ("content_id", "category", "expires_at", "content_since", "actor", "channel"):
-        with pytest.raises(UsageError, match=f"'{name}'"):
+    for name in ("content_id", "category", "expires_at", "content_since", "actor", "channel", "Content_ID", " category"):
+        with pytest.raises(UsageError, match=f"'{name}' bears"):
             run(book, CRM, f"customer,optin,changed,{name}\nann,yes,2026-01-01 00:00,x\n")
     assert run(book, CRM + "ignore = ['channel']\n", "customer,optin,changed,channel\nann,yes,2026-01-01 00:00,x\n").new == 1
     row = {"customer": "bob", "optin": "yes", "changed": "2026-01-01 00:00", "content_id": "p"}

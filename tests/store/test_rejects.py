@@ -144,6 +144,32 @@ def test_a_yes_waits_for_a_no_in_a_broken_line_of_json(book: Ledger) -> None:
     assert (report.new, report.rejected) == (0, 2)
 
 
+def test_a_yes_waits_for_a_no_whose_id_is_in_pieces(book: Ledger) -> None:
+    """A comma that nobody quoted, a quote that nobody closed, quotes that are none."""
+    yes = 'given,"smith, ann",train-ai,2026-01-01T00:00:00Z\n'
+    assert _run(book, HEADER + yes + f"withdrawn,smith, ann,train-ai,{LATER}\n").new == 0
+    good = json.dumps({"state": "given", "subject_id": "ann b", "purposes": ["train-ai"], "occurred_at": "2026-01-01T00:00:00Z"})
+    for number, line in enumerate(
+        ('{"state":"withdrawn","purposes":["*"],"subject_id":"ann b', "{'subject_id':'ann', state:'no'}")
+    ):
+        yes = good if number == 0 else good.replace("ann b", "ann")
+        path = book.folder.path.parent / f"bad{number}"
+        assert book.import_file(_write(book, f"{yes}\n{line}\n", "acts.ndjson"), rejects=path).new == 0
+
+
+def test_an_id_that_is_used_again_for_a_no(book: Ledger) -> None:
+    """In one file the no wins; where the yes is recorded already, the line is rejected and the source stays stale."""
+    both = f"1,given,ann,train-ai,2026-01-01T00:00:00Z\n1,withdrawn,ann,train-ai,{LATER}\n"
+    _run(book, "event_id," + HEADER + both)
+    assert _states(book, "ann") == ["withdrawn"]
+    book.import_file(_write(book, "event_id," + HEADER + "2,given,bob,train-ai,2026-01-01T00:00:00Z\n"), source="crm")
+    fresh = book.look("train-ai").header.sources["crm"]
+    later = "2,withdrawn,bob,train-ai,\n3,given,bob,train-ai,2026-03-01T00:00:00Z\n"
+    report = book.import_file(_write(book, "event_id," + HEADER + later), source="crm", rejects=book.folder.path.parent / "bad2")
+    assert (report.new, report.rejected) == (0, 2)
+    assert book.look("train-ai").header.sources["crm"] == fresh
+
+
 def test_a_yes_waits_for_a_no_far_away(book: Ledger) -> None:
     filler = "".join(f"refused,x{i},*,\n" for i in range(append.CHUNK + 3))
     report = _run(book, HEADER + GOOD + filler + "withdrawn,ann,train-ai,?\n")

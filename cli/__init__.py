@@ -1,7 +1,8 @@
 """`consent`: a client of the public names of `ledger`. One file a command, each imported only when it runs.
 
 Data goes to stdout; progress, verdict and `error:` / `hint:` lines to stderr. Exit codes: 0 done, compliant, verified;
-1 operation failed, nothing is known; 2 usage; 3 rows without consent were found; 4 integrity failure; 130 interrupted.
+1 operation failed, nothing is known; 2 usage; 3 rows without consent were found, or a limit is exceeded; 4 integrity failure;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ COMMANDS = {
     "withdraw": "withdraw",
     "import": "import_",
     "show": "show",
+    "events": "events",
+    "status": "status",
     "snapshot": "snapshot",
     "filter": "filter",
     "audit": "audit",
+    "explain": "explain",
     "receipt": "receipt",
     "verify": "verify",
     "fsck": "fsck",
@@ -85,9 +89,9 @@ def run(arguments: list[str]) -> int:
     except ConsentLedgerError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_shown(str(error))}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {_shown(error.hint)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("error: interrupted", err=True)
@@ -98,6 +102,13 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"error: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo(f"error: unexpected {type(error).__name__}: {_shown(str(error))}", err=True)
         click.echo("hint: run it again with --debug for the traceback; nothing may be concluded from this run", err=True)
         return 1
+
+
+def _shown(message: str) -> str:
+    """A message may hold names and values of others; its own lines stay lines."""
+    from ledger.cli.options import shown
+
+    return "\n".join(map(shown, message.split("\n")))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from ledger.cli.filter import consent_of
 from ledger.cli.options import progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.project import completed
 
 import ledger
 from ledger.statements.verify import load_trust, open_statement, statement_path
@@ -23,6 +24,7 @@ def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, wo
     A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted.
     """
     with ExitStack() as stack:
+        told = completed(ledger_path, **told)
         if not told["subject"]:
             told |= _stated_columns(ledger_path, shards, told["trust"])
         _, consent = consent_of(stack, ledger_path, **told)

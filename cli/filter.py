@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from ledger.cli.options import Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.project import completed
 
 import ledger
 from ledger.errors import UsageError
@@ -56,7 +57,7 @@ def command(
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
         passphrase = asking()
-        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **told)
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **completed(ledger_path, **told))
         if run_key is not None:
             key, admit = ledger.load_key(run_key, passphrase=passphrase), None
         elif book is not None:

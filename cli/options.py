@@ -70,15 +70,14 @@ trust_file = click.option(
     "--trust",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Whose keys count. Default: the trust file of the ledger in use.",
+    help="Whose keys count. Default: that of consent.toml, else of the ledger in use.",
 )
 
 
-def shard_options(command: F) -> F:
-    """How filter and audit are told what to read and by which answers."""
+def deciding_options(command: F) -> F:
+    """By which answers a row is decided, and where a shard keeps its keys."""
     for option in reversed(
         [
-            click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SHARD..."),
             click.option(
                 "--purpose", type=Text(), metavar="TOKEN", help="Compile the answers for this purpose from the ledger in use."
             ),
@@ -87,7 +86,13 @@ def shard_options(command: F) -> F:
                 "snapshot_path",
                 type=click.Path(path_type=Path),
                 metavar="FILE",
-                help="Take the answers from this snapshot.",
+                help="Take the answers from this snapshot. Default: that of consent.toml.",
+            ),
+            click.option(
+                "--columns",
+                type=Text(),
+                metavar="NAME",
+                help="Take --subject and what follows it from [columns.NAME] of consent.toml.",
             ),
             click.option(
                 "--subject",
@@ -111,9 +116,19 @@ def shard_options(command: F) -> F:
             trust_file,
             click.option("--max-age", type=Span(), default="24h", show_default=True, help="How old the answers may be."),
             click.option("--max-source-age", type=Span(), help="How long ago each import source may have completed."),
-            click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time."),
-            output_format,
         ]
+    ):
+        command = option(command)
+    return command
+
+
+def shard_options(command: F) -> F:
+    """How filter and audit are told what to read and by which answers."""
+    for option in (
+        output_format,
+        click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time."),
+        deciding_options,
+        click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SHARD..."),
     ):
         command = option(command)
     return command

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from ledger.cli.options import output_format, shown, trust_file, write_json
+from ledger.cli.project import Project
 
 from ledger.errors import UsageError
 from ledger.statements.verify import verify
@@ -23,6 +24,10 @@ def command(
     ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool, form: str
 ) -> None:
     """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
+    if trust is None and ledger_path is None:
+        project = Project()
+        trust = project.trust_for(paths)
+        project.say()
     trust = trust or (ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
     if not trust.is_file():
         raise UsageError(f"there is no trust file {trust}", hint="name one with --trust: whose keys count is yours to say")
@@ -32,4 +37,4 @@ def command(
     else:
         for line in verified.checked:
             click.echo(shown(line))
-    click.echo("verified", err=True)
+    click.echo(f"verified, by the keys in {shown(str(trust))}", err=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ledger.book import Ledger, Recorded, create, fsck
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
+    from ledger.cursor import EventPage
     from ledger.errors import (
         ConsentLedgerError,
         IntegrityError,
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
+    from ledger.explain import RowExplanation, explain
     from ledger.filter import ConsentFilter
     from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
     from ledger.statements.verify import Verified, verify
+    from ledger.status import Status
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
+    from ledger.store.mapping import ImportColumns
 
 _WHERE = {
     "book": ("Ledger", "Recorded", "create", "fsck"),
@@ -45,14 +49,18 @@ _WHERE = {
         "VerificationError",
     ),
     "audit": ("Audit",),
+    "cursor": ("EventPage",),
+    "explain": ("RowExplanation", "explain"),
     "filter": ("ConsentFilter",),
     "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),
+    "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
+    "store.mapping": ("ImportColumns",),
 }
 _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
@@ -64,6 +72,8 @@ __all__ = [
     "ConsentLedgerError",
     "Decisions",
     "Event",
+    "EventPage",
+    "ImportColumns",
     "ImportRejected",
     "ImportReport",
     "IntegrityError",
@@ -72,14 +82,17 @@ __all__ = [
     "LedgerBusy",
     "Purpose",
     "Recorded",
+    "RowExplanation",
     "Run",
     "ShardError",
     "Snapshot",
     "SnapshotError",
+    "Status",
     "UsageError",
     "VerificationError",
     "Verified",
     "create",
+    "explain",
     "fsck",
     "ledger_path",
     "load_key",

@@ -7,33 +7,36 @@ import getpass
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import files, locks, person, snapshot, times
+from ledger import cursor, files, locks, person, snapshot, status, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
-from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
-from ledger.log import merkle
+from ledger.cursor import EventPage
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError, VerificationError
+from ledger.log import dsse, merkle
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
 from ledger.log.trust import Trust
 from ledger.snapshot import Header, Snapshot, receipt_path
 from ledger.statements.receipt import act_receipt, event_receipt
-from ledger.statements.statement import RUN
+from ledger.statements.statement import RUN, parse_run
+from ledger.status import Status
 from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
-from ledger.store.documents import event_document, event_of, purpose_document, purpose_of
+from ledger.store.documents import completed_at, event_document, purpose_document, purpose_of
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
 from ledger.store.imports import ImportReport, import_file
+from ledger.store.mapping import ImportColumns
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -131,10 +134,10 @@ class Ledger:
     def _append(self, plan: Callable[[Transaction], None]) -> Appended:
         return append(self._engine, self.folder, plan)
 
-    def _read(self, work: Callable[[History], Any]) -> Any:
+    def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
         with database.reading(self._engine) as connection:
             database.check_revision(connection)
-            return work(History(connection, self.origin, self.folder.log_verifiers()))
+            return work(History(connection, self.origin, self.folder.log_verifiers()), *arguments)
 
     def _anchored(self, work: Callable[[History, str, Checkpoint], Any]) -> Any:
         """Like _read, with the head after checking that it extends every anchor."""
@@ -259,23 +262,61 @@ class Ledger:
         *,
         source: str | None = None,
         form: str | None = None,
+        columns: ImportColumns | None = None,
+        rejects: str | Path | None = None,
+        dry_run: bool = False,
+        max_reversals: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> ImportReport:
-        """Record every act of a CSV, NDJSON or Parquet file, or none. Raises ImportRejected."""
-        return import_file(self._engine, self.folder, file, source=source, form=form, on_progress=on_progress)
+        """Record every act of a CSV, NDJSON or Parquet file, or none; with `rejects`, bad lines go to that file.
+
+        columns: what those of another table mean. dry_run: check everything and record nothing. Raises ImportRejected.
+        """
+        return import_file(
+            self._engine,
+            self.folder,
+            file,
+            source=source,
+            form=form,
+            columns=columns,
+            rejects=rejects,
+            dry_run=dry_run,
+            max_reversals=max_reversals,
+            on_progress=on_progress,
+        )
 
     # Answers
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
-        """(position, event) in log order, from position `after` on."""
-        found: list[tuple[int, Event]] = self._read(
-            lambda history: [
-                (o.position, event_of(o.document()))
-                for o in history.opened(history.head()[1].size)
-                if o.is_event and o.position >= after
-            ]
-        )
-        yield from found
+        """(position, event) in log order, of the log as it is when the first is asked for, without its first `after` entries.
+
+        Read in bounded memory. Raises UsageError where the log has not as many entries.
+        """
+        return ((position, event) for position, event in cursor.entries(self._read, after) if event is not None)
+
+    def page(self, after: int = 0, *, limit: int = 1000, expiring: timedelta | None = None) -> EventPage:
+        """Up to `limit` events in log order without the log's first `after` entries, and the `after` of the next page.
+
+        expiring: only yeses that are in force now and end within this span. Raises UsageError as `events` does.
+        """
+        return cursor.page(self._read, self.origin, after, limit, expiring)
+
+    def events_of(self, subject_ids: Iterable[str], checkpoint: str) -> list[tuple[int, Event]]:
+        """(position, event) of these subjects in log order, among the entries of a checkpoint of this log."""
+
+        def work(history: History) -> list[tuple[int, Event]]:
+            history.check_extends(checkpoint, history.head()[1], "the checkpoint at hand")
+            size = history.open(checkpoint).size
+            found = {position: event for subject_id in set(subject_ids) for position, event in history.events_of(subject_id)}
+            return sorted((position, event) for position, event in found.items() if position < size)
+
+        events: list[tuple[int, Event]] = self._read(work)
+        return events
+
+    def status(self, *, on_progress: Callable[[int, int], None] | None = None) -> Status:
+        """How the ledger stands, from one pass over the log. on_progress: entries read, entries in all. Raises IntegrityError."""
+        standing: Status = self._read(status.read, self.folder.read_anchors(), on_progress)
+        return standing
 
     def show(self, subject_id: str, *, content_id: str | None = None) -> dict[str, Any]:
         """A person's acts and the decisions that now hold (schemas/show.json)."""
@@ -386,7 +427,8 @@ class Ledger:
                     hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
                 )
             current = declared[-1][1]
-            edge, sources, said = RightEdge(), {}, []
+            edge, said = RightEdge(), []
+            sources: dict[str, datetime] = {}
 
             def events() -> Iterator[tuple[int, dict[str, Any]]]:
                 for opened in history.opened(size):
@@ -397,7 +439,8 @@ class Ledger:
                     elif document["act"] == "purpose_declared" and document["token"] == purpose:
                         said.append(purpose_of(document))
                     elif document["act"] == "import_finished":
-                        sources[document.get("source", "")] = times.parse(document["recorded_at"])
+                        source = document.get("source", "")
+                        sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
                     if on_progress is not None and opened.position % 8192 == 0:
                         on_progress(opened.position, size)
 
@@ -434,13 +477,33 @@ class Ledger:
         return receipt
 
     def admit(self, envelope: bytes) -> bytes:
-        """Log a statement that the run key has signed: the receipt of that act, the second line of its file."""
-        return self._logged("statement_made", statement_sha256=sha256(envelope).hexdigest(), predicate_type=RUN)
+        """Log a run statement that a trusted run key has signed: the receipt of that act, the second line of its file.
 
-    def _logged(self, kind: str, **fields: Any) -> bytes:
-        """Append an act and return its receipt."""
+        Raises VerificationError for anything else, and where this log did not compile the statement's snapshot.
+        """
+        run = parse_run(dsse.open_envelope(envelope, [verifier.public for verifier in self.trust.run]))
+
+        def check(tx: Transaction) -> None:
+            compiled = [act for _, act in tx.history.acts("snapshot_compiled") if act["snapshot_sha256"] == run.snapshot_sha256]
+            if run.origin != self.origin or run.purpose not in [act["purpose"] for act in compiled]:
+                raise VerificationError(
+                    f"this log has compiled no snapshot {run.snapshot_sha256} for {run.purpose!r:.120}",
+                    hint="a statement is logged by the ledger whose snapshot decided its rows",
+                )
+
+        return self._logged(
+            "statement_made",
+            check,
+            statement_sha256=sha256(envelope).hexdigest(),
+            predicate_type=RUN,
+            snapshot_sha256=run.snapshot_sha256,
+        )
+
+    def _logged(self, kind: str, check: Callable[[Transaction], None] = lambda tx: None, **fields: Any) -> bytes:
+        """Append an act and return its receipt. check: raises where it may not be appended."""
 
         def plan(tx: Transaction) -> None:
+            check(tx)
             tx.act(kind, _user(), **fields)
 
         appended = self._append(plan)

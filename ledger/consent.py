@@ -1,4 +1,5 @@
-"""The words and the rule. This module is the reference: every faster path is tested against `decide`.
+"""The words and the rule. This module is the reference: every faster path is tested against `decide`,
+and `explain` is the same rule with the events that it went by.
 
 > A no stands until the same person answers it with a later yes that is at least as specific. Silence is no.
 
@@ -244,17 +245,47 @@ class Row:
     created: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One subject's reason, and the events of the history that it follows from, by their places in it.
+
+    `allowed`: the yeses in force, latest first, of which every no that matches is followed by one. A no's state: the latest no
+    that stands. `not_covered`, `notice_changed`, `expired`: the latest yes of which that is true. `no_record`: none.
+    """
+
+    subject_id: str
+    reason: str
+    events: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A row's reason, and the answer of each of its subjects in order: none where the row's own keys settle it
+    (`subject_missing`, `category_excluded`)."""
+
+    reason: str
+    answers: Sequence[Answer] = ()
+
+
 def decide(row: Row, history: Iterable[Event], purpose: Purpose, as_of: datetime, decided_at: datetime | None = None) -> str:
     """The reason for one row: `allowed`, or the first of REASONS that applies to the first subject that does not allow it.
 
     history: events in log order, of any subject. as_of: the moment T up to which events count. decided_at: when
     expiry is judged (as_of unless told).
     """
+    return explain(row, history, purpose, as_of, decided_at).reason
+
+
+def explain(
+    row: Row, history: Iterable[Event], purpose: Purpose, as_of: datetime, decided_at: datetime | None = None
+) -> Explanation:
+    """The reason for one row with the events that it follows from; the arguments are those of `decide`."""
     if not row.subjects or not all(row.subjects):
-        return "subject_missing"
+        return Explanation("subject_missing")
     if purpose.categories and row.category not in purpose.categories:
-        return "category_excluded"
+        return Explanation("category_excluded")
     events = list(history)
+    answers = []
     for subject in row.subjects:
         assert subject is not None
         counted = [
@@ -262,16 +293,14 @@ def decide(row: Row, history: Iterable[Event], purpose: Purpose, as_of: datetime
             for i, e in enumerate(events)
             if e.subject_id == subject and e.names(purpose.token) and e.counts_from <= as_of
         ]
-        reason = _decide_subject(row, counted, purpose, decided_at or as_of)
-        if reason != ALLOWED:
-            return reason
-    return ALLOWED
+        answers.append(_answer(subject, row, counted, purpose, decided_at or as_of))
+    return Explanation(next((a.reason for a in answers if a.reason != ALLOWED), ALLOWED), tuple(answers))
 
 
 _Counted = tuple[datetime, int, Event]
 
 
-def _decide_subject(row: Row, counted: list[_Counted], purpose: Purpose, decided_at: datetime) -> str:
+def _answer(subject: str, row: Row, counted: list[_Counted], purpose: Purpose, decided_at: datetime) -> Answer:
     matching = [c for c in counted if _matches(c[2], row)]
     yeses = _latest_yes_per_scope(matching)
     in_force = [c for c in yeses if _failure(c[2], row, purpose, decided_at) is None]
@@ -282,11 +311,20 @@ def _decide_subject(row: Row, counted: list[_Counted], purpose: Purpose, decided
         if not known:
             standing += _standing_of_unknown(scope, counted, purpose, decided_at)
     if standing:
-        return max(standing, key=lambda c: (c[0], c[2].scope, c[1]))[2].state
+        latest = max(standing, key=_lateness)
+        return Answer(subject, latest[2].state, (latest[1],))
     if in_force:
-        return ALLOWED
-    failures = {_failure(c[2], row, purpose, decided_at) for c in yeses}
-    return next((f for f in ("not_covered", "notice_changed", "expired") if f in failures), "no_record")
+        return Answer(subject, ALLOWED, tuple(i for _, i, _ in sorted(in_force, key=_lateness, reverse=True)))
+    for reason in ("not_covered", "notice_changed", "expired"):
+        if failed := [c for c in yeses if _failure(c[2], row, purpose, decided_at) == reason]:
+            return Answer(subject, reason, (max(failed, key=_lateness)[1],))
+    return Answer(subject, "no_record")
+
+
+def _lateness(counted: _Counted) -> tuple[datetime, Scope, int]:
+    """By time, then the more specific, then the later in the log."""
+    t, i, event = counted
+    return t, event.scope, i
 
 
 def _matches(event: Event, row: Row) -> bool:

@@ -18,6 +18,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ledger.errors import ConsentLedgerError
 
@@ -59,6 +60,25 @@ def create_private(path: str | Path, data: bytes) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+        sync_folder(path.parent)
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """A new file to write, which its owner alone may read."""
+    with _failing(f"cannot create {path}"):
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def name_new(temporary: Path, path: Path) -> None:
+    """Give a synced temporary file its name. Raises ConsentLedgerError where a file of other content has it."""
+    with _failing(f"cannot create {path}"):
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            if not path.is_file() or sha256_of(path) != sha256_of(temporary):
+                raise ConsentLedgerError(
+                    f"{path} is there already, with other content", hint="it is not replaced: move it away, or name another file"
+                ) from None
         sync_folder(path.parent)
 
 

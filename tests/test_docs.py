@@ -15,7 +15,7 @@ from ledger.cli import COMMANDS, cli
 from ledger import consent, snapshot
 from ledger.shards import journal
 from ledger.statements import receipt, statement
-from ledger.store import imports
+from ledger.store import acts
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -163,7 +163,7 @@ def test_every_snapshot_column_is_described_in_order() -> None:
 
 def test_every_import_column_is_described() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", _part("Import columns"), flags=re.MULTILINE)
-    assert rows == list(imports.COLUMNS)
+    assert rows == list(acts.COLUMNS)
 
 
 def test_every_field_of_the_predicate_is_described() -> None:

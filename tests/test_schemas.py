@@ -174,7 +174,7 @@ DOCUMENTS: dict[str, list[Any]] = {
             "checkpoint": "note\n",
         }
     ],
-    "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9}],
+    "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9, "dry_run": False}],
 }
 NULLABLE = {("filter", "statement"), *((name, key) for name in ("show", "record") for key in ("category", "content_id"))}
 """In outputs of commands only: a document that is signed leaves out what does not apply."""

@@ -6,7 +6,6 @@ There are no implicit casts: a column of any other type is an error that names i
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger import config
 from ledger.errors import ShardError, UsageError
 from ledger.snapshot import NONE
 
@@ -77,20 +77,8 @@ class Columns:
 
     @classmethod
     def load(cls, path: str | Path, name: str) -> Columns:
-        """Those that a TOML file has as `[columns.NAME]`. Raises UsageError."""
-        try:
-            tables = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("columns", {})
-            given = dict(tables[name])
-            if not all(isinstance(v, str) or (k == "subject" and _is_texts(v)) for k, v in given.items()):
-                raise UsageError(f"[columns.{name}] of {path} has a value that is no text")
-            return cls(**given)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        except KeyError as error:
-            raise UsageError(f"{path} has no [columns.{name}]", hint="it has: " + (", ".join(tables) or "none")) from error
-        except (ValueError, TypeError, AttributeError) as error:
-            hint = "keys: " + ", ".join(f.name for f in fields(cls))
-            raise UsageError(f"[columns.{name}] of {path} does not say where keys are: {error}", hint=hint) from error
+        """Those that a consent.toml has as `[columns.NAME]`. Raises UsageError."""
+        return cls(**config.load(path).columns_of(name))
 
     @property
     def constant_category(self) -> str | None:
@@ -165,10 +153,6 @@ class Columns:
             None if content is None else _prefixed(self.content_prefix, content),
             created,
         )
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _column(table: Any, path: str) -> Any:

@@ -137,6 +137,8 @@ def _require_logged(envelope: bytes, run: RunRecord, snapshot: VerifiedAct, logg
     _require_act(logged.act["act"], "statement_made")
     if logged.act["statement_sha256"] != sha256(envelope).hexdigest() or logged.act["predicate_type"] != RUN:
         raise VerificationError("the receipt in the statement's second line is of another statement")
+    if logged.act.get("snapshot_sha256", run.snapshot_sha256) != run.snapshot_sha256:
+        raise VerificationError("the log says that another snapshot decided the statement's rows")
     if logged.checkpoint.origin != run.origin:
         raise VerificationError(f"the statement is in log {logged.checkpoint.origin!r:.100}, its snapshot of {run.origin!r:.100}")
     if logged.position <= snapshot.position:

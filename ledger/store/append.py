@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import NO, Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.consent import Event, check_against, lookalike, resolve_purposes, split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
@@ -140,21 +139,6 @@ class Transaction:
         """Keep a notice's text; the same text again is kept once."""
         if self._con.scalar(sa.select(_notices.c.sha256).where(_notices.c.sha256 == sha256)) is None:
             self._con.execute(sa.insert(_notices).values(sha256=sha256, text=text))
-
-    def noes_and_later(self, subjects: list[str]) -> Iterator[tuple[str, str | None, str | None, str]]:
-        """(subject, category, content, state) in log order of those of these subjects that ever said no."""
-        columns = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id, _openings.c.state)
-        for start in range(0, len(subjects), 500):
-            some = subjects[start : start + 500]
-            refused = (
-                sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(some), _openings.c.state.in_(NO)).distinct()
-            )
-            who = list(self._con.scalars(refused))
-            if who:
-                # Sorted here: told to sort, SQLite reads the whole table in its order rather than use the index.
-                rows = self._con.execute(sa.select(*columns, _openings.c.position).where(_openings.c.subject_id.in_(who)))
-                for row in sorted(rows, key=itemgetter(4)):
-                    yield row[0], row[1], row[2], row[3]
 
     def _known(self, event_ids: list[str]) -> dict[str, Stored]:
         found = {}

@@ -98,6 +98,14 @@ def purpose_document(purpose: Purpose) -> dict[str, Any]:
     return document
 
 
+def completed_at(act: Mapping[str, Any]) -> datetime:
+    """When an import, by its `import_finished`, brought its source up to date: times.EPOCH where it did not.
+
+    Rows that were set aside may be noes: an import with rejects completes nothing.
+    """
+    return times.EPOCH if act["rejected"] else times.parse(act["recorded_at"])
+
+
 def purpose_of(act: Mapping[str, Any]) -> tuple[datetime, Purpose]:
     """(declared at, purpose) from an act. Raises IntegrityError."""
     fields = {name: value for name, value in act.items() if name not in ("act", "recorded_at", "recorded_by")}

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import Event, Purpose
+from ledger.consent import NO, YES, Event, Purpose
 from ledger.errors import IntegrityError
 from ledger.log import canonical, checkpoint, merkle, tiles
 from ledger.log.checkpoint import Checkpoint
@@ -130,12 +130,13 @@ class History:
         except (OverflowError, TypeError) as error:
             raise IntegrityError(f"column recorded_at of table checkpoints holds no time: {value!r:.40}") from error
 
-    def opened(self, size: int) -> Iterator[Opened]:
-        """The first `size` entries in log order, each checked against its entry. Raises IntegrityError for a gap."""
+    def opened(self, size: int, first: int = 0) -> Iterator[Opened]:
+        """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
         result = self._con.execute(
-            _OPENED.where(_entries.c.position < size).order_by(_entries.c.position), execution_options={"yield_per": 8192}
+            _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position),
+            execution_options={"yield_per": 8192},
         )
-        expected = 0
+        expected = first
         for row in result:
             if row[0] != expected:
                 raise IntegrityError(f"table entries lacks position {expected}")
@@ -171,6 +172,28 @@ class History:
         if any(e.subject_id != subject_id for _, e in events):
             raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
         return events
+
+    def yes_since_and_no(self, first: int) -> Iterator[str]:
+        """Subjects with a yes from position `first` on, who ever said no."""
+        fresh = (
+            sa.select(_openings.c.subject_id)
+            .where(_openings.c.position >= first, _openings.c.state.in_(YES))
+            .distinct()
+            .subquery()
+        )
+        noes = _openings.alias()
+        refused = sa.exists().where(noes.c.subject_id == fresh.c.subject_id, noes.c.state.in_(NO))
+        yield from self._con.scalars(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500})
+
+    def by_scope(self, subjects: Sequence[str]) -> Iterator[tuple[tuple[str, str | None, str | None], Opened]]:
+        """((subject, category, content), event) of these subjects; those of one scope follow one another."""
+        scope = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
+        rows = self._con.execute(
+            _INDEXED.add_columns(*scope).where(_openings.c.subject_id.in_(subjects)).order_by(*scope),
+            execution_options={"yield_per": 500},
+        )
+        for row in rows:
+            yield (row[6], row[7], row[8]), checked(*row[:6])
 
     def acts(self, kind: str) -> list[tuple[int, dict[str, Any]]]:
         return [(o.position, o.document()) for o in self._where(_openings.c.act == kind)]

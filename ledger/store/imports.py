@@ -1,70 +1,53 @@
-"""Many acts from a file, in file order: CSV, NDJSON or Parquet, streamed. All or nothing.
+"""Many acts from a file, in file order, in one transaction: all of them, or, with a file for the rejects, the good ones.
 
-An act without an event_id gets one from its content, and where it is undated from the file's digest too: the same file
-again is all repeats, the same undated no in tomorrow's file is a new act.
+Memory does not grow with the file: rows go through in chunks, and whatever is as many as they are is on disk.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from ledger import files, times
-from ledger.consent import NO, Event, check_text
+from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
-from ledger.log import canonical
-from ledger.store.append import CHUNK, Appended, Transaction, append
-from ledger.store.documents import event_document
+from ledger.store import acts
+from ledger.store.append import CHUNK, Transaction, append
 from ledger.store.folder import Folder
+from ledger.store.mapping import ImportColumns
+from ledger.store.rejects import Held, Rejects
+from ledger.store.reversals import Reversal, reversals
+from ledger.store.rows import BrokenFile, Row, Table, ends_whole, open_table
 
-REQUIRED = ("state", "subject_id", "purposes")
-COLUMNS = (
-    "event_id",
-    *REQUIRED,
-    "category",
-    "content_id",
-    "occurred_at",
-    "expires_at",
-    "content_since",
-    "channel",
-    "actor",
-    "notice",
-    "evidence_sha256",
-    "jurisdiction",
-    "reason",
-)
-TIMES = ("occurred_at", "expires_at", "content_since")
-FORMS = ("csv", "ndjson", "parquet")
-NAMED_BAD_LINES = 20
-_MAX_LINE = 1 << 20
-_Latest = dict[tuple[str, str | None, str | None], str]
+NAMED = 20
+"""How many bad lines, or reversals too many, an error names."""
 
 
 class ImportRejected(ConsentLedgerError):
-    """Some lines are no acts; nothing was recorded. bad_lines: the first of them."""
+    """Nothing was recorded. bad_lines, in the message too: the first that are no acts, or that take people from no to yes."""
 
     def __init__(self, message: str, *, hint: str | None = None, bad_lines: list[str] | None = None) -> None:
         super().__init__(message, hint=hint)
         self.bad_lines = bad_lines or []
 
+    @classmethod
+    def of(cls, message: str, hint: str, bad_lines: list[str]) -> ImportRejected:
+        return cls("\n  ".join([f"{message}; nothing was recorded", *bad_lines]), hint=hint, bad_lines=bad_lines)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """reversals: people whose yes in this file follows a no at the same scope."""
+    """What an import did, or would have done. rejected: rows in the rejects file. reversals: people who go from no to yes at one
+    scope. size: entries in the log now."""
 
     source: str
     file_sha256: str
@@ -73,20 +56,20 @@ class ImportReport:
     suppressed: int
     reversals: int
     rejected: int
-    appended: Appended
+    size: int
+    dry_run: bool
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent import` (schemas/import.json)."""
-        return {
-            "source": self.source,
-            "file_sha256": self.file_sha256,
-            "new": self.new,
-            "repeated": self.repeated,
-            "suppressed": self.suppressed,
-            "reversals": self.reversals,
-            "rejected": self.rejected,
-            "size": self.appended.size,
-        }
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class _DryRun(Exception):
+    """Everything was checked: roll it back."""
+
+
+class _Again(Exception):
+    """People were found who are held back, and their yes may have come before: roll it back, and go through the file anew."""
 
 
 def import_file(
@@ -96,20 +79,26 @@ def import_file(
     *,
     source: str | None = None,
     form: str | None = None,
+    columns: ImportColumns | None = None,
+    rejects: str | Path | None = None,
+    dry_run: bool = False,
+    max_reversals: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Record every act of a file in one transaction. on_progress: rows so far.
+    """Record the acts of a file. columns: None means the ledger's own. rejects: where bad rows go; None means there may be none.
+    on_progress: rows so far; starts anew where the file must be gone through again.
 
-    Raises ImportRejected for bad lines, UsageError for a file that is no table of acts.
+    Raises ImportRejected for bad lines and for reversals beyond the limit, UsageError for a file that is no table of acts.
     """
+    options = _Options(columns, None if rejects is None else Path(rejects), dry_run, max_reversals, on_progress)
     if not isinstance(file, (str, Path)):
         if form is None:
             raise UsageError("the format of a stream is not known", hint="say --input-format csv, ndjson or parquet")
         with tempfile.TemporaryFile() as spooled:
             while block := file.read(1 << 20):
                 spooled.write(block)
-            spooled.seek(0)
-            return _import(engine, folder, spooled, source or "stdin", form, on_progress)
+            spooled.flush()
+            return _Import(spooled, source or "stdin", form, options).run(engine, folder)
     path = Path(file)
     endings = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
     form = form or endings.get(path.suffix.lower())
@@ -117,235 +106,209 @@ def import_file(
         raise UsageError(f"the format of {path} is not known by its ending", hint="say --input-format csv, ndjson or parquet")
     try:
         with path.open("rb") as opened:
-            return _import(engine, folder, opened, source or path.name, form, on_progress)
+            return _Import(opened, source or path.name, form, options).run(engine, folder)
     except OSError as error:
         raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
 
 
-def _import(
-    engine: sa.Engine, folder: Folder, file: IO[bytes], source: str, form: str, on_progress: Callable[[int], None] | None
-) -> ImportReport:
-    if form not in FORMS:
-        raise UsageError(f"the format {form!r:.40} is unknown", hint="formats: " + ", ".join(FORMS))
-    check_text("source", source)
-    before = _state(file)
-    file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    file.seek(0)
-    recorded_by = f"import:{source}"
-    counts = {"new": 0, "repeated": 0, "suppressed": 0, "rejected": 0}
-    reversed_people: set[str] = set()
-    bad: list[str] = []
+@dataclass(frozen=True)
+class _Options:
+    columns: ImportColumns | None
+    rejects: Path | None
+    dry_run: bool
+    max_reversals: int | None
+    on_progress: Callable[[int], None] | None
 
-    def plan(tx: Transaction) -> None:
-        lines: list[str] = []
-        latest: _Latest = {}
 
-        def good() -> Iterator[Event]:
-            for line, row in _rows(file, form):
-                event = row if isinstance(row, InvalidEvent) else _event(row, file_sha256)
-                if isinstance(event, InvalidEvent):
-                    bad.append(_told(line, event))
-                    if len(bad) >= NAMED_BAD_LINES:
-                        return
+class _Import:
+    """One file, until it is recorded or is not."""
+
+    def __init__(self, file: IO[bytes], source: str, form: str, options: _Options) -> None:
+        check_id("source", source)
+        self._file, self._source, self._form, self._options = file, source, form, options
+        self._state = _state(file)
+        file.seek(0)
+        self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        self._held = Held()
+        self._counts: _Counts
+
+    def run(self, engine: sa.Engine, folder: Folder) -> ImportReport:
+        try:
+            while True:
+                try:
+                    size = append(engine, folder, self._plan).size
+                except _DryRun:
+                    size = self._counts.size_before
+                except _Again:
+                    continue
+                break
+        except BrokenFile as error:
+            raise self._rejected("cannot be read to its end", [*self._counts.bad, str(error)]) from error
+        finally:
+            self._held.close()
+        return ImportReport(
+            source=self._source, file_sha256=self._sha256, size=size, dry_run=self._options.dry_run, **self._counts.document()
+        )
+
+    def _plan(self, tx: Transaction) -> None:
+        counts = self._counts = _Counts(tx.size)
+        whole = ends_whole(self._file, self._form)
+        table = self._table()
+        held_more = False
+        with ExitStack() as stack:
+            rejects = None if self._options.rejects is None else stack.enter_context(Rejects(self._options.rejects, table))
+            last: Row | None = None
+            for seen, (row, outcome) in enumerate(self._outcomes(table, tx), 1):
+                last = None
+                if isinstance(outcome, _Bad):
+                    last = row
+                    counts.reject(f"{row.where}: {outcome.why}")
+                    if rejects is None:
+                        if len(counts.bad) == NAMED:
+                            break
+                    else:
+                        rejects.add(row, outcome.why)
+                        held_more |= outcome.may_be_no and self._held.add(table.words(row.raw))
+                elif outcome:
+                    counts.repeated += 1
                 else:
-                    lines.append(line)
-                    yield event
+                    counts.new += 1
+                if self._options.on_progress is not None and seen % CHUNK == 0:
+                    self._options.on_progress(seen)
+            if counts.bad and rejects is None:
+                raise self._rejected("has lines that are no acts", counts.bad)
+            if last is not None and not whole:
+                raise BrokenFile(f"{last.where}: the file ends here without an end of line: it seems to be cut short")
+            if _state(self._file) != self._state:
+                raise ConsentLedgerError(
+                    f"{self._source!r:.120} changed while it was read; nothing was recorded",
+                    hint="import it once nothing writes to it any more",
+                )
+            if held_more:
+                raise _Again
+            self._count_reversals(tx)
+            if rejects is not None and counts.rejected:
+                rejects.publish()
+        if self._options.dry_run:
+            raise _DryRun
+        tx.act("import_finished", self._recorded_by, source=self._source, file_sha256=self._sha256, **counts.document())
 
-        for seen, outcome in enumerate(tx.events(_with_latest(good(), tx, latest), recorded_by)):
-            if isinstance(outcome, InvalidEvent):
-                bad.append(_told(lines[seen], outcome))
-                if len(bad) >= NAMED_BAD_LINES:
-                    break
-            elif outcome.repeated:
-                counts["repeated"] += 1
-            else:
-                counts["new"] += 1
-                event = outcome.event
-                scope = (event.subject_id, event.category, event.content_id)
-                if event.is_yes and latest.get(scope) in NO:
-                    reversed_people.add(event.subject_id)
-                latest[scope] = event.state
-            if on_progress is not None and seen % CHUNK == CHUNK - 1:
-                on_progress(seen + 1)
-        if bad:
-            named = sorted(bad, key=lambda line: int(line.partition(":")[0].split()[1]))[:NAMED_BAD_LINES]
-            raise ImportRejected(
-                f"{source} has lines that are no acts; nothing was recorded\n" + "\n".join(f"  {b}" for b in named),
-                hint="mend these lines and import the file again",
-                bad_lines=named,
+    @property
+    def _recorded_by(self) -> str:
+        return f"import:{self._source}"
+
+    def _table(self) -> Table:
+        table = open_table(self._file, self._form)
+        if table.columns is not None:
+            self._check_columns(table.columns)
+        return table
+
+    def _check_columns(self, names: list[str]) -> None:
+        check = acts.check_columns if self._options.columns is None else self._options.columns.check_columns
+        check(names)
+
+    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Row, bool | _Bad]]:
+        """Each row with whether it is a repeat, or why it is no act."""
+        rows = table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns)
+        while chunk := list(islice(rows, CHUNK)):
+            read = [self._act(table, row) for row in chunk]
+            stored = tx.events((act for act in read if isinstance(act, Event)), self._recorded_by)
+            for row, act in zip(chunk, read, strict=True):
+                if isinstance(act, _Bad):
+                    yield row, act
+                elif isinstance(outcome := next(stored), InvalidEvent):
+                    yield row, _Bad.of(outcome, act.is_yes)
+                else:
+                    yield row, outcome.repeated
+
+    def _act(self, table: Table, row: Row) -> Event | _Bad:
+        values = row.values
+        if isinstance(values, InvalidEvent):
+            return _Bad.of(values)
+        says_yes = False
+        try:
+            if table.columns is None:
+                self._check_columns(list(values))
+            if self._options.columns is not None:
+                values = self._options.columns.values(values)
+            elif self._form != "ndjson" and isinstance(values["purposes"], str):
+                values["purposes"] = values["purposes"].split(";")
+            says_yes = values.get("state") in YES
+            event = acts.act_of(values, self._sha256)
+            if event.is_yes and event.subject_id in self._held:
+                raise InvalidEvent("held back: another line that may be this person's no was rejected")
+            return event
+        except UsageError as error:
+            return _Bad.of(error, says_yes)
+
+    def _count_reversals(self, tx: Transaction) -> None:
+        named: list[Reversal] = []
+        for reversal in reversals(tx.history, self._counts.size_before, times.text(tx.recorded_at)):
+            self._counts.reversals += 1
+            if len(named) < NAMED:
+                named.append(reversal)
+        limit = self._options.max_reversals
+        if limit is not None and self._counts.reversals > limit:
+            raise ImportRejected.of(
+                f"{self._source!r:.120} would take {self._counts.reversals} people from no to yes, and at most {limit} may",
+                "look at these lines: do they say when people agreed, or when a row was written?",
+                self._lines_of(named),
             )
-        if _state(file) != before:
-            raise ConsentLedgerError(
-                f"{source} changed while it was read; nothing was recorded", hint="import it once nothing writes to it any more"
-            )
-        tx.act("import_finished", recorded_by, source=source, file_sha256=file_sha256, reversals=len(reversed_people), **counts)
 
-    appended = append(engine, folder, plan)
-    return ImportReport(source=source, file_sha256=file_sha256, reversals=len(reversed_people), appended=appended, **counts)
+    def _lines_of(self, found: list[Reversal]) -> list[str]:
+        """Where the yeses of reversals stand: the file is read once more, as nothing was kept of it."""
+        by_id = {reversal.yes_event_id: reversal for reversal in found}
+        lines = []
+        table = self._table()
+        for row in table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns):
+            act = self._act(table, row)
+            if isinstance(act, Event) and (reversal := by_id.pop(act.event_id or "", None)) is not None:
+                known = f"entry {reversal.no_position}" if reversal.no_position < self._counts.size_before else "this file too"
+                lines.append(f"{row.where}: {reversal.subject_id!r:.120} goes from no ({known}) to yes")
+        return lines
+
+    def _rejected(self, what: str, bad: list[str]) -> ImportRejected:
+        return ImportRejected.of(f"{self._source!r:.120} {what}", "mend these lines and import the file again", bad)
 
 
-def _told(line: str, error: InvalidEvent) -> str:
-    return f"{line}: {error}" + (f" ({error.hint})" if error.hint else "")
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """may_be_no: it is not known to be a yes."""
+
+    why: str
+    may_be_no: bool
+
+    @classmethod
+    def of(cls, error: UsageError, says_yes: bool = False) -> _Bad:
+        return cls(f"{error} ({error.hint})" if error.hint else str(error), not says_yes)
+
+
+@dataclass
+class _Counts:
+    """Of one reading of the file. bad: the first rejected rows."""
+
+    size_before: int
+    new: int = 0
+    repeated: int = 0
+    rejected: int = 0
+    reversals: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def reject(self, line: str) -> None:
+        self.rejected += 1
+        if len(self.bad) < NAMED:
+            self.bad.append(line)
+
+    def document(self) -> dict[str, int]:
+        return {
+            "new": self.new,
+            "repeated": self.repeated,
+            "suppressed": 0,
+            "reversals": self.reversals,
+            "rejected": self.rejected,
+        }
 
 
 def _state(file: IO[bytes]) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
-
-
-def _event(row: dict[str, Any], file_sha256: str) -> Event | InvalidEvent:
-    try:
-        fields = {name: value for name, value in row.items() if value is not None}
-        for name in REQUIRED:
-            if name not in fields:
-                raise InvalidEvent(f"{name} is empty")
-        if not isinstance(fields["purposes"], list):
-            raise InvalidEvent("purposes must be a list that names at least one purpose")
-        for name in TIMES:
-            if isinstance(fields.get(name), str):
-                try:
-                    fields[name] = times.read(fields[name])
-                except (ValueError, OverflowError) as error:
-                    raise InvalidEvent(f"{name}: {error}") from None
-        event = Event(**fields)
-        if event.event_id is not None:
-            return event
-        content = event_document(event)
-        if event.occurred_at is None:
-            content["file_sha256"] = file_sha256
-        return event.filled_in(event_id="import:" + hashlib.sha256(canonical.encode(content)).hexdigest())
-    except InvalidEvent as error:
-        return error
-
-
-def _with_latest(events: Iterable[Event], tx: Transaction, latest: _Latest) -> Iterator[Event]:
-    """Passes the events on, a chunk at a time, and before each chunk puts into `latest` what those of its people who
-    ever said no, and now say yes, last said at each scope. Whoever takes the events takes them by chunks as long."""
-    source = iter(events)
-    while chunk := list(islice(source, CHUNK)):
-        latest.clear()
-        for subject, category, content, state in tx.noes_and_later(sorted({e.subject_id for e in chunk if e.is_yes})):
-            latest[subject, category, content] = state
-        yield from chunk
-
-
-def _rows(file: IO[bytes], form: str) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
-    """("line 7", the row's values by column) in file order; a value that is absent is None."""
-    readers = dict(zip(FORMS, (_csv_rows, _ndjson_rows, _parquet_rows), strict=True))
-    return readers[form](file)
-
-
-def _check_columns(names: list[str]) -> None:
-    unknown = [name for name in names if name not in COLUMNS]
-    missing = [name for name in REQUIRED if name not in names]
-    hint = "columns: " + ", ".join(COLUMNS)
-    if unknown:
-        raise UsageError(f"column {unknown[0]!r:.80} is unknown", hint=hint)
-    if missing:
-        raise UsageError(f"column {missing[0]!r} is missing", hint=hint)
-    if len(set(names)) != len(names):
-        raise UsageError("a column stands in the file twice", hint=hint)
-
-
-def _csv_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
-    if file.read(3) == b"\xef\xbb\xbf":
-        raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
-    file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
-    reader = csv.reader(text, strict=True)
-    begun = 1  # the line on which a row began: a quote that is never closed runs to the end of the file
-    try:
-        header = next(reader, None)
-        if not header:
-            raise UsageError("the CSV is empty", hint="its first line names the columns: " + ", ".join(COLUMNS))
-        _check_columns(header)
-        begun = reader.line_num + 1
-        for values in reader:
-            where, begun = f"line {reader.line_num}", reader.line_num + 1
-            if not values:
-                continue
-            if len(values) != len(header):
-                yield where, InvalidEvent(f"{len(values)} values for {len(header)} columns")
-                continue
-            row: dict[str, Any] = {name: value or None for name, value in zip(header, values, strict=True)}
-            if row["purposes"] is not None:
-                row["purposes"] = row["purposes"].split(";")
-            yield where, row
-    except csv.Error as error:
-        yield (
-            f"line {begun}",
-            InvalidEvent(f"not CSV: {error}", hint="a quote that is opened is closed, one within a value doubled"),
-        )
-    except UnicodeDecodeError:
-        # Text is decoded in blocks, so that the reader does not know the line.
-        yield f"line {_first_undecodable(file)}", InvalidEvent("not UTF-8", hint="save the file as UTF-8")
-    finally:
-        if not file.closed:
-            text.detach()
-
-
-def _first_undecodable(file: IO[bytes]) -> int:
-    file.seek(0)
-    for number, line in enumerate(file, 1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError:
-            return number
-    raise ConsentLedgerError("the file changed while it was read; nothing was recorded")
-
-
-def _ndjson_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
-    number = 0
-    while line := file.readline(_MAX_LINE + 1):
-        number += 1
-        where = f"line {number}"
-        if len(line) > _MAX_LINE:
-            yield where, InvalidEvent(f"longer than {_MAX_LINE} bytes")
-            return
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            yield where, InvalidEvent(f"not JSON: {error}")
-            continue
-        if not isinstance(row, dict):
-            yield where, InvalidEvent("not a JSON object")
-        elif strange := [name for name in row if name not in COLUMNS]:
-            yield where, InvalidEvent(f"field {strange[0]!r:.80} is unknown")
-        elif absent := [name for name in REQUIRED if name not in row]:
-            yield where, InvalidEvent(f"field {absent[0]!r} is missing")
-        else:
-            yield where, row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands in an object twice")
-    return document
-
-
-def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | InvalidEvent]]:
-    try:
-        shard = pq.ParquetFile(file)
-        _check_columns(shard.schema_arrow.names)
-        for field in shard.schema_arrow:
-            if field.name in TIMES and pa.types.is_timestamp(field.type) and field.type.tz is None:
-                raise UsageError(f"column {field.name!r} has no time zone", hint="write UTC timestamps")
-        row_number = 0
-        for batch in shard.iter_batches(batch_size=8192, use_threads=False):
-            columns = [c.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
-            for values in zip(*(c.to_pylist() for c in columns), strict=True):
-                row_number += 1
-                row: dict[str, Any] = dict(zip(batch.schema.names, values, strict=True))
-                for name in TIMES:
-                    if isinstance(row.get(name), datetime):
-                        row[name] = row[name].astimezone(UTC)
-                if isinstance(row["purposes"], str):
-                    row["purposes"] = row["purposes"].split(";")
-                yield f"row {row_number}", row
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"not a Parquet file of acts: {error!s:.200}", hint="write it anew, with the columns: " + ", ".join(COLUMNS)
-        ) from error

@@ -30,8 +30,8 @@ def test_columns_are_loaded_by_name(tmp_path: Path) -> None:
         ("[columns.posts]\nsubject = 7", "posts", "no text"),
         ("[columns.posts]\nsubject = ['a', 7]", "posts", "no text"),
         ("[columns.posts]\ncontent = 'c'", "posts", "does not say"),
-        ("columns = 7", "posts", "does not say"),
-        ("[columns", "posts", "does not say"),
+        ("columns = 7", "posts", "does not hold tables"),
+        ("[columns", "posts", "no TOML"),
         ("[columns.posts]\nsubject = ''", "posts", "no subject"),
     ],
 )

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ledger import Event, times
+from ledger import Event, Ledger, Snapshot, times
+from ledger.log import dsse
+from ledger.statements.statement import RunRecord, ShardRecord, run_statement
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -36,3 +38,32 @@ def yes(subject: str = "u1", **fields: Any) -> Event:
 
 def no(subject: str = "u1", **fields: Any) -> Event:
     return Event(subject_id=subject, **{"state": "refused", "purposes": ["train-ai"], **fields})
+
+
+def statement(book: Ledger, snapshot: Snapshot | None = None, **fields: Any) -> bytes:
+    """A signed statement of a run over one empty shard. Without a snapshot it speaks of one that no log compiled."""
+    moment = times.now()
+    shard = ShardRecord(
+        input="a", input_sha256="0" * 64, output="a", output_sha256="0" * 64, rows_in=0, rows_kept=0, rows_dropped={}
+    )
+    run = {
+        "run_id": "r1",
+        "purpose": "train-ai@1" if snapshot is None else snapshot.purpose,
+        "rule_version": "1",
+        "origin": book.origin,
+        "snapshot_sha256": "0" * 64 if snapshot is None else snapshot.sha256,
+        "answers_sha256": "0" * 64,
+        "snapshot_receipt": "none" if snapshot is None else (snapshot.receipt or b"").decode(),
+        "columns": {"subject": ["user_id"]},
+        "decided_at": moment,
+        "age_seconds": 0,
+        "max_age_seconds": 0,
+        "rests_on": {},
+        "unmapped": 0,
+        "shards": (shard,),
+        "versions": {},
+        "started_at": moment,
+        "finished_at": moment,
+        **fields,
+    }
+    return dsse.seal(run_statement(RunRecord(**run)), book.run_key())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from small_ledger import no, yes
 import ledger
 from ledger import Event, ImportRejected, Ledger, UsageError
 from ledger.errors import ConsentLedgerError
-from ledger.store import imports
+from ledger.store import acts, imports
 
 HEADER = "event_id,state,subject_id,category,content_id,purposes,occurred_at,expires_at,content_since,channel,actor,reason"
 ROWS: list[dict[str, Any]] = [
@@ -76,11 +76,11 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     fields = [
         (
             name,
-            pa.list_(pa.string()) if name == "purposes" else pa.timestamp("us", "UTC") if name in imports.TIMES else pa.string(),
+            pa.list_(pa.string()) if name == "purposes" else pa.timestamp("us", "UTC") if name in acts.TIMES else pa.string(),
         )
         for name in HEADER.split(",")
     ]
-    moments = [{k: datetime.fromisoformat(v) if k in imports.TIMES else v for k, v in row.items()} for row in rows]
+    moments = [{k: datetime.fromisoformat(v) if k in acts.TIMES else v for k, v in row.items()} for row in rows]
     pq.write_table(pa.Table.from_pylist(moments, pa.schema(fields)), sink)
     return sink.getvalue()
 
@@ -268,8 +268,10 @@ def test_the_first_twenty_bad_lines_in_order(book: Ledger) -> None:
 
 
 def test_reversals_are_people_who_go_from_no_to_yes(book: Ledger) -> None:
-    book.record_all([no("a"), no("b", content_id="c"), no("c"), no("d")])
-    book.record(yes("d"))
+    before = datetime(2026, 1, 2, tzinfo=UTC)
+    book.record_all([no(who, occurred_at=before, content_id="c" if who == "b" else None) for who in "abcd"])
+    book.record(yes("d", occurred_at=before + timedelta(days=1)))
+    book.record(no("g"))
     rows = [
         {
             "state": state,
@@ -288,10 +290,11 @@ def test_reversals_are_people_who_go_from_no_to_yes(book: Ledger) -> None:
             ("given", "e", None, 2),
             ("given", "f", None, 1),
             ("refused", "f", None, 2),
+            ("given", "g", None, 1),  # the no came later
         )
     ]
     report = _import(book, _ndjson(rows), "ndjson")
-    assert (report.new, report.reversals) == (9, 3)  # a, b, e
+    assert (report.new, report.reversals) == (10, 3)  # a, b, e
     assert report.document()["reversals"] == 3
     assert _import(book, _ndjson(rows), "ndjson").reversals == 0, "repeats change nobody's mind"
 
@@ -299,7 +302,7 @@ def test_reversals_are_people_who_go_from_no_to_yes(book: Ledger) -> None:
 def test_reversals_across_chunks(book: Ledger) -> None:
     filler = [{"state": "refused", "subject_id": f"x{i}", "purposes": ["*"]} for i in range(imports.CHUNK + 5)]
     rows = [
-        {"state": "refused", "subject_id": "u", "purposes": ["*"]},
+        {"state": "refused", "subject_id": "u", "purposes": ["*"], "occurred_at": "2025-01-01T00:00:00Z"},
         *filler,
         {"state": "given", "subject_id": "u", "purposes": ["train-ai"], "occurred_at": "2026-01-01T00:00:00Z"},
     ]
@@ -362,7 +365,7 @@ def _table(**columns: Any) -> bytes:
         (b"", UsageError),
         (_table()[:-20], UsageError),
         (_table(mood=["x"]), UsageError),
-        (_table(occurred_at=pa.array([0], pa.timestamp("us"))), UsageError),
+        (_table(occurred_at=pa.array([0], pa.timestamp("us"))), ImportRejected),
         (_table(occurred_at=pa.array([1], pa.timestamp("ns", "UTC"))), UsageError),
         (_table(occurred_at=pa.array([2**62], pa.timestamp("us", "UTC"))), UsageError),
         (_table(occurred_at=pa.array([2**40], pa.timestamp("s", "UTC"))), UsageError),

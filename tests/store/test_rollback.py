@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_ledger import Sql, no, yes
+from small_ledger import Sql, no, statement, yes
 
 import ledger
 from ledger import IntegrityError, Ledger, cli
@@ -34,7 +34,8 @@ USES: dict[str, Callable[[Ledger], object]] = {
     "snapshot": lambda book: book.snapshot("train-ai"),
     "purpose": lambda book: book.declare_purpose("p", title="P", description="P"),
     "notice": lambda book: book.add_notice(b"n", notice_id="n", language="en"),
-    "admit": lambda book: book.admit(b"statement"),
+    "admit": lambda book: book.admit(statement(book)),
+    "status": lambda book: book.status(),
 }
 
 
@@ -61,6 +62,8 @@ def test_the_database_of_yesterday_is_refused(book: Ledger, use: str) -> None:
         ["receipt", "e1", "-o", "r"],
         ["snapshot", "--purpose", "train-ai", "-o", "s"],
         ["key", "show"],
+        ["status"],
+        ["events"],
     ],
     ids=lambda a: a[0],
 )

@@ -1,0 +1,97 @@
+"""What `consent.toml` adds to the options of a command. Options win, and stderr says which file had an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+from ledger.cli.options import shown
+
+from ledger import config
+from ledger.config import Config
+from ledger.errors import UsageError
+
+
+class Project:
+    """The consent.toml of the working directory, read when it is first asked for something. Raises UsageError for a bad one."""
+
+    def __init__(self) -> None:
+        self._used: list[str] = []
+
+    @cached_property
+    def _config(self) -> Config | None:
+        path = config.find()
+        return None if path is None else config.load(path)
+
+    def columns(self, name: str) -> dict[str, Any]:
+        if self._config is None:
+            raise UsageError(
+                f"there is no {config.NAME} here or above that could have [columns.{name:.80}]",
+                hint="write one, or name the columns with --subject and --content",
+            )
+        self._used.append(f"columns {name}")
+        return dict(self._config.columns_of(name))
+
+    def imports(self, source: str) -> Mapping[str, Any] | None:
+        """The table [import.SOURCE], where there is one."""
+        if self._config is None or source not in self._config.imports:
+            return None
+        self._used.append(f"import {source}")
+        return self._config.imports[source]
+
+    def snapshot(self) -> Path | None:
+        return None if self._config is None else self._take("snapshot", self._config.snapshot)
+
+    def trust(self) -> Path | None:
+        return None if self._config is None else self._take("trust", self._config.trust)
+
+    def trust_for(self, paths: tuple[Path, ...]) -> Path | None:
+        """Unless one of the paths lies beside the file or below it: a bundle does not vouch for itself."""
+        if self._config is None:
+            return None
+        home = self._config.path.parent.resolve()
+        seen = [place for path in paths for place in (path.absolute(), path.resolve())]
+        return None if any(place.is_relative_to(home) for place in seen) else self.trust()
+
+    def say(self) -> None:
+        """On stderr, what was taken."""
+        if self._config is not None and self._used:
+            click.echo(f"{shown(str(self._config.path))} says: {shown(', '.join(self._used))}", err=True)
+
+    def _take(self, what: str, path: Path | None) -> Path | None:
+        if path is not None:
+            self._used.append(f"{what} {path}")
+        return path
+
+
+def completed(
+    ledger_path: Path | None,
+    *,
+    columns: str | None,
+    purpose: str | None,
+    snapshot_path: Path | None,
+    trust: Path | None,
+    **told: Any,
+) -> dict[str, Any]:
+    """The options of filter, audit and explain, with what consent.toml has for those that were not given.
+
+    Trust and a snapshot are taken from it only where --ledger did not say which ledger is meant.
+    """
+    project = Project()
+    if columns is not None:
+        mapped = [name for name in config.COLUMN_KEYS if told[name]]
+        if mapped:
+            raise UsageError(
+                f"--columns {columns} and --{mapped[0].replace('_', '-')} both say where the keys are",
+                hint="leave one of them out",
+            )
+        told |= project.columns(columns)
+    if purpose is None and snapshot_path is None:
+        snapshot_path = project.snapshot()
+    if trust is None and ledger_path is None and (snapshot_path is not None or not told["subject"]):
+        trust = project.trust()
+    project.say()
+    return {"purpose": purpose, "snapshot_path": snapshot_path, "trust": trust, **told}

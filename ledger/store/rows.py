@@ -1,0 +1,301 @@
+"""The rows of a CSV, NDJSON or Parquet file, streamed; and rows of it written out again as they stood.
+
+- A row that cannot be read for itself (too many values, no JSON object) is a bad row: those after it still say what they say.
+- Where nothing after a place is known (a quote that does not end, bytes that are no UTF-8), reading ends with BrokenFile.
+- In memory are one record of text, of at most 1 MiB, or the row group of Parquet that is being read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from datetime import UTC
+from typing import IO, Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
+
+FORMS = ("csv", "ndjson", "parquet")
+MAX_RECORD = 1 << 20
+_MAX_COLUMNS = 1000
+_BATCH = 8192
+_MAX_JOINED = 20
+_WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
+
+
+class BrokenFile(Exception):
+    """`line 7: why`: nothing from there on is known."""
+
+
+class Row(NamedTuple):
+    """where: `line 7`, or `row 7` of Parquet. values: by column, absent ones None; or why there are none. raw: for Copy.add."""
+
+    where: str
+    values: dict[str, Any] | InvalidEvent
+    raw: Any
+
+
+class Copy(Protocol):
+    """Some of a file's rows, in the same form, and with the same header or schema. Whole once it is closed."""
+
+    def add(self, raw: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Table(Protocol):
+    """columns: those that every row has; None where each row names its own."""
+
+    @property
+    def columns(self) -> list[str] | None: ...
+
+    def rows(self, wanted: Collection[str]) -> Iterator[Row]:
+        """wanted: the columns whose values are asked for; there may be others."""
+        ...
+
+    def copy(self, out: IO[bytes]) -> Copy: ...
+
+    def words(self, raw: Any) -> Iterator[str]:
+        """Every text and whole number in a row, whatever it stands for."""
+        ...
+
+
+def open_table(file: IO[bytes], form: str) -> Table:
+    """Raises UsageError for a file that is no table of this form."""
+    tables: dict[str, type[_Csv] | type[_Ndjson] | type[_Parquet]] = {"csv": _Csv, "ndjson": _Ndjson, "parquet": _Parquet}
+    if form not in tables:
+        raise UsageError(f"the format {form!r:.40} is unknown", hint="formats: " + ", ".join(FORMS))
+    file.seek(0)
+    return tables[form](file)
+
+
+def ends_whole(file: IO[bytes], form: str) -> bool:
+    """Whether a text file's last line was ended: one that was cut short seldom is."""
+    if form == "parquet" or not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+class _Csv:
+    columns: list[str]
+
+    def __init__(self, file: IO[bytes]) -> None:
+        if file.read(3) == b"\xef\xbb\xbf":
+            raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
+        file.seek(0)
+        self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
+        self._length = 0
+        self._reader = csv.reader(self._lines(), strict=True)
+        self._records = self._read()
+        _, self.columns = next(self._records, ("", []))
+        if not self.columns:
+            raise UsageError("the CSV is empty", hint="its first line names the columns")
+        if len(self.columns) > _MAX_COLUMNS:
+            raise UsageError(f"the CSV has more than {_MAX_COLUMNS} columns")
+
+    def rows(self, wanted: Collection[str]) -> Iterator[Row]:
+        columns, width = self.columns, len(self.columns)
+        for where, values in self._records:
+            if len(values) == width:
+                yield Row(where, {name: value or None for name, value in zip(columns, values, strict=True)}, values)
+            elif any("\n" in value or "\r" in value for value in values):
+                # Where a quote began by mistake, whole lines are now part of a value.
+                raise BrokenFile(f"{where}: {len(values)} values for {width} columns, over several lines: is a quote missing?")
+            elif values:
+                yield Row(where, InvalidEvent(f"{len(values)} values for {width} columns"), values)
+
+    def _read(self) -> Iterator[tuple[str, list[str]]]:
+        """("line 7", values), the header among them; a blank line has no values."""
+        where = "line 1"
+        try:
+            for values in self._reader:
+                yield where, values
+                self._length = 0
+                where = f"line {self._reader.line_num + 1}"
+        except csv.Error as error:
+            raise BrokenFile(f"{where}: not CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            # Text is decoded in blocks, so that the reader does not know the line.
+            raise BrokenFile(f"line {_first_undecodable(self._file)}: not UTF-8 (save the file as UTF-8)") from error
+        finally:
+            if not self._file.closed:
+                self._text.detach()
+
+    def _lines(self) -> Iterator[str]:
+        while line := self._text.readline(MAX_RECORD + 1):
+            self._length += len(line)
+            if self._length > MAX_RECORD:
+                raise csv.Error(f"a record of more than {MAX_RECORD} characters")
+            yield line
+
+    def copy(self, out: IO[bytes]) -> Copy:
+        return _CsvCopy(out, self.columns)
+
+    def words(self, raw: list[str]) -> Iterator[str]:
+        yield from raw
+        # Values too many: a comma inside of one, most likely, that nobody quoted.
+        joined = len(raw) - len(self.columns) + 1
+        if 1 < joined <= _MAX_JOINED:
+            yield from (",".join(raw[i : i + joined]) for i in range(len(self.columns)))
+
+
+class _CsvCopy:
+    def __init__(self, out: IO[bytes], columns: list[str]) -> None:
+        self._text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self.add(columns)
+
+    def add(self, raw: list[str]) -> None:
+        self._writer.writerow(raw)
+
+    def close(self) -> None:
+        self._text.detach()
+
+
+def _first_undecodable(file: IO[bytes]) -> int:
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    raise ConsentLedgerError("the file changed while it was read; nothing was recorded")
+
+
+class _Ndjson:
+    columns = None
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def rows(self, wanted: Collection[str]) -> Iterator[Row]:
+        number = 0
+        while line := self._file.readline(MAX_RECORD + 1):
+            number += 1
+            where = f"line {number}"
+            if len(line) > MAX_RECORD:
+                raise BrokenFile(f"{where}: longer than {MAX_RECORD} bytes")
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise BrokenFile(f"{where}: not UTF-8 (save the file as UTF-8)") from error
+            if text.isspace():
+                continue
+            try:
+                values = json.loads(text, object_pairs_hook=_object)
+            except (ValueError, RecursionError) as error:
+                values = InvalidEvent(f"not JSON: {error}")
+            yield Row(where, values if isinstance(values, dict | InvalidEvent) else InvalidEvent("not a JSON object"), text)
+
+    def copy(self, out: IO[bytes]) -> Copy:
+        return _NdjsonCopy(out)
+
+    def words(self, raw: str) -> Iterator[str]:
+        for found in _WORDS.finditer(raw):
+            try:
+                yield found[0] if found[1] is None else json.loads(found[0])
+            except ValueError:
+                yield found[1]
+        yield raw.rpartition('"')[2].strip()  # after a quote that does not end
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands in an object twice")
+    return document
+
+
+class _NdjsonCopy:
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def add(self, raw: str) -> None:
+        self._out.write((raw if raw.endswith("\n") else raw + "\n").encode())
+
+    def close(self) -> None:
+        pass
+
+
+class _Parquet:
+    """Rows come as values of Python, moments in UTC; a local time as a datetime without a zone."""
+
+    columns: list[str]
+
+    def __init__(self, file: IO[bytes]) -> None:
+        try:
+            self._parquet = pq.ParquetFile(file)
+            self._schema = self._parquet.schema_arrow
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _no_parquet(error) from error
+        self.columns = self._schema.names
+
+    def rows(self, wanted: Collection[str]) -> Iterator[Row]:
+        number = 0
+        try:
+            for batch in self._parquet.iter_batches(batch_size=_BATCH, use_threads=False):
+                there = [(name, _values(batch.column(i))) for i, name in enumerate(self.columns) if name in wanted]
+                names = [name for name, _ in there]
+                for index, values in enumerate(zip(*(values for _, values in there), strict=True)):
+                    number += 1
+                    yield Row(f"row {number}", dict(zip(names, values, strict=True)), (batch, index))
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise _no_parquet(error) from error
+
+    def copy(self, out: IO[bytes]) -> Copy:
+        return _ParquetCopy(out, self._schema)
+
+    def words(self, raw: tuple[pa.RecordBatch, int]) -> Iterator[str]:
+        batch, index = raw
+        for column in batch.columns:
+            if pa.types.is_integer(column.type) or _is_text(column.type):
+                value = column[index].as_py()
+                if value is not None:
+                    yield str(value)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    if column.type.tz is None:
+        return list(column.cast(pa.timestamp("us")).to_pylist())
+    return [None if moment is None else moment.astimezone(UTC) for moment in column.cast(pa.timestamp("us", "UTC")).to_pylist()]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _no_parquet(error: Exception) -> UsageError:
+    return UsageError(f"not a Parquet file of acts: {error!s:.200}", hint="write it anew: it is damaged, or no Parquet file")
+
+
+class _ParquetCopy:
+    def __init__(self, out: IO[bytes], schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(out, schema)
+        self._batch: pa.RecordBatch | None = None
+        self._indices: list[int] = []
+
+    def add(self, raw: tuple[pa.RecordBatch, int]) -> None:
+        batch, index = raw
+        if batch is not self._batch:
+            self._flush()
+            self._batch = batch
+        self._indices.append(index)
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._batch is not None:
+            self._writer.write_table(pa.Table.from_batches([self._batch.slice(index, 1) for index in self._indices]))
+        self._indices = []

@@ -31,7 +31,7 @@ class InvalidEvent(UsageError):
 
 
 class LedgerBusy(ConsentLedgerError):
-    """Another process holds the writer's lock."""
+    """Another process holds the lock that is needed to write."""
 
 
 class ShardError(ConsentLedgerError):

@@ -183,6 +183,7 @@ _ADVICE = {
     errno.EDQUOT: "your share of the disk is full: free some space, then run the command again",
     errno.EROFS: "the file system is mounted read-only: name another place, or mount it writable",
     errno.EACCES: "you may not: name another place, or let its owner give you the right",
+    errno.EEXIST: "something else has this name: choose another",
     errno.EISDIR: "this is a folder: name a file",
     errno.ENOTDIR: "a folder is needed where a file is: look at the name",
     errno.ENOENT: "look at the name: nothing is there",

@@ -6,34 +6,46 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import files
-from ledger.errors import ConsentLedgerError
+from ledger.errors import ConsentLedgerError, LedgerBusy
 
 _UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+def exclusive(folder: Path, *, seconds: float = 30) -> Iterator[bool]:
     """Hold a folder's lock, which its holders alone heed. Yields False where the file system has no such locks (some of NFS).
 
-    Raises BlockingIOError where another holds it and `wait` is False.
+    Raises LedgerBusy where another has held it for so many seconds; it may be another part of this very process.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConsentLedgerError(f"cannot open {folder}: {error.strerror}", hint=files.advice(error)) from error
     try:
-        yield _flock(descriptor, wait)
+        ends = time.monotonic() + seconds
+        while (held := _flock(descriptor)) is None:
+            if time.monotonic() >= ends:
+                raise LedgerBusy(
+                    f"{holders(folder) or 'another process'} is writing to {folder}",
+                    hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
+                )
+            time.sleep(0.01)
+        yield held
     finally:
         os.close(descriptor)
 
 
-def _flock(descriptor: int, wait: bool) -> bool:
+def _flock(descriptor: int) -> bool | None:
+    """True: held now. None: another holds it. False: there are no locks here."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from ledger import files, locks, times
 from ledger.consent import REASONS, check_text
-from ledger.errors import ShardError, UsageError
+from ledger.errors import LedgerBusy, ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.shards.answers import Answers, answers_at
@@ -188,16 +188,13 @@ def _alone(output: Path) -> Iterator[None]:
     files.make_folder(output)
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(locks.exclusive(output, wait=False))
-        except BlockingIOError as error:
-            raise ShardError(
-                f"another run is writing to {output}: {locks.holders(output) or 'its process is not known'}",
-                hint="wait for it to end, or choose another folder with -o",
-            ) from error
-        if held:
-            files.sweep_below(output)
-            files.sweep(statement_path(output))
+            held = stack.enter_context(locks.exclusive(output, seconds=0))
+        except LedgerBusy as error:
+            raise ShardError(f"another run: {error}", hint="wait for it to end, or choose another folder with -o") from error
         try:
+            if held:
+                files.sweep_below(output)
+                files.sweep(statement_path(output))
             yield
         except BaseException:
             if made:
@@ -209,6 +206,9 @@ def _alone(output: Path) -> Iterator[None]:
 def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:
     target = output.resolve()
     sources = {source.path.resolve() for source in inputs}
+    for ours in (target, target.parent) if target.name == "snapshots" else (target,):
+        if (ours / "ledger.toml").is_file():
+            raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
     if exclusions is not None and (exclusions.resolve() in sources or target in exclusions.resolve().parents):
         raise UsageError(
             f"{exclusions} is an input, or lies in the output folder {output}", hint="write the exclusions elsewhere"

@@ -48,7 +48,7 @@ def check_columns(names: Iterable[str]) -> None:
     if missing:
         raise UsageError(f"column {missing[0]!r} is missing", hint=hint)
     if len(set(names)) != len(names):
-        raise UsageError("a column stands in the file twice")
+        raise UsageError("a column stands in the file twice", hint="columns: " + ", ".join(COLUMNS))
 
 
 def act_of(values: dict[str, Any], file_sha256: str) -> Event:

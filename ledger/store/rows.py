@@ -276,7 +276,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _no_parquet(error: Exception) -> UsageError:
-    return UsageError(f"not a Parquet file of acts: {error!s:.200}", hint="write it anew, with one act a row")
+    return UsageError(f"not a Parquet file of acts: {error!s:.200}", hint="write it anew: it is damaged, or no Parquet file")
 
 
 class _ParquetCopy:

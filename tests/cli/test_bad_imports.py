@@ -80,13 +80,13 @@ def test_an_ndjson_with_a_broken_line(refused: Refused, tmp_path: Path, line: st
 
 def test_a_parquet_that_is_none_or_not_of_acts(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "acts.parquet").write_bytes(b"PAR1 no PAR1")
-    refused("import", "acts.parquet", code=2, says=["not a Parquet file of acts"], hint="columns: event_id")
+    refused("import", "acts.parquet", code=2, says=["not a Parquet file of acts"], hint="write it anew")
     refused("import", "raw/a.parquet", code=2, says=["'user_id' is unknown"], hint="columns: event_id, state")
     naive = pa.table(
         {"state": ["given"], "subject_id": ["bob"], "purposes": [["train-ai"]], "occurred_at": pa.array([0], pa.timestamp("us"))}
     )
     pq.write_table(naive, tmp_path / "naive.parquet")
-    refused("import", "naive.parquet", code=2, says=["'occurred_at' has no time zone"], hint="UTC")
+    refused("import", "naive.parquet", code=1, says=["row 1:", "occurred_at", "time zone"], hint="mend these lines")
 
 
 def test_a_file_that_is_not_there_or_not_one(refused: Refused, tmp_path: Path) -> None:

@@ -115,6 +115,17 @@ def test_the_output_folder_is_an_input_folder(refused: Refused, tmp_path: Path, 
     refused("filter", "raw", "-o", output, *BY, *SUBJECT, code=2, says=["raw/a.parquet", "output folder"], hint="-o")
 
 
+def test_the_output_folder_is_none_of_the_users(refused: Refused, tmp_path: Path) -> None:
+    """A run that holds the ledger's folder would wait for itself when it logs its answers."""
+    for output in ("consent-ledger", "consent-ledger/snapshots"):
+        refused("filter", "raw", "-o", output, *BY, *SUBJECT, code=2, says=[f"{output} is a ledger's own folder"], hint="-o")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    refused("filter", "raw", "-o", "file", *BY, *SUBJECT, code=1, says=["cannot create file"], hint="choose another")
+    refused("filter", "raw", "-o", "file/out", *BY, *SUBJECT, code=1, says=["cannot create file"], hint="choose another")
+    refused("snapshot", "--purpose", "train-ai", "-o", "file/s", code=1, says=["cannot create file"], hint="choose another")
+    refused("receipt", "e1", "-o", "raw", code=1, says=["cannot write raw"], hint="name a file")
+
+
 def test_an_output_folder_that_holds_foreign_shards(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "train" / "deep").mkdir(parents=True)
     shutil.copy(tmp_path / "raw" / "a.parquet", tmp_path / "train" / "deep" / "other.parquet")

@@ -8,22 +8,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import cursor, files, locks, person, snapshot, status, times
-from ledger.consent import ALL_PURPOSES, Event, Purpose, check_id, check_text
+from ledger import compiling, cursor, files, locks, person, snapshot, status, times
+from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
-from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError, VerificationError
-from ledger.log import dsse, merkle
+from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError, VerificationError
+from ledger.log import dsse
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
-from ledger.log.merkle import RightEdge
 from ledger.log.trust import Trust
-from ledger.snapshot import Header, Snapshot, receipt_path
+from ledger.snapshot import Snapshot, receipt_path
 from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.statements.statement import RUN, parse_run
 from ledger.status import Status
@@ -31,7 +30,7 @@ from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
-from ledger.store.documents import completed_at, event_document, purpose_document, purpose_of
+from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History, Opened
@@ -180,10 +179,10 @@ class Ledger:
                 purpose = Purpose(token=token, version=len(versions) + 1, accepts=accepts, **fields)
             except TypeError as error:
                 raise UsageError(f"a purpose has no such field: {error}") from error
-            _check_purpose(purpose)
+            check_purpose(purpose)
             for _, older in versions:
                 if older.version in purpose.accepts:
-                    _check_no_wider(purpose, older)
+                    check_no_wider(purpose, older)
             tx.act("purpose_declared", _user(), **purpose_document(purpose))
             declared.append(purpose)
 
@@ -416,65 +415,9 @@ class Ledger:
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
     ) -> Snapshot:
-        def work(history: History, note: str, head: Checkpoint) -> Snapshot:
-            began = history.now()
-            moment = as_of or began
-            if moment > began:
-                raise UsageError(f"{times.text(moment)} has not come yet")
-            size = head.size if tree_size is None else tree_size
-            if size > head.size:
-                raise UsageError(f"the log has {head.size} entries, not {size}")
-            known_until, recorded, clock = began, history.recorded_at(size) or began, times.now()
-            if as_of is not None and recorded > clock:
-                raise UsageError(
-                    f"the last entry was recorded at {times.text(recorded)}, ahead of this machine's clock: "
-                    "no moment before that holds all that was said",
-                    hint="mend the machine's clock; where the log's once jumped ahead, wait, or name a --tree-size from before",
-                )
-            if size < head.size:
-                covering, note = history.covering(size - 1)
-                if covering != size:
-                    raise UsageError(f"no checkpoint was signed at {size} entries", hint=f"the next one is at {covering}")
-                known_until = history.recorded_at(size + 1) or began
-                if known_until > clock:  # the log's clock jumped ahead: when that was is unknown
-                    known_until = recorded
-            declared = history.purposes(size).get(purpose)
-            if not declared:
-                raise UsageError(
-                    f"purpose {purpose!r:.80} is not declared",
-                    hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
-                )
-            current = declared[-1][1]
-            edge, said = RightEdge(), []
-            sources: dict[str, datetime] = {}
-
-            def events() -> Iterator[tuple[int, dict[str, Any]]]:
-                for opened in history.opened(size):
-                    edge.append(merkle.leaf_hash(opened.entry))
-                    document = opened.document()
-                    if opened.is_event:
-                        yield opened.position, document
-                    elif document["act"] == "purpose_declared" and document["token"] == purpose:
-                        said.append(purpose_of(document))
-                    elif document["act"] == "import_finished":
-                        source = document.get("source", "")
-                        sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
-                    if on_progress is not None and opened.position % 8192 == 0:
-                        on_progress(opened.position, size)
-
-            rows = snapshot.compile_rows(events(), purpose, current.accepts, moment)
-            if edge.root() != history.open(note).root:
-                raise IntegrityError(
-                    "the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`"
-                )
-            if said != declared:  # they were found by a column that nothing has signed
-                raise IntegrityError(
-                    f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
-                )
-            header = Header(self.origin, current.reference, current.categories, note, moment, known_until, sources)
-            return snapshot.freeze(header, rows)[0]
-
-        frozen: Snapshot = self._anchored(work)
+        frozen: Snapshot = self._anchored(
+            partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress)
+        )
         return frozen
 
     # Proofs
@@ -550,26 +493,3 @@ def _told_that_it_was_recorded() -> Iterator[None]:
 
 def _user() -> str:
     return f"user:{getpass.getuser()}"
-
-
-def _check_purpose(purpose: Purpose) -> None:
-    for name in ("title", "description", "controller", "contact", "retention", "withdraw_url"):
-        if (value := getattr(purpose, name)) is not None:
-            check_text(name, value)
-    for category in purpose.categories:
-        check_id("category", category)
-    for recipient in purpose.recipients:
-        check_text("recipient", recipient)
-    if purpose.basis not in ("consent", "licence"):
-        raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
-
-
-def _check_no_wider(purpose: Purpose, older: Purpose) -> None:
-    """Whoever agreed to the use of posts has said nothing of photos."""
-    wider = sorted(set(purpose.categories) - set(older.categories))
-    if older.categories and (wider or not purpose.categories):
-        raise UsageError(
-            f"{purpose.reference} uses {', '.join(map(repr, wider)) or 'any category'}, which a yes to {older.reference} "
-            "does not speak of, so it is not compatible with it",
-            hint="declare it without --compatible, and ask anew; or declare another purpose for what is new",
-        )

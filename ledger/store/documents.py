@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ledger import times
-from ledger.consent import Event, Purpose, split_purpose
-from ledger.errors import IntegrityError
+from ledger.consent import Event, Purpose, check_id, check_text, split_purpose
+from ledger.errors import IntegrityError, UsageError
 
 TIMES = ("occurred_at", "recorded_at", "expires_at", "content_since")
 TEXTS = (
@@ -112,3 +112,27 @@ def purpose_of(act: Mapping[str, Any]) -> tuple[datetime, Purpose]:
         return times.parse(act["recorded_at"]), Purpose(**fields)
     except (TypeError, KeyError, ValueError) as error:
         raise IntegrityError(f"a stored purpose is none: {error}") from error
+
+
+def check_purpose(purpose: Purpose) -> None:
+    """What a purpose must say. Raises UsageError."""
+    for name in ("title", "description", "controller", "contact", "retention", "withdraw_url"):
+        if (value := getattr(purpose, name)) is not None:
+            check_text(name, value)
+    for category in purpose.categories:
+        check_id("category", category)
+    for recipient in purpose.recipients:
+        check_text("recipient", recipient)
+    if purpose.basis not in ("consent", "licence"):
+        raise UsageError(f"basis {purpose.basis!r:.40} is unknown", hint="consent or licence")
+
+
+def check_no_wider(purpose: Purpose, older: Purpose) -> None:
+    """Whoever agreed to the use of posts has said nothing of photos. Raises UsageError."""
+    wider = sorted(set(purpose.categories) - set(older.categories))
+    if older.categories and (wider or not purpose.categories):
+        raise UsageError(
+            f"{purpose.reference} uses {', '.join(map(repr, wider)) or 'any category'}, which a yes to {older.reference} "
+            "does not speak of, so it is not compatible with it",
+            hint="declare it without --compatible, and ask anew; or declare another purpose for what is new",
+        )

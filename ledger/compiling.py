@@ -1,0 +1,91 @@
+"""A prefix of the log -> a snapshot: every entry is read in log order, hashed against its opening, and all of them against the
+signed root. Nothing is decided by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from ledger import snapshot, times
+from ledger.errors import IntegrityError, UsageError
+from ledger.log import merkle
+from ledger.log.checkpoint import Checkpoint
+from ledger.log.merkle import RightEdge
+from ledger.snapshot import Header, Snapshot
+from ledger.store.documents import completed_at, purpose_of
+from ledger.store.history import History
+
+
+def compile_at(
+    origin: str,
+    purpose: str,
+    tree_size: int | None,
+    as_of: datetime | None,
+    on_progress: Callable[[int, int], None] | None,
+    history: History,
+    note: str,
+    head: Checkpoint,
+) -> Snapshot:
+    """The answers for a purpose's current version, in memory.
+
+    note, head: the log's. tree_size: only that many entries. as_of: only events that count by then, None: now.
+    on_progress: entries read, entries in all.
+    Raises UsageError for what cannot be asked, IntegrityError where the entries are not those that were signed.
+    """
+    began = history.now()
+    moment = as_of or began
+    if moment > began:
+        raise UsageError(f"{times.text(moment)} has not come yet")
+    size = head.size if tree_size is None else tree_size
+    if size > head.size:
+        raise UsageError(f"the log has {head.size} entries, not {size}")
+    known_until, recorded, clock = began, history.recorded_at(size) or began, times.now()
+    if as_of is not None and recorded > clock:
+        raise UsageError(
+            f"the last entry was recorded at {times.text(recorded)}, ahead of this machine's clock: "
+            "no moment before that holds all that was said",
+            hint="mend the machine's clock; where the log's once jumped ahead, wait, or name a --tree-size from before",
+        )
+    if size < head.size:
+        covering, note = history.covering(size - 1)
+        if covering != size:
+            raise UsageError(f"no checkpoint was signed at {size} entries", hint=f"the next one is at {covering}")
+        known_until = history.recorded_at(size + 1) or began
+        if known_until > clock:  # the log's clock jumped ahead: when that was is unknown
+            known_until = recorded
+    declared = history.purposes(size).get(purpose)
+    if not declared:
+        raise UsageError(
+            f"purpose {purpose!r:.80} is not declared",
+            hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
+        )
+    current = declared[-1][1]
+    edge, said = RightEdge(), []
+    sources: dict[str, datetime] = {}
+
+    def events() -> Iterator[tuple[int, dict[str, Any]]]:
+        for opened in history.opened(size):
+            edge.append(merkle.leaf_hash(opened.entry))
+            document = opened.document()
+            if opened.is_event:
+                yield opened.position, document
+            elif document["act"] == "purpose_declared" and document["token"] == purpose:
+                said.append(purpose_of(document))
+            elif document["act"] == "import_finished":
+                source = document.get("source", "")
+                sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
+            if on_progress is not None and opened.position % 8192 == 0:
+                on_progress(opened.position, size)
+
+    rows = snapshot.compile_rows(events(), purpose, current.accepts, moment)
+    if edge.root() != history.open(note).root:
+        raise IntegrityError(
+            "the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`"
+        )
+    if said != declared:  # they were found by a column that nothing has signed
+        raise IntegrityError(
+            f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
+        )
+    header = Header(origin, current.reference, current.categories, note, moment, known_until, sources)
+    return snapshot.freeze(header, rows)[0]

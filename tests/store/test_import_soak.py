@@ -14,7 +14,7 @@ import ledger
 pytestmark = pytest.mark.soak
 
 ALLOWED_GROWTH = 48 << 20
-"""Between 200,000 and 1,000,000 lines: up to 4,096 tiles of 8 KiB may be kept; SQLite's index of its write-ahead log grows too."""
+"""Between 200,000 and 1,000,000 lines: up to 4,096 tiles of 8 KiB are kept; SQLite's index of its write-ahead log grows too."""
 
 IMPORT = """
 import json, re, sys, ledger

@@ -24,9 +24,11 @@ def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, wo
     A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted.
     """
     with ExitStack() as stack:
+        # By the keys of the ledger or of --trust: a folder whose consent.toml vouched for its statement could name any column.
+        trust = told["trust"]
         told = completed(ledger_path, **told)
         if not told["subject"]:
-            told |= _stated_columns(ledger_path, shards, told["trust"])
+            told |= _stated_columns(ledger_path, shards, trust)
         _, consent = consent_of(stack, ledger_path, **told)
         on_progress = stack.enter_context(progress("auditing"))
         audit = consent.audit_shards(shards, workers=workers, on_progress=on_progress)

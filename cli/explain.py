@@ -26,6 +26,8 @@ def command(ledger_path: Path | None, /, shard: Path, row: int, form: str, **tol
     with ExitStack() as stack:
         book, consent = consent_of(stack, ledger_path, **completed(ledger_path, **told))
         explanation = ledger.explain(consent, shard, row, book=book)
+    for warning in explanation.warnings:
+        click.echo(f"warning: {shown(warning)}", err=True)
     if form == "json":
         write_json(explanation.document())
         return
@@ -34,8 +36,11 @@ def command(ledger_path: Path | None, /, shard: Path, row: int, form: str, **tol
     named += [f"{what} {shown(v)}" for what, v in (("content", keys.content_id), ("category", keys.category)) if v is not None]
     named += [f"created {times.text(keys.created)}"] if keys.created is not None else []
     click.echo(f"{shown(explanation.shard)}, row {row}: {', '.join(named)}")
-    click.echo(shown(explanation.sentence))
-    for answer in explanation.answers:
-        verdict = "" if len(explanation.answers) == 1 else f"{answer.reason}: "
-        click.echo(f"  {verdict}{shown(answer.sentence)}")
-    click.echo(f"for {shown(explanation.purpose)}, by what was known at {times.text(explanation.as_of)}", err=True)
+    click.echo(f"for {shown(explanation.purpose)}, by what was known at {times.text(explanation.as_of)}")
+    answers = explanation.answers
+    if len(answers) == 1:
+        click.echo(f"{shown(explanation.sentence)} {shown(answers[0].sentence)}")
+    else:
+        click.echo(shown(explanation.sentence))
+        for answer in answers:
+            click.echo(f"  {answer.reason}: {shown(answer.sentence)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ class Project:
     def columns(self, name: str) -> dict[str, Any]:
         if self._config is None:
             raise UsageError(
-                f"there is no {config.NAME} here or above that could have [columns.{name:.80}]",
+                f"there is no {config.NAME} here or above that could have columns {name!r:.80}",
                 hint="write one, or name the columns with --subject and --content",
             )
         self._used.append(f"columns {name}")
@@ -50,21 +51,29 @@ class Project:
 
     def trust_for(self, paths: tuple[Path, ...]) -> Path | None:
         """Unless one of the paths lies beside the file or below it: a bundle does not vouch for itself."""
-        if self._config is None:
+        if self._config is None or self._config.trust is None:
             return None
         home = self._config.path.parent.resolve()
-        seen = [place for path in paths for place in (path.absolute(), path.resolve())]
-        return None if any(place.is_relative_to(home) for place in seen) else self.trust()
+        seen = [place for path in paths for place in (Path(os.path.normpath(path.absolute())), path.resolve())]
+        if any(place.is_relative_to(home) for place in seen):
+            click.echo(f"trust of {shown(str(self._config.path))} does not count for what lies beside it", err=True)
+            return None
+        return self.trust()
 
     def say(self) -> None:
         """On stderr, what was taken."""
-        if self._config is not None and self._used:
+        if self._used and self._config is not None:
             click.echo(f"{shown(str(self._config.path))} says: {shown(', '.join(self._used))}", err=True)
 
     def _take(self, what: str, path: Path | None) -> Path | None:
         if path is not None:
             self._used.append(f"{what} {path}")
         return path
+
+
+def names_a_ledger(ledger_path: Path | None) -> bool:
+    """Whether --ledger or $CONSENT_LEDGER says which ledger is meant: its keys count then, not those of consent.toml."""
+    return ledger_path is not None or bool(os.environ.get("CONSENT_LEDGER"))
 
 
 def completed(
@@ -78,20 +87,20 @@ def completed(
 ) -> dict[str, Any]:
     """The options of filter, audit and explain, with what consent.toml has for those that were not given.
 
-    Trust and a snapshot are taken from it only where --ledger did not say which ledger is meant.
+    Trust is taken from it for a snapshot alone, and only where nothing says whose ledger is meant.
     """
     project = Project()
     if columns is not None:
         mapped = [name for name in config.COLUMN_KEYS if told[name]]
         if mapped:
             raise UsageError(
-                f"--columns {columns} and --{mapped[0].replace('_', '-')} both say where the keys are",
+                f"--columns {shown(columns)} and --{mapped[0].replace('_', '-')} both say where the keys are",
                 hint="leave one of them out",
             )
         told |= project.columns(columns)
     if purpose is None and snapshot_path is None:
         snapshot_path = project.snapshot()
-    if trust is None and ledger_path is None and (snapshot_path is not None or not told["subject"]):
+    if trust is None and snapshot_path is not None and not names_a_ledger(ledger_path):
         trust = project.trust()
     project.say()
     return {"purpose": purpose, "snapshot_path": snapshot_path, "trust": trust, **told}

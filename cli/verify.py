@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 from ledger.cli.options import output_format, shown, trust_file, write_json
-from ledger.cli.project import Project
+from ledger.cli.project import Project, names_a_ledger
 
 from ledger.errors import UsageError
 from ledger.statements.verify import verify
@@ -24,7 +24,7 @@ def command(
     ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool, form: str
 ) -> None:
     """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
-    if trust is None and ledger_path is None:
+    if trust is None and not names_a_ledger(ledger_path):
         project = Project()
         trust = project.trust_for(paths)
         project.say()

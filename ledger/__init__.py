@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from ledger.explain import RowExplanation, explain
+    from ledger.explanation import RowExplanation, explain
     from ledger.filter import ConsentFilter
     from ledger.run import Run
     from ledger.shards.columns import Columns
@@ -50,7 +50,7 @@ _WHERE = {
     ),
     "audit": ("Audit",),
     "cursor": ("EventPage",),
-    "explain": ("RowExplanation", "explain"),
+    "explanation": ("RowExplanation", "explain"),
     "filter": ("ConsentFilter",),
     "run": ("Run",),
     "shards.columns": ("Columns",),

@@ -301,14 +301,16 @@ class Ledger:
         """
         return cursor.page(self._read, self.origin, after, limit, expiring)
 
-    def events_of(self, subject_ids: Iterable[str], checkpoint: str) -> list[tuple[int, Event]]:
-        """(position, event) of these subjects in log order, among the entries of a checkpoint of this log."""
+    def events_of(self, subject_ids: Iterable[str], *, checkpoint: str | None = None) -> list[tuple[int, Event]]:
+        """(position, event) of these subjects in log order; checkpoint: of this log, among whose entries alone."""
 
         def work(history: History) -> list[tuple[int, Event]]:
-            history.check_extends(checkpoint, history.head()[1], "the checkpoint at hand")
-            size = history.open(checkpoint).size
+            size = None
+            if checkpoint is not None:
+                history.check_extends(checkpoint, history.head()[1], "the checkpoint at hand")
+                size = history.open(checkpoint).size
             found = {position: event for subject_id in set(subject_ids) for position, event in history.events_of(subject_id)}
-            return sorted((position, event) for position, event in found.items() if position < size)
+            return sorted((position, event) for position, event in found.items() if size is None or position < size)
 
         events: list[tuple[int, Event]] = self._read(work)
         return events

@@ -39,7 +39,8 @@ class Config:
     def columns_of(self, name: str) -> Mapping[str, Any]:
         """Raises UsageError where there is no [columns.NAME]."""
         if name not in self.columns:
-            raise UsageError(f"{self.path} has no [columns.{name:.80}]", hint="it has: " + (", ".join(self.columns) or "none"))
+            has = ", ".join(map(_shown, self.columns)) or "none"
+            raise UsageError(f"{self.path} has no [columns.{_shown(name)}]", hint=f"it has: {has:.1000}")
         return self.columns[name]
 
 
@@ -49,7 +50,7 @@ def find(start: Path | None = None) -> Path | None:
         folder = (start or Path.cwd()).resolve()
         return next((path for path in (above / NAME for above in (folder, *folder.parents)) if _is_there(path)), None)
     except OSError as error:
-        raise UsageError(f"cannot look for {NAME} in {error.filename}: {error.strerror}") from error
+        raise UsageError(f"cannot look for {NAME} in {error.filename or 'the working directory'}: {error.strerror}") from error
 
 
 def load(path: str | Path) -> Config:
@@ -102,9 +103,13 @@ def _require_ours(path: Path, file: os.stat_result, link: os.stat_result, folder
         raise UsageError(f"{path} belongs to another user", hint=hint + "use a copy of your own, or say it with options")
     if file.st_mode & 0o022:
         raise UsageError(f"{path} can be written to by others", hint=f"{hint}chmod go-w {path}")
-    # In a sticky folder, as /tmp is one, others can add files but not replace or rename this one.
-    if folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX:
-        raise UsageError(f"{path} can be replaced by others, who can write to its folder", hint=f"{hint}chmod go-w {path.parent}")
+    # Others cannot make a file of ours, but could move one here, or link to it. In a sticky folder of root's, as /tmp is one,
+    # they can only link.
+    shared = bool(folder.st_mode & 0o022)
+    if folder.st_uid not in (0, os.geteuid()) or (shared and (not folder.st_mode & stat.S_ISVTX or link.st_nlink > 1)):
+        raise UsageError(
+            f"{path} can be put there by others, who can write to its folder", hint=hint + "keep it in a folder of your own"
+        )
 
 
 def _closed(what: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
@@ -129,7 +134,7 @@ def _tables(path: Path, document: Mapping[str, Any], key: str) -> dict[str, dict
 
 
 def _columns(path: Path, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    what = f"[columns.{name:.80}] of {path}"
+    what = f"[columns.{_shown(name)}] of {path}"
     try:
         _closed(what, table, COLUMN_KEYS)
         if "subject" not in table:
@@ -141,3 +146,7 @@ def _columns(path: Path, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts):
         raise UsageError(f"{what} has a value that is no text", hint="subject is text or a list of texts, everything else text")
     return {**table, "subject": tuple(subject) if isinstance(subject, list) else (subject,)}
+
+
+def _shown(name: str) -> str:
+    return name[:80] if name.isprintable() else f"{name!r:.80}"

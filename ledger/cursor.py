@@ -2,6 +2,7 @@
 
 The cursor is the number of entries that were read: the page after it begins with the entry at that position. As the log only
 grows and positions never change, pages that follow one another hold each event exactly once, whatever is appended meanwhile.
+What a page shows was hashed against the signed root, without reading what stands before it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ledger.consent import ALLOWED, Event, Row, Scope, explain, split_purpose
-from ledger.errors import UsageError
+from ledger.errors import IntegrityError, UsageError, VerificationError
+from ledger.log import merkle
+from ledger.store.append import right_edge
 from ledger.store.documents import event_document, event_of
 from ledger.store.history import History
 
@@ -39,6 +42,8 @@ class EventPage:
 
 def page(read: Callable[..., Any], origin: str, after: int, limit: int, expiring: timedelta | None) -> EventPage:
     """Up to `limit` events. read: runs a function of a `History` in a transaction of its own."""
+    if limit < 1:
+        raise UsageError(f"a page of {limit} events would never move on")
     found: list[tuple[int, Event]] = []
     following = after
     for position, event in entries(read, after):
@@ -64,14 +69,29 @@ def entries(read: Callable[..., Any], after: int) -> Iterator[tuple[int, Event |
 
 
 def _entries(history: History, first: int, end: int) -> list[tuple[int, Event | None]]:
-    return [(o.position, event_of(o.document()) if o.is_event else None) for o in history.opened(end, first)]
+    """Checked against the signed root: the tree of the first entries, which the tiles give, continued with these, is a prefix of
+    the head's."""
+    found: list[tuple[int, Event | None]] = []
+    edge = right_edge(first, history.node)
+    for opened in history.opened(end, first):
+        edge.append(merkle.leaf_hash(opened.entry))
+        found.append((opened.position, event_of(opened.document()) if opened.is_event else None))
+    _, head = history.head()
+    try:
+        proof = merkle.consistency_proof(end, head.size, history.node)
+        merkle.verify_consistency(end, edge.root(), head.size, head.root, proof)
+    except VerificationError as error:
+        raise IntegrityError(
+            f"entries {first} to {end - 1} are not those that the head has signed", hint="run `consent fsck`"
+        ) from error
+    return found
 
 
 def runs_out(history: History, position: int, event: Event, within: timedelta) -> bool:
     """Whether a yes is in force now, for the current version of one of its purposes, no no stands against it at its scope, and
     it ends within a span."""
     now = history.now()
-    if not event.is_yes or event.expires_at is None or not now < event.expires_at <= now + within:
+    if not event.is_yes or event.expires_at is None or not timedelta(0) < event.expires_at - now <= within:
         return False
     declared = history.purposes()
     # What is finer than the yes decides of other content.

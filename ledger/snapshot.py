@@ -155,7 +155,9 @@ class Snapshot:
             )
 
     def check_sources(self, max_age: timedelta) -> None:
-        """Raises SnapshotError where an import source last completed longer ago."""
+        """Raises SnapshotError where an import source last completed longer ago, or none ever did: silence is no."""
+        if not self.header.sources:
+            raise SnapshotError("no import source has ever completed", hint="run the import, then take a fresh snapshot")
         for source, completed in self.header.sources.items():
             if (age := times.now() - completed) > max_age:
                 raise SnapshotError(

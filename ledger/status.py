@@ -74,13 +74,13 @@ class Status:
             # A ledger that nothing was imported into is not up to date with its sources: silence is no.
             found += [] if self.sources else ["no import source has ever completed"]
             found += [
-                f"import source {source.name!r:.80} last completed {age} ago, and the limit is {max_source_age}"
+                f"import source {source.name!r:.80} last completed {_whole(age)} ago, and the limit is {max_source_age}"
                 for source in self.sources
                 if (age := self.now - source.completed_at) > max_source_age
             ]
         if max_unanswered is not None:
             found += [
-                f"the no of entry {no.position} has waited {age} for a run of {token}, and the limit is {max_unanswered}"
+                f"the no of entry {no.position} has waited {_whole(age)} for a run of {token}, and the limit is {max_unanswered}"
                 for token, no in self.unanswered.items()
                 if no is not None and (age := self.now - no.recorded_at) > max_unanswered
             ]
@@ -122,6 +122,10 @@ class Status:
 
     def _age(self, moment: datetime) -> int:
         return int((self.now - moment).total_seconds())
+
+
+def _whole(age: timedelta) -> timedelta:
+    return timedelta(seconds=age // timedelta(seconds=1))
 
 
 def read(history: History, anchors: Sequence[tuple[Path, str]], on_progress: Callable[[int, int], None] | None) -> Status:

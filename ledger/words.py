@@ -33,9 +33,9 @@ def of_subject(subject: str, reason: str, said: Sequence[Said], row: Row, column
     event, where, whole = said[0]
     if reason in NO:
         return f"{_no(who, event, where, whole)}; it stands because {_why_it_stands(event, row, columns)}."
-    first = _yes(who, event, where, whole, purpose)
+    first = _yes(who, event, where, whole)
     if reason == ALLOWED:
-        others = [_yes(who, *other, purpose) for other in said[1:]]
+        others = [_yes(who, *other) for other in said[1:]]
         return " ".join(f"{yes}, {_until(e)}." for yes, (e, _, _) in zip([first, *others], said, strict=True))
     if reason == "expired":
         assert event.expires_at is not None
@@ -57,7 +57,7 @@ def _no(who: str, event: Event, where: str, whole: bool) -> str:
     return f"{speaker} to {_what(event, whole)} on {_on(event.counts_from)} ({_where(event, where, whole)})"
 
 
-def _yes(who: str, event: Event, where: str, whole: bool, purpose: str) -> str:
+def _yes(who: str, event: Event, where: str, whole: bool) -> str:
     speaker = f"{who[0].upper()}{who[1:]} said yes"
     if whole and event.actor != "subject":
         speaker = f"A {event.actor} said yes for {who}"
@@ -110,4 +110,5 @@ def _on(moment: datetime) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"{text!r:.200}"
+    quoted = repr(text)
+    return quoted if len(quoted) <= 200 else f"{quoted[:200]}…{quoted[0]}"

@@ -8,7 +8,8 @@ from typing import Any
 
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "envelope",
-    "record", "purpose-list", "import", "show", "snapshot", "filter", "audit", "verify", "fsck")  # fmt: skip
+    "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "explain",
+    "verify", "fsck")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands."""
 
 

@@ -164,10 +164,23 @@ def test_a_file_that_others_can_write_to_is_refused(project: Path, mode: int) ->
 
 def test_a_file_that_others_can_replace_is_refused(project: Path) -> None:
     project.chmod(0o777)
-    with pytest.raises(ledger.UsageError, match="replaced by others"):
+    with pytest.raises(ledger.UsageError, match="put there by others"):
         config.load(project / "consent.toml")
     project.chmod(0o1777)  # as /tmp is: others can add files there, but not replace ours
     config.load(project / "consent.toml")
+    os.link(project / "consent.toml", project / "of another project")  # but they can give a file of ours another name
+    with pytest.raises(ledger.UsageError, match="put there by others"):
+        config.load(project / "consent.toml")
+    project.chmod(0o755)
+    config.load(project / "consent.toml")
+
+
+def test_a_folder_of_another_user_is_refused(project: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make another user's folder")
+    os.chown(project, 12345, 12345)
+    with pytest.raises(ledger.UsageError, match="put there by others"):
+        config.load(project / "consent.toml")
 
 
 @pytest.fixture
@@ -215,6 +228,25 @@ def test_a_file_that_may_not_be_read_is_an_error() -> None:
         finally:
             if us == 0:
                 os.seteuid(us)
+
+
+def test_a_folder_that_may_not_be_searched_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    us = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder) / "a"
+        inner.mkdir()
+        monkeypatch.chdir(inner)
+        Path(folder).chmod(0o600 if us else 0o700)
+        if us == 0:
+            os.seteuid(12345)
+        try:
+            with pytest.raises(ledger.UsageError, match="cannot look for"):
+                config.find()
+        finally:
+            if us == 0:
+                os.seteuid(us)
+            Path(folder).chmod(0o700)
+        monkeypatch.undo()
 
 
 def test_it_loads_no_engine() -> None:

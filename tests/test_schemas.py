@@ -83,6 +83,7 @@ ACT_DOCUMENTS: list[dict[str, Any]] = [
         "as_of": MOMENT,
     },
     {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:consent-ledger:run:v1"},
+    {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:x", "snapshot_sha256": DIGEST},
 ]
 
 
@@ -136,6 +137,67 @@ DOCUMENTS: dict[str, list[Any]] = {
             "subject_id": "u1",
             "events": [{**FULL_EVENT, "position": 0, "checkpoint_size": 1}],
             "decisions": [{"purpose": "train-ai@2", "category": None, "content_id": "p1", "allowed": False, "reason": "expired"}],
+        }
+    ],
+    "events": [{"origin": "o", "events": [{"position": 3, **FULL_EVENT}, {"position": 5, **NO}], "next": 6}],
+    "status": [
+        {
+            "origin": "o",
+            "head": {"size": 9, "root": DIGEST, "recorded_at": MOMENT},
+            "anchors": [{"path": "consent-ledger/head", "size": 9}],
+            "events": 3,
+            "purposes": [{"purpose": "*", "states": {"withdrawn": 1}}, {"purpose": "train-ai@2", "states": {"given": 2}}],
+            "sources": [{"source": "crm", "completed_at": MOMENT, "age_seconds": 5, "imports": 2, **COUNTS}],
+            "unanswered": [
+                {"purpose": "search", "runs": 2},
+                {
+                    "purpose": "train-ai",
+                    "runs": 0,
+                    "oldest": {
+                        "position": 4,
+                        "event_id": "e2",
+                        "state": "withdrawn",
+                        "recorded_at": MOMENT,
+                        "age_seconds": 5,
+                    },
+                },
+            ],
+            "exceeded": ["the no of entry 4 has waited"],
+        }
+    ],
+    "explain": [
+        {
+            "shard": "a.parquet",
+            "row": 7,
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "as_of": MOMENT,
+            "decided_at": MOMENT,
+            "keys": {"subjects": ["u1", ""], "category": "post", "content_id": "p1", "created": MOMENT},
+            "allowed": False,
+            "reason": "withdrawn",
+            "sentence": "denied: withdrawn.",
+            "warnings": ["w"],
+            "answers": [
+                {
+                    "subject_id": "u1",
+                    "allowed": False,
+                    "reason": "withdrawn",
+                    "sentence": "Subject 'u1' said no.",
+                    "events": [
+                        {
+                            "position": 4,
+                            "answer": "yes",
+                            "counts_from": MOMENT,
+                            "category": "post",
+                            "content_id": "p1",
+                            "expires_at": MOMENT,
+                            "content_since": MOMENT,
+                            "event": FULL_EVENT,
+                        }
+                    ],
+                }
+            ],
         }
     ],
     "verify": [{"verified": True, "checked": ["out: ..."]}],
@@ -255,6 +317,9 @@ def test_words_are_those_of_the_code() -> None:
         assert tuple(properties.get("rows_dropped", properties.get("reasons"))["properties"]) == DROPPED
     decision = schemas.load("show")["properties"]["decisions"]["items"]["properties"]
     assert tuple(decision["reason"]["enum"]) == REASONS
+    assert tuple(schemas.load("explain")["properties"]["reason"]["enum"]) == REASONS
+    states = schemas.load("status")["properties"]["purposes"]["items"]["properties"]["states"]
+    assert tuple(states["properties"]) == STATES
 
 
 def test_each_field_of_an_event_says_what_its_counterparts_are() -> None:

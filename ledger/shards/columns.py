@@ -70,6 +70,11 @@ class Columns:
                 "no subject column is named", hint="name the column that holds the person's id, as in --subject user_id"
             )
         object.__setattr__(self, "subject", subject)
+        for name in ("content", "category", "created"):
+            if getattr(self, name) == "":  # statements and journals leave out what is empty: it would read as unmapped there
+                raise UsageError(
+                    f"the name of the {name} column is empty", hint=f"leave --{name} out where there is no such column"
+                )
         if self.category == "=":
             raise UsageError("the constant category is empty", hint="write it as in --category =post")
         if self.created_unit is not None and self.created_unit not in _UNITS:

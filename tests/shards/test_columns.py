@@ -42,3 +42,10 @@ def test_what_does_not_say_where_the_keys_are_is_refused(tmp_path: Path, text: s
         ledger.Columns.load(path, name)
     with pytest.raises(ledger.UsageError, match="cannot read"):
         ledger.Columns.load(tmp_path / "none.toml", name)
+
+
+@pytest.mark.parametrize("name", ["content", "category", "created"])
+def test_an_empty_name_is_no_column(name: str) -> None:
+    """Parquet may have a column without a name; statements and journals would read as if none were mapped."""
+    with pytest.raises(ledger.UsageError, match=f"name of the {name} column is empty"):
+        ledger.Columns(**{"subject": "user_id", name: ""})  # type: ignore[arg-type]

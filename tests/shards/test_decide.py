@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import times
-from ledger.consent import ALL_PURPOSES, NO, REASONS, YES, Event, Purpose, Row, decide
+from ledger.consent import ALL_PURPOSES, NO, REASONS, YES, Event, Purpose, Row, decide, explain
 from ledger.shards import decide as fast
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
@@ -20,6 +20,7 @@ from ledger.snapshot import compile_rows
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SUBJECTS = ["ann", "bob", "Ann", "dé", "u" * 30]
 CATEGORIES = ["post", "photo", "caption"]
+KEYS_ALONE = ("subject_missing", "category_excluded")
 CONTENTS = ["1", "01", "c3", "c4"]
 
 
@@ -95,6 +96,30 @@ histories_and_rows = given(
 )
 
 
+def each_answer_follows_from_its_events(
+    row: Row, history: list[Event], purpose: Purpose, as_of: datetime, decided_at: datetime
+) -> None:
+    found = explain(row, history, purpose, as_of, decided_at)
+    assert found.reason == decide(row, history, purpose, as_of, decided_at)
+    assert [a.subject_id for a in found.answers] == ([] if found.reason in KEYS_ALONE else row.subjects)
+    assert found.reason == next((a.reason for a in found.answers if a.reason != "allowed"), found.reason)
+    for answer in found.answers:
+        events = [history[i] for i in answer.events]
+        alone = Row([answer.subject_id], row.category, row.content_id, row.created)
+        assert decide(alone, history, purpose, as_of, decided_at) == answer.reason
+        assert decide(alone, events, purpose, as_of, decided_at) == answer.reason, "these events say it without all others"
+        assert all(e.subject_id == answer.subject_id for e in events)
+        assert [e.is_yes for e in events] == [answer.reason not in NO] * len(events)
+        assert bool(events) == (answer.reason != "no_record")
+        if answer.reason in NO:
+            assert [e.state for e in events] == [answer.reason]
+        without = [e for i, e in enumerate(history) if i not in answer.events]
+        if answer.reason == "allowed":
+            assert decide(alone, without, purpose, as_of, decided_at) != "allowed" or any(
+                e.is_yes and e.scope in {d.scope for d in events} for e in without
+            ), "without its yeses it is allowed only where an earlier yes at the same scope takes their place"
+
+
 def fast_path_gives_the_reference_reason(
     history: list[Event],
     drawn: list[dict[str, Any]],
@@ -127,18 +152,12 @@ def fast_path_gives_the_reference_reason(
     expected = []
     for r in drawn:
         parts = {"subject": [r["subject"]], "others": r["others"] or [None]}
-        expected.append(
-            decide(
-                Row(
-                    [s for name in names for s in parts[name]],
-                    *(r[name] if name in mapped else None for name in ("category", "content", "created")),
-                ),
-                history,
-                purpose,
-                as_of,
-                decided_at,
-            )
+        row = Row(
+            [s for name in names for s in parts[name]],
+            *(r[name] if name in mapped else None for name in ("category", "content", "created")),
         )
+        expected.append(decide(row, history, purpose, as_of, decided_at))
+        each_answer_follows_from_its_events(row, history, purpose, as_of, decided_at)
     answers = Answers(compile_rows(enumerate(map(document, history)), "ai", purpose.accepts, as_of), decided_at)
     columns.check(table.schema, purpose.categories)
     decisions = fast.decide(columns.read(table), answers, purpose.categories)

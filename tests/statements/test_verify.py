@@ -348,6 +348,14 @@ def test_the_second_line_must_be_of_a_statement(made: Made) -> None:
     made.refused("'snapshot_compiled' stands where one of 'statement_made' belongs")
 
 
+def test_the_snapshot_that_the_log_names_is_the_statements(made: Made) -> None:
+    line = made.lines()[0]
+    made.statement.write_bytes(line + b"\n" + made.log.log_statement(line, snapshot_sha256=sha256(b"snapshot")) + b"\n")
+    made.check()
+    made.statement.write_bytes(line + b"\n" + made.log.log_statement(line, snapshot_sha256=sha256(b"another")) + b"\n")
+    made.refused("another snapshot decided")
+
+
 def test_the_statement_comes_after_its_snapshot(made: Made) -> None:
     early = PaperLog(log_key=made.log.log_key, run_key=made.log.run_key)
     early.fill(2)

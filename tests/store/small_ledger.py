@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from ledger import Event, Ledger, Snapshot, times
 from ledger.log import dsse
+from ledger.log.entry import event_body, event_entry
 from ledger.statements.statement import RunRecord, ShardRecord, run_statement
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -67,3 +70,16 @@ def statement(book: Ledger, snapshot: Snapshot | None = None, **fields: Any) -> 
         **fields,
     }
     return dsse.seal(run_statement(RunRecord(**run)), book.run_key())
+
+
+def forge(book: Ledger, position: int, old: bytes, new: bytes) -> None:
+    """Rewrite an event with an entry that fits it, as one can who has the database and not the log's key."""
+    with closing(sqlite3.connect(book.folder.path / "ledger.db")) as connection, connection:
+        salt, data, tag = connection.execute(
+            "SELECT salt, canonical, tag FROM openings JOIN entries USING (position) WHERE position = ?", (position,)
+        ).fetchone()
+        assert old in data
+        data = data.replace(old, new)
+        body = event_body(salt, data)
+        connection.execute("UPDATE openings SET canonical = ? WHERE position = ?", (data, position))
+        connection.execute("UPDATE entries SET body = ?, entry = ? WHERE position = ?", (body, event_entry(tag, body), position))

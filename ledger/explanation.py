@@ -28,6 +28,7 @@ from ledger.shards.decide import decide
 from ledger.shards.inputs import find_inputs
 from ledger.shards.rewrite import ShardFile
 from ledger.snapshot import NONE, Header
+from ledger.store.documents import event_document
 
 if TYPE_CHECKING:
     from ledger.book import Ledger
@@ -56,11 +57,7 @@ class Act:
             if (moment := getattr(self.counts, name)) is not None:
                 fields[name] = times.text(moment)
         if self.event is not None:
-            for name in ("event_id", "state", "channel", "actor", "notice", "recorded_by"):
-                if (value := getattr(self.event, name)) is not None:
-                    fields[name] = value
-            fields["purposes"] = list(self.event.purposes)
-            fields["recorded_at"] = times.text(self.event.recorded_at or self.event.counts_from)
+            fields["event"] = event_document(self.event)
         return fields
 
 
@@ -87,6 +84,7 @@ class RowExplanation:
     decided_at: datetime
     reason: str
     sentence: str
+    warnings: Sequence[str]
     answers: Sequence[SubjectAnswer]
 
     @property
@@ -112,6 +110,7 @@ class RowExplanation:
             "allowed": self.allowed,
             "reason": self.reason,
             "sentence": self.sentence,
+            "warnings": list(self.warnings),
             "answers": [
                 {
                     "subject_id": answer.subject_id,
@@ -144,8 +143,12 @@ def explain(consent: ConsentFilter, shard: str | Path, row: int, *, book: Ledger
     if fast != by_rule.reason:
         raise IntegrityError(f"{path}, row {row}: a run decides {fast!r}, the rule {by_rule.reason!r}; this is a bug: report it")
     whole: Mapping[int, Event] = {}
+    warnings = []
     if book is not None:
-        whole = dict(book.events_of([answer.subject_id for answer in by_rule.answers], header.checkpoint))
+        subjects = [answer.subject_id for answer in by_rule.answers]
+        whole = dict(book.events_of(subjects, checkpoint=header.checkpoint))
+        if later := len(book.events_of(subjects)) - len(whole):
+            warnings.append(f"the ledger has {later} later events of the row's subjects, which these answers do not know")
         if snapshot.receipt is None:
             _require_same(by_rule, events, explain_by_rule(
                 found, whole.values(), _declared(book, header), header.as_of, decided_at), list(whole))  # fmt: skip
@@ -165,6 +168,7 @@ def explain(consent: ConsentFilter, shard: str | Path, row: int, *, book: Ledger
         decided_at=decided_at,
         reason=by_rule.reason,
         sentence=words.of_row(by_rule.reason, found, header.purpose, header.categories),
+        warnings=warnings,
         answers=answers,
     )
 
@@ -246,7 +250,8 @@ def _events(rows: Any, subjects: Sequence[str], purpose: str) -> list[tuple[int,
 def _act(position: int, counts: Event, whole: Mapping[int, Event]) -> Act:
     event = whole.get(position)
     if event is not None:
-        for name in ("subject_id", "category", "content_id", "is_yes", "counts_from", "expires_at", "content_since"):
+        names = ("subject_id", "category", "content_id", "is_yes", "counts_from", "expires_at", "content_since")
+        for name in names if counts.is_yes else (*names, "state"):  # of a yes the snapshot does not say which
             if getattr(event, name) != getattr(counts, name):
                 raise IntegrityError(f"entry {position} is not what the snapshot says of it ({name})", hint="run `consent fsck`")
     return Act(position=position, counts=counts, event=event)

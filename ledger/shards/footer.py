@@ -56,6 +56,7 @@ _DICTIONARY_ENCODINGS: Final = (2, 8)
 # ConvertedType. Known: UTF8 to BSON; not INTERVAL, which has no order, nor what may come later.
 _C_DECIMAL, _C_UINT_32, _C_UINT_64 = 5, 13, 14
 _C_UNSIGNED: Final = range(11, 15)
+_C_INTEGERS: Final = range(11, 19)
 _C_KNOWN: Final = range(21)
 # LogicalType. Known: STRING ENUM DECIMAL DATE TIME TIMESTAMP INTEGER UNKNOWN JSON BSON UUID; not FLOAT16, VARIANT, GEOMETRY
 # and GEOGRAPHY.
@@ -141,6 +142,7 @@ class Footer:
         Each element is named by its number, which is unique and has no dot. Unsigned integers stay unsigned, so that their
         statistics will be; nothing else keeps its meaning, and there is no key-value metadata. known: top-level columns that
         stay as they are described, whatever stands beside them; the others' names are then longer than any of theirs.
+        Integers among them are as wide as they are stored: 300 that calls itself an 8-bit integer is not read as 44.
         """
         names = {name.encode() for name in known}
         kept = {number for number, top in enumerate(self._tops) if number and self.elements[top][_NAME][1] in names}
@@ -150,7 +152,7 @@ class Footer:
         for number, element in enumerate(self.elements):
             leaf = next(leaves) if _is_leaf(element) else None
             if number in kept:
-                elements.append(element)
+                elements.append(element if leaf is None else _as_wide_as_stored(element, leaf))
                 changed += [False] * (leaf is not None)
                 continue
             bare: Struct = {_NAME: (BINARY, b"%s%d" % (prefix, number))}
@@ -413,6 +415,16 @@ def _meaning(converted: int | None, logical: Struct) -> str:
     for number in logical:
         return _LOGICAL_TYPES.get(number, f"logical type {number}")
     return "" if converted is None else dict(enumerate(_CONVERTED_TYPES)).get(converted, f"converted type {converted}")
+
+
+def _as_wide_as_stored(element: Struct, leaf: Leaf) -> Struct:
+    """An integer without its bit width; anything else as it is."""
+    if _take(element, _CONVERTED, I32, default=None) not in _C_INTEGERS and _L_INTEGER not in element.get(_LOGICAL, (0, {}))[1]:
+        return element
+    wide = {number: value for number, value in element.items() if number not in (_CONVERTED, _LOGICAL)}
+    if leaf.unsigned:
+        wide[_CONVERTED] = I32, _C_UINT_32 if leaf.type == _INT32 else _C_UINT_64
+    return dict(sorted(wide.items()))
 
 
 def _is_leaf(element: Struct) -> bool:

@@ -37,6 +37,8 @@ _CODEC_NAMES: Final = {3: "LZO"}
 _ENCODINGS: Final = frozenset((0, *range(2, 10)))
 
 _BUFFER: Final = 1 << 20
+# The finest unit in which every INT96 fits: in nanoseconds the year 9999, in microseconds the year 294247 becomes another one.
+_INT96_UNIT: Final = "ms"
 _MAX_GROUP_ROWS: Final = 64 << 20  # pyarrow's writer begins another row group there
 
 _FETCH: Final = "fetch it again from where it came, or leave it out"
@@ -91,13 +93,13 @@ class ShardFile:
 
     @cached_property
     def schema_arrow(self) -> pa.Schema:
-        """As readers see it, but for INT96, which is microseconds here: in nanoseconds the year 9999 becomes another one.
+        """As readers see it, but for INT96, which is milliseconds here.
 
         Where pyarrow does not read all of it, each column is as Parquet itself describes it, or opaque.
         """
         with _reading(self.path):
             try:
-                return self._open(coerce_int96_timestamp_unit="us").schema_arrow
+                return self._open(coerce_int96_timestamp_unit=_INT96_UNIT).schema_arrow
             except pa.ArrowException:
                 _ = self.footer.metadata  # a damaged Arrow schema is damage
                 return pa.schema([(name, _type_of(file)) for name, file in self.footer.columns()])
@@ -136,7 +138,7 @@ class ShardFile:
         if columns not in self._key_readers:
             # Without the Arrow schema, which would have its way with the types, and without what the other columns mean.
             metadata = pq.read_metadata(pa.BufferReader(self.footer.bare(columns)))
-            self._key_readers[columns] = self._open(metadata=metadata, coerce_int96_timestamp_unit="us", **_LARGE)
+            self._key_readers[columns] = self._open(metadata=metadata, coerce_int96_timestamp_unit=_INT96_UNIT, **_LARGE)
         return self._key_readers[columns]
 
     @cached_property
@@ -163,7 +165,7 @@ class ShardFile:
 def _type_of(file: bytes) -> Any:
     """Of the one column of a file."""
     try:
-        return pq.ParquetFile(pa.BufferReader(file), coerce_int96_timestamp_unit="us").schema_arrow.field(0).type
+        return pq.ParquetFile(pa.BufferReader(file), coerce_int96_timestamp_unit=_INT96_UNIT).schema_arrow.field(0).type
     except pa.ArrowException:
         return pa.opaque(pa.null(), "unreadable", "Parquet")
 

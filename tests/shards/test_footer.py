@@ -305,6 +305,10 @@ LABELS = {"info": {"features": {"a": {"names": ["alice", "bob"], "_type": "Class
         ("PANDAS_ATTRS", {"source": "alice"}, "attributes"),
         ("geo", {"columns": {"geometry": {"bbox": [1, 2, 3, 4]}}}, "bounding boxes"),
         ("org.apache.spark.sql.parquet.row.metadata", {"fields": [{"metadata": {"ml_attr": {"vals": ["alice"]}}}]}, "Spark ML"),
+        ("r", "A\n3\nalice", "R data frame"),
+        ("parquet.avro.schema", {"type": "enum", "symbols": ["alice"]}, "Avro"),
+        ("avro.schema", {"fields": [{"type": {"type": "enum", "symbols": ["alice"]}}]}, "Avro"),
+        ("parquet.proto.enum.Name", "alice:1", "Protocol Buffers"),
     ],
 )
 def test_known_carriers_of_row_values_are_named(key: str, value: Any, what: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import struct
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,9 @@ from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, IntegrityError, SnapshotError, UsageError, VerificationError
 from ledger.filter import ConsentFilter
 from ledger.shards.columns import Columns
+from ledger.shards.thrift import I32
+from tests.shards.deciding import T0
+from tests.shards.rewriting import patch
 from tests.shards.world import World
 
 
@@ -235,3 +240,47 @@ def test_a_no_recorded_while_the_clock_was_ahead_is_not_forgotten_when_it_is_put
     except ConsentLedgerError:
         return
     assert not any(answers)
+
+
+@pytest.mark.parametrize(
+    ("converted", "bits"), [(15, 8), (16, 16), (11, 8), (12, 16)], ids=["INT_8", "INT_16", "UINT_8", "UINT_16"]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_integer_that_calls_itself_narrower_than_it_is_does_not_wrap_to_another_id(
+    world: World, converted: int, bits: int, nested: bool
+) -> None:
+    """BUG (a no becomes a yes): 300, annotated as an 8-bit integer, was read as 44, and so the row of somebody who said nothing
+    was kept for the yes of 44."""
+    world.yes("44")
+    ids = pa.array([44 + 2**bits, 44, 44 - 2**bits, 44 + 2**20], pa.int32())
+    source = world.root / "in" / "a.parquet"
+    source.parent.mkdir()
+    table = pa.table({"s": pa.ListArray.from_arrays(pa.array(range(5), pa.int32()), ids) if nested else ids, "n": range(4)})
+    pq.write_table(table, source, store_schema=False)
+
+    def narrow(fields: Any) -> None:
+        element = next(e for e in fields[2][1].values if e.get(1) == (I32, 1))
+        element[6] = I32, converted
+        element.pop(10, None)
+
+    patch(source, narrow)
+    world.run(source, snapshot=world.freeze("ai", "again"))
+    assert pq.ParquetFile(world.root / "out" / "a.parquet").read(["n"])["n"].to_pylist() == [1]
+
+
+def test_a_moment_in_int96_that_is_out_of_range_is_unknown_and_does_not_wrap(world: World) -> None:
+    """BUG (a no becomes a yes): in microseconds it wrapped around to 2024, which content_since then covered."""
+    world.book.record(
+        Event(state="given", subject_id="new", purposes=["ai"], occurred_at=T0, content_since=T0 - timedelta(days=4000))
+    )
+    source = world.root / "in" / "a.parquet"
+    source.parent.mkdir()
+    table = pa.table({"s": ["new"] * 3, "t": pa.array([1, 10**18, 1_760_000_000 * 10**9], pa.timestamp("ns"))})
+    pq.write_table(table, source, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none")
+    content = source.read_bytes()
+    at = content.index(struct.pack("<QI", 1, 2_440_588))
+    source.write_bytes(content[:at] + struct.pack("<QI", 0, 215_964_571) + content[at + 12 :])
+    assert pq.read_table(source, coerce_int96_timestamp_unit="us")["t"][0].as_py().year == 2024, "pyarrow's own reading wraps"
+    consent = ConsentFilter(world.freeze("ai", "again"), Columns(subject="s", created="t"))
+    run = consent.filter_shards([source], world.root / "out", key=world.book.run_key())
+    assert run.record.rows_dropped == {"not_covered": 2}

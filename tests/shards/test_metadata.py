@@ -19,7 +19,6 @@ import pytest
 import ledger
 from ledger.consent import Event
 from ledger.errors import UsageError
-from ledger.statements.statement import parse_run
 from tests.conftest import Outcome
 from tests.shards import engines
 from tests.shards.world import World
@@ -84,7 +83,6 @@ def test_what_a_warning_names_can_be_dropped_and_is_gone(world: World, name: str
     assert run.statement is not None
     signed = json.loads(base64.b64decode(json.loads(run.statement.read_bytes().splitlines()[0])["payload"]))
     assert signed["predicate"]["dropped_metadata"] == keys
-    assert parse_run(base64.b64decode(json.loads(run.statement.read_bytes().splitlines()[0])["payload"])) == run.record
     ledger.verify(world.root / "out", trust=world.root / "ledger" / "trust")
 
 
@@ -94,7 +92,7 @@ def test_the_arrow_schema_itself_can_be_dropped(world: World) -> None:
     by_polars(source)
     run = world.run(source, drop_metadata=["ARROW:schema"])
     assert not run.record.warnings
-    assert pq.read_metadata(world.root / "out" / "a.parquet").metadata is None
+    assert not pq.read_metadata(world.root / "out" / "a.parquet").metadata
 
 
 def test_other_metadata_and_types_stay(world: World) -> None:

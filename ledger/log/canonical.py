@@ -88,9 +88,7 @@ def _check(value: object, depth: int) -> bool:
             ascii_keys &= key.isascii()
         value = list(value.values())
     for item in value:
-        # Most values are plain text, and need no call of their own.
-        if type(item) is not str:
-            ascii_keys &= _check(item, depth - 1)
+        ascii_keys &= _check(item, depth - 1)
     return ascii_keys
 
 

@@ -26,7 +26,7 @@ from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
 from ledger.store.rejects import Held, Rejects
 from ledger.store.reversals import Reversal, reversals
-from ledger.store.rows import BrokenFile, Row, Table, ends_whole, open_table
+from ledger.store.rows import BrokenFile, Row, Table, ends_with_a_line, open_table
 
 NAMED = 20
 """How many bad lines, or reversals too many, an error names."""
@@ -152,7 +152,7 @@ class _Import:
 
     def _plan(self, tx: Transaction) -> None:
         counts = self._counts = _Counts(tx.size)
-        whole = ends_whole(self._file, self._form)
+        whole = self._form != "ndjson" or ends_with_a_line(self._file)
         table = self._table()
         held_more = False
         with ExitStack() as stack:

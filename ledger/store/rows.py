@@ -75,12 +75,12 @@ def open_table(file: IO[bytes], form: str) -> Table:
     return tables[form](file)
 
 
-def ends_whole(file: IO[bytes], form: str) -> bool:
+def ends_with_a_line(file: IO[bytes]) -> bool:
     """Whether a text file's last line was ended: one that was cut short seldom is."""
-    if form == "parquet" or not file.seek(0, os.SEEK_END):
+    if not file.seek(0, os.SEEK_END):
         return True
     file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+    return file.read(1) in b"\r\n"
 
 
 class _Csv:
@@ -89,6 +89,7 @@ class _Csv:
     def __init__(self, file: IO[bytes]) -> None:
         if file.read(3) == b"\xef\xbb\xbf":
             raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
+        self._ended = ends_with_a_line(file)
         file.seek(0)
         self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
         self._length = 0
@@ -119,9 +120,13 @@ class _Csv:
                 yield where, values
                 self._length = 0
                 where = f"line {self._reader.line_num + 1}"
+            if not self._ended:
+                # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
+                raise csv.Error("the last line does not end with a newline: the file may be cut short")
         except csv.Error as error:
-            hint = "a quote that is opened is closed, one within a value doubled"
-            raise BrokenFile(f"{where}: not CSV: {error} ({hint})") from error
+            raise BrokenFile(
+                f"{where}: not CSV: {error} (every line ends, every quote is closed, one within a value doubled)"
+            ) from error
         except UnicodeDecodeError as error:
             # Text is decoded in blocks, so that the reader does not know the line.
             raise BrokenFile(f"line {_first_undecodable(self._file)}: not UTF-8 (save the file as UTF-8)") from error

@@ -94,10 +94,16 @@ def test_purposes_that_do_not_fit(refused: Refused) -> None:
 
 def test_inputs_that_mean_nothing(refuses: Callable[..., None], tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "_hidden.parquet").write_bytes(b"")
+    (tmp_path / "none" / "shard.parquet.txt").write_bytes(b"")
     refuses("nothing", code=2, says=["nothing does not exist"], hint="a file, a folder or a glob")
     refuses("none", code=2, says=["there is no shard in none"], hint="*.parquet")
     refuses("raw/*.pq", code=2, says=["raw/*.pq"], hint="*.parquet")
+
+
+def test_a_hidden_shard_is_no_input_of_a_run(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "_hidden.parquet").write_bytes(b"")
+    refused("filter", "none", "-o", "out", *BY, *SUBJECT, code=2, says=["there is no shard in none"], hint="begin with _ or .")
 
 
 def test_two_inputs_with_one_output_name(refused: Refused, tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_the_ledgers_disk_is_full(
         if line[0] == "import":
             assert sum(event.subject_id.startswith("u") for event in events) == 1500
         elif line[0] == "withdraw":
-            assert [event.state for event in events if event.subject_id == "ann"] == ["given", "withdrawn"]
+            # Said again it is recorded again, where the first was stored and only its anchor found no room.
+            first, *then = [event.state for event in events if event.subject_id == "ann"]
+            assert (first, set(then)) == ("given", {"withdrawn"})
         elif line[0] == "snapshot":
             ledger.load_snapshot(disk.folder / "s.parquet", trust=folder / "trust")
         else:

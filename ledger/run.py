@@ -99,7 +99,7 @@ def run(
     recipient: str | None,
     min_kept: float,
     exclusions: Path | None,
-    drop_metadata: Collection[str],
+    drop_metadata: str | Collection[str],
     on_progress: Callback | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
@@ -109,6 +109,8 @@ def run(
         raise UsageError(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
+    if not 0 <= min_kept <= 1:  # NaN is no limit at all
+        raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
     output = output.resolve() if output.name in ("", "..") else output
     _check_output(output, inputs, exclusions)
     dropped = _dropped(drop_metadata)
@@ -124,7 +126,10 @@ def run(
     with _alone(output):
         _check_output(output, inputs, exclusions)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
-            snapshot = publish(snapshot)
+            published = publish(snapshot)
+            if published.sha256 != snapshot.sha256:  # the statement would speak of answers that decided nothing
+                raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
+            snapshot = published
         journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
         files.withdraw(statement_path(output))
 
@@ -166,8 +171,9 @@ def run(
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
 
 
-def _dropped(keys: Collection[str]) -> tuple[str, ...]:
+def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
     """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
+    keys = [keys] if isinstance(keys, str) else keys  # its letters are no keys
     for key in keys:
         check_text("a key of metadata", key)
         if key.startswith("ARROW:extension:"):

@@ -91,6 +91,8 @@ def _input(path: Path, root: Path) -> Input:
         name.encode()
     except UnicodeEncodeError as error:
         raise ShardError(f"the name of {name!r} is not UTF-8: no statement could speak of it", hint="rename it") from error
+    if "\\" in name:
+        raise ShardError(f"the name of {name!r} has a backslash: no statement could speak of it", hint="rename it")
     return Input(path, name)
 
 

@@ -126,3 +126,9 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad\udcff.parquet").touch()
     with pytest.raises(ShardError, match="not UTF-8"):
         names(tmp_path)
+
+
+def test_a_name_that_no_statement_may_have_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.parquet").touch()
+    with pytest.raises(ShardError, match="backslash"):
+        find_inputs([tmp_path])

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from ledger import files, locks, times
 from ledger.consent import REASONS, check_text
-from ledger.errors import LedgerBusy, ShardError, UsageError
+from ledger.errors import LedgerBusy, ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.shards.answers import Answers, answers_at
@@ -36,7 +36,8 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
-from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
+from ledger.statements.limits import LIMITS
+from ledger.statements.statement import BASES, RUN, RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import statement_path
 
 
@@ -219,6 +220,11 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
         raise UsageError(
             f"{exclusions} is an input, or lies in the output folder {output}", hint="write the exclusions elsewhere"
         )
+    if not _may_be_withdrawn(statement_path(output)):
+        raise UsageError(
+            f"{statement_path(output)} is not the statement of a run, and would be replaced by one",
+            hint="choose another folder with -o, or move that file away",
+        )
     for folder, folders, _ in os.walk(output):
         if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
             raise UsageError(
@@ -235,6 +241,19 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
             f"{output} holds shards that this run does not make, {strange[0].relative_to(output)} among them",
             hint="choose an empty folder with -o, or remove them",
         )
+
+
+def _may_be_withdrawn(path: Path) -> bool:
+    """Whether nothing is there, or a run's statement, by whatever key: other tools call theirs `*.intoto.jsonl` as well."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            envelope = canonical.decode(file.readline(LIMITS.statement + 1).removesuffix(b"\n"), limit=LIMITS.statement)
+        payload = canonical.decode(canonical.decode_base64(envelope["payload"]), limit=LIMITS.statement)
+        return bool(payload["predicateType"] == RUN)
+    except (OSError, VerificationError, KeyError, AttributeError, TypeError):
+        return False
 
 
 @dataclass(frozen=True)

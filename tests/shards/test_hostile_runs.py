@@ -308,3 +308,18 @@ def test_one_key_to_drop_may_be_told_as_text(world: World) -> None:
     assert world.run(source, drop_metadata="geo").record.dropped_metadata == ("geo",)
     data = (world.root / "out/a.parquet").read_bytes()
     assert b"secret" not in data and b"stays" in data
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"mine", b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[]}\n']
+)
+def test_another_tools_statement_is_not_removed(world: World, content: bytes) -> None:
+    """BUG (a file that is not the run's is deleted): provenance of other tools stands under the same name."""
+    there = world.root / "out.intoto.jsonl"
+    there.write_bytes(content)
+    with pytest.raises(UsageError, match="not the statement of a run"):
+        world.run(world.shard("in/a.parquet", "yes"))
+    assert there.read_bytes() == content and not (world.root / "out").exists()
+    there.unlink()
+    for _ in range(2):
+        world.run(world.root / "in")

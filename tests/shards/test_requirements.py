@@ -233,7 +233,7 @@ def test_r8_what_is_stale_unreadable_or_changed_stops_the_run(world: World, monk
 
     with pytest.raises(ShardError, match="changed while it was read"):
         world.run(source, on_progress=touch)
-    assert list((world.root / "out").iterdir()) == []
+    assert not (world.root / "out").exists()
     with ShardFile(source) as shard:
         shard.read_bits(0)
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ class ConsentFilter:
         recipient: str | None = None,
         min_kept: float = 0.0,
         exclusions: str | Path | None = None,
-        drop_metadata: Collection[str] = (),
+        drop_metadata: str | Collection[str] = (),
         on_progress: Callback | None = None,
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.

@@ -35,9 +35,18 @@ def exclusive(folder: Path, *, seconds: float = 30) -> Iterator[bool]:
                     hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
                 )
             time.sleep(0.01)
+        if not _is_still(folder, descriptor):  # its last holder took it away: another may hold the one that is there now
+            raise LedgerBusy(f"{folder} was removed or replaced meanwhile", hint="run the command again")
         yield held
     finally:
         os.close(descriptor)
+
+
+def _is_still(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _flock(descriptor: int) -> bool | None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from ledger import files, locks, times
 from ledger.consent import REASONS, check_text
-from ledger.errors import LedgerBusy, ShardError, UsageError
+from ledger.errors import LedgerBusy, ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.shards.answers import Answers, answers_at
@@ -36,7 +36,8 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
-from ledger.statements.statement import BASES, RunRecord, ShardRecord, run_statement
+from ledger.statements.limits import LIMITS
+from ledger.statements.statement import BASES, RUN, RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import statement_path
 
 
@@ -99,7 +100,7 @@ def run(
     recipient: str | None,
     min_kept: float,
     exclusions: Path | None,
-    drop_metadata: Collection[str],
+    drop_metadata: str | Collection[str],
     on_progress: Callback | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
@@ -109,6 +110,8 @@ def run(
         raise UsageError(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
+    if not 0 <= min_kept <= 1:  # NaN is no limit at all
+        raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
     output = output.resolve() if output.name in ("", "..") else output
     _check_output(output, inputs, exclusions)
     dropped = _dropped(drop_metadata)
@@ -124,7 +127,10 @@ def run(
     with _alone(output):
         _check_output(output, inputs, exclusions)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
-            snapshot = publish(snapshot)
+            published = publish(snapshot)
+            if published.sha256 != snapshot.sha256:  # the statement would speak of answers that decided nothing
+                raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
+            snapshot = published
         journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
         files.withdraw(statement_path(output))
 
@@ -166,8 +172,9 @@ def run(
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
 
 
-def _dropped(keys: Collection[str]) -> tuple[str, ...]:
+def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
     """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
+    keys = [keys] if isinstance(keys, str) else keys  # its letters are no keys
     for key in keys:
         check_text("a key of metadata", key)
         if key.startswith("ARROW:extension:"):
@@ -213,6 +220,11 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
         raise UsageError(
             f"{exclusions} is an input, or lies in the output folder {output}", hint="write the exclusions elsewhere"
         )
+    if not _may_be_withdrawn(statement_path(output)):
+        raise UsageError(
+            f"{statement_path(output)} is not the statement of a run, and would be replaced by one",
+            hint="choose another folder with -o, or move that file away",
+        )
     for folder, folders, _ in os.walk(output):
         if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
             raise UsageError(
@@ -229,6 +241,19 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
             f"{output} holds shards that this run does not make, {strange[0].relative_to(output)} among them",
             hint="choose an empty folder with -o, or remove them",
         )
+
+
+def _may_be_withdrawn(path: Path) -> bool:
+    """Whether nothing is there, or a run's statement, by whatever key: other tools call theirs `*.intoto.jsonl` as well."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            envelope = canonical.decode(file.readline(LIMITS.statement + 1).removesuffix(b"\n"), limit=LIMITS.statement)
+        payload = canonical.decode(canonical.decode_base64(envelope["payload"]), limit=LIMITS.statement)
+        return bool(payload["predicateType"] == RUN)
+    except (OSError, VerificationError, KeyError, AttributeError, TypeError):
+        return False
 
 
 @dataclass(frozen=True)

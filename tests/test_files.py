@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ledger import files
-from ledger.errors import ConsentLedgerError
+from ledger import files, locks
+from ledger.errors import ConsentLedgerError, LedgerBusy
 
 
 def test_a_key_is_created_for_its_owner_alone_and_read_back(tmp_path: Path) -> None:
@@ -135,3 +137,24 @@ def test_digests(tmp_path: Path) -> None:
     assert files.sha256_of(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(ConsentLedgerError, match="absent"):
         files.sha256_of(tmp_path / "absent")
+
+
+def test_the_lock_of_a_folder_that_was_replaced_meanwhile_is_none(tmp_path: Path) -> None:
+    """BUG (two runs in one folder): a run that failed removed its empty folder while the next one waited for the lock."""
+    folder, began = tmp_path / "out", threading.Event()
+    folder.mkdir()
+
+    def wait() -> None:
+        began.set()
+        with locks.exclusive(folder):
+            raise AssertionError("held a folder that is gone")
+
+    with ThreadPoolExecutor(1) as pool, locks.exclusive(folder):
+        waiting = pool.submit(wait)
+        began.wait()
+        while [fd.resolve() for fd in Path("/proc/self/fd").iterdir()].count(folder.resolve()) < 2:
+            assert not waiting.done()
+        folder.rename(tmp_path / "gone")
+        folder.mkdir()
+    with pytest.raises(LedgerBusy, match="replaced"):
+        waiting.result()

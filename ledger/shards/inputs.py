@@ -3,7 +3,7 @@
 - A folder means every `*.parquet` under it, sorted by the path from there, which is kept as the shard's name in the output (the
   sets of a Hive layout repeat file names). A glob's matches are named by their path from its last fixed folder.
 - Names that begin with `_` or `.` are skipped at every level below what was named, as some readers do; others take such a
-  shard, so that an audit does.
+  shard, or one called `*.PARQUET`, so that an audit does.
 - A table of Delta Lake, Iceberg or Hudi is refused, and so is any part of one: only its own log knows which files, and which
   rows of them, are still in it. Read as plain files, its deleted rows would come back.
 - No two inputs share an output name.
@@ -78,7 +78,7 @@ def _matches(pattern: str, hidden: bool) -> Iterator[Input]:
         if not hidden and any(_skipped(part) for part in match.relative_to(root).parts):
             continue
         if not match.is_dir():
-            if match.suffix == ".parquet":
+            if _is_shard(match.name, hidden):
                 yield _input(match, root)
         # A final `**` matches the folders and, one by one, what is in them.
         elif parts[-1] != "**":
@@ -91,6 +91,8 @@ def _input(path: Path, root: Path) -> Input:
         name.encode()
     except UnicodeEncodeError as error:
         raise ShardError(f"the name of {name!r} is not UTF-8: no statement could speak of it", hint="rename it") from error
+    if "\\" in name:
+        raise ShardError(f"the name of {name!r} has a backslash: no statement could speak of it", hint="rename it")
     return Input(path, name)
 
 
@@ -110,8 +112,12 @@ def _walk(folder: Path, hidden: bool, above: frozenset[tuple[int, int]]) -> Iter
             if hidden or not _skipped(entry.name):
                 if entry.is_dir():
                     yield from _walk(folder / entry.name, hidden, above | {identity})
-                elif entry.name.endswith(".parquet"):
+                elif _is_shard(entry.name, hidden):
                     yield folder / entry.name
+
+
+def _is_shard(name: str, hidden: bool) -> bool:
+    return (name.lower() if hidden else name).endswith(".parquet")
 
 
 def _skipped(name: str) -> bool:

@@ -3,8 +3,8 @@
 - Everything that an input speaks of is checked, or the answer says what was not. An absent shard is a failure.
 - Trust is what the relying party hands in; nothing that a document carries adds to it.
 - Every byte is taken as hostile: only VerificationError escapes.
-- A folder holds exactly the shards that its statement names. Names of which a part begins with `_` or `.` are no shards to any
-  reader, and are passed over unless the statement names them.
+- A folder holds exactly the shards that its statement names. Files of which a part of the name begins with `_` or `.` are passed
+  over unless the statement names them, or some reader would take them: for their name, or because they are Parquet.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
         above, folder = folders.pop()
         for path in folder.iterdir():
             name = above + path.name
-            if name not in named and _is_aside(name) and not path.is_dir():
+            if name not in named and _is_aside(name) and not path.is_dir() and not _is_parquet(path):
                 continue
             if path.is_symlink():
                 raise VerificationError(f"{name!r:.200} is a symbolic link: what it leads to can change")
@@ -303,6 +303,15 @@ def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
 def _is_aside(name: str) -> bool:
     """What stands beside shards, `_SUCCESS` or `.part.crc`. Not a shard: some readers take those, whatever they are called."""
     return any(part.startswith(("_", ".")) for part in name.split("/")) and not name.lower().endswith(".parquet")
+
+
+def _is_parquet(path: Path) -> bool:
+    """By its end, as readers tell: Spark takes `_x=1/part` and others follow `_metadata`. A link counts as what it leads to."""
+    if not path.is_file():
+        return False
+    with _open(path, follow=True) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
+        return file.read(4) in (b"PAR1", b"PARE")
 
 
 def _digest(path: Path, *, follow: bool = False) -> str:

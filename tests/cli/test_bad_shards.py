@@ -92,18 +92,15 @@ def test_purposes_that_do_not_fit(refused: Refused) -> None:
     refused("snapshot", "--purpose", "train-ai", "-o", "raw", code=2, says=["raw is a folder"], hint="name the file")
 
 
-def test_inputs_that_mean_nothing(refuses: Callable[..., None], tmp_path: Path) -> None:
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "shard.parquet.txt").write_bytes(b"")
+def test_inputs_that_mean_nothing(refused: Refused, refuses: Callable[..., None], tmp_path: Path) -> None:
+    for folder in ("none", "hidden"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "hidden" / "_x.parquet").write_bytes(b"")
+    refused("filter", "hidden", "-o", "out", *BY, *SUBJECT, code=2, says=["there is no shard in hidden"], hint="_ or .")
+    refused("audit", "hidden", *BY, *SUBJECT, code=1, says=["hidden/_x.parquet"], hint="fetch it again")
     refuses("nothing", code=2, says=["nothing does not exist"], hint="a file, a folder or a glob")
     refuses("none", code=2, says=["there is no shard in none"], hint="*.parquet")
     refuses("raw/*.pq", code=2, says=["raw/*.pq"], hint="*.parquet")
-
-
-def test_a_hidden_shard_is_no_input_of_a_run(refused: Refused, tmp_path: Path) -> None:
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "_hidden.parquet").write_bytes(b"")
-    refused("filter", "none", "-o", "out", *BY, *SUBJECT, code=2, says=["there is no shard in none"], hint="begin with _ or .")
 
 
 def test_two_inputs_with_one_output_name(refused: Refused, tmp_path: Path) -> None:

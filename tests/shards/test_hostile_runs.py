@@ -284,3 +284,42 @@ def test_a_moment_in_int96_that_is_out_of_range_is_unknown_and_does_not_wrap(wor
     consent = ConsentFilter(world.freeze("ai", "again"), Columns(subject="s", created="t"))
     run = consent.filter_shards([source], world.root / "out", key=world.book.run_key())
     assert run.record.rows_dropped == {"not_covered": 2}
+
+
+def test_a_statement_speaks_of_the_snapshot_that_decided(world: World) -> None:
+    """BUG (a no becomes a yes): `publish` logged another snapshot, and the statement named that one."""
+    old, source = replace(world.snapshot, receipt=None), world.shard("in/a.parquet", "yes", "later")
+    world.book.withdraw("later")
+    with pytest.raises(UsageError, match="another snapshot"):
+        world.run(source, snapshot=old, publish=lambda _: world.freeze("ai", "new"))
+    assert not (world.root / "out").exists()
+    world.run(source, snapshot=old, publish=world.book.publish)
+
+
+def test_a_limit_that_is_no_number_is_refused(world: World) -> None:
+    for share in (float("nan"), -0.1, 80):
+        with pytest.raises(UsageError, match="min_kept"):
+            world.run(world.shard("in/a.parquet", "no"), min_kept=share)
+
+
+def test_one_key_to_drop_may_be_told_as_text(world: World) -> None:
+    source = world.root / "a.parquet"
+    pq.write_table(pa.table({"s": ["yes"]}).replace_schema_metadata({"geo": "secret", "e": "stays"}), source)
+    assert world.run(source, drop_metadata="geo").record.dropped_metadata == ("geo",)
+    data = (world.root / "out/a.parquet").read_bytes()
+    assert b"secret" not in data and b"stays" in data
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"mine", b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[]}\n']
+)
+def test_another_tools_statement_is_not_removed(world: World, content: bytes) -> None:
+    """BUG (a file that is not the run's is deleted): provenance of other tools stands under the same name."""
+    there = world.root / "out.intoto.jsonl"
+    there.write_bytes(content)
+    with pytest.raises(UsageError, match="not the statement of a run"):
+        world.run(world.shard("in/a.parquet", "yes"))
+    assert there.read_bytes() == content and not (world.root / "out").exists()
+    there.unlink()
+    for _ in range(2):
+        world.run(world.root / "in")

@@ -126,3 +126,19 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad\udcff.parquet").touch()
     with pytest.raises(ShardError, match="not UTF-8"):
         names(tmp_path)
+
+
+def test_a_name_that_no_statement_may_have_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.parquet").touch()
+    with pytest.raises(ShardError, match="backslash"):
+        find_inputs([tmp_path])
+
+
+def test_an_audit_takes_what_some_reader_takes(tmp_path: Path) -> None:
+    """BUG (compliant without having looked): a shard called B.PARQUET was passed over."""
+    make(tmp_path, "a.parquet", "B.PARQUET", "_c.Parquet", ".d/e.parquet")
+    assert names(tmp_path) == names(tmp_path / "*") == ["a.parquet"]
+    for path in (tmp_path, tmp_path / "**"):
+        assert sorted(shard.name for shard in find_inputs([path], hidden=True)) == [
+            ".d/e.parquet", "B.PARQUET", "_c.Parquet", "a.parquet"
+        ]  # fmt: skip

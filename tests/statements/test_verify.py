@@ -117,6 +117,21 @@ def test_what_stands_beside_shards_is_passed_over(made: Made) -> None:
     made.check()
 
 
+@pytest.mark.parametrize("name", ["_metadata", "_p=1/data", ".part"])
+@pytest.mark.parametrize("end", [b"PAR1", b"PARE"])
+def test_but_not_parquet_which_some_reader_takes(made: Made, name: str, end: bytes) -> None:
+    """BUG (rows of nobody's consent in a verified folder): Spark reads `_p=1/data`, fastparquet `_metadata`."""
+    strange = made.out / name
+    strange.parent.mkdir(exist_ok=True)
+    strange.write_bytes(b"PAR1 rows" + end)
+    made.refused(f"holds '{name}'")
+    moved = strange.rename(made.folder / "elsewhere")
+    strange.symlink_to(moved)
+    made.refused("symbolic link")
+    moved.unlink()
+    made.check()
+
+
 def test_but_not_where_the_statement_names_them(made: Made) -> None:
     (made.out / "_x").mkdir()
     (made.out / "_x/.a").write_bytes(b"hidden")

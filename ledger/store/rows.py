@@ -80,7 +80,7 @@ def ends_whole(file: IO[bytes], form: str) -> bool:
     if form == "parquet" or not file.seek(0, os.SEEK_END):
         return True
     file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+    return file.read(1) in b"\r\n"
 
 
 class _Csv:
@@ -89,6 +89,7 @@ class _Csv:
     def __init__(self, file: IO[bytes]) -> None:
         if file.read(3) == b"\xef\xbb\xbf":
             raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
+        whole = ends_whole(file, "csv")
         file.seek(0)
         self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
         self._length = 0
@@ -99,6 +100,9 @@ class _Csv:
             raise UsageError("the CSV is empty", hint="its first line names the columns")
         if len(self.columns) > _MAX_COLUMNS:
             raise UsageError(f"the CSV has more than {_MAX_COLUMNS} columns")
+        if not whole:
+            # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
+            raise UsageError("the CSV does not end with a newline: it may be cut short", hint="export it anew, or end its last line")
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         columns, width = self.columns, len(self.columns)

@@ -187,7 +187,6 @@ def test_a_yes_waits_for_a_no_far_away(book: Ledger) -> None:
         (HEADER.encode() + GOOD.encode() + b"refused,\xff,*,\n", "acts.csv", "not UTF-8"),
         (b'{"state":"refused","subject_id":"u","purposes":["*"]}\n{"state":"\xff"}\n', "acts.ndjson", "not UTF-8"),
         (b'{"state":"refused","subject_id":"u","purposes":["*"]}\n{"' + b" " * (2 << 20), "acts.ndjson", "longer"),
-        (HEADER + GOOD + "refused,bo", "acts.csv", "cut short"),
         ('{"state":"refused","subject_id":"u","purposes":["*"]}\n{"state":"refu', "acts.ndjson", "cut short"),
     ],
 )
@@ -198,6 +197,14 @@ def test_where_nothing_more_is_known_nothing_is_recorded(book: Ledger, data: str
     assert book.checkpoint() == before
     assert not _bad(book).exists()
     assert _left(book) == []
+
+
+def test_a_csv_whose_last_line_is_not_ended_records_nothing(book: Ledger) -> None:
+    for last in ("refused,bo", GOOD.strip()):
+        with pytest.raises(UsageError, match="cut short"):
+            _run(book, HEADER + GOOD + last)
+    assert _states(book, "ann") == []
+    assert not _bad(book).exists()
 
 
 def test_a_truncated_parquet_file_records_nothing(book: Ledger) -> None:

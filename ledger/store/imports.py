@@ -229,6 +229,8 @@ class _Import:
         if isinstance(values, InvalidEvent):
             return _Bad.of(values)
         says_yes = False
+        # Where a quote began by mistake, a whole line that says no may be part of a value.
+        swallowed = any(isinstance(value, str) and "\n" in value for value in values.values())
         try:
             if table.columns is None:
                 self._check_columns(list(values))
@@ -236,7 +238,7 @@ class _Import:
                 values = self._options.columns.values(values)
             elif self._form != "ndjson" and isinstance(values["purposes"], str):
                 values["purposes"] = values["purposes"].split(";")
-            says_yes = values.get("state") in YES
+            says_yes = values.get("state") in YES and not swallowed
             event = acts.act_of(values, self._sha256)
             if event.is_yes and event.subject_id in self._held:
                 raise InvalidEvent("held back: another line that may be this person's no was rejected")

@@ -26,6 +26,7 @@ MAX_RECORD = 1 << 20
 _MAX_COLUMNS = 1000
 _BATCH = 8192
 _MAX_JOINED = 20
+_SEPARATORS = re.compile(r"[\s,;|\"']+")
 _WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
 
 
@@ -145,10 +146,11 @@ class _Csv:
 
     def words(self, raw: list[str]) -> Iterator[str]:
         yield from raw
-        # Values too many: a comma inside of one, most likely, that nobody quoted.
-        joined = len(raw) - len(self.columns) + 1
-        if 1 < joined <= _MAX_JOINED:
-            yield from (",".join(raw[i : i + joined]) for i in range(len(self.columns)))
+        # Values too few: separated by something else, or a quote swallowed some.
+        yield from (word for value in raw for word in _SEPARATORS.split(value))
+        # Values too many: commas inside of some, most likely, that nobody quoted.
+        for joined in range(2, min(len(raw) - len(self.columns) + 1, _MAX_JOINED) + 1):
+            yield from (",".join(raw[i : i + joined]) for i in range(len(raw) - joined + 1))
 
 
 class _CsvCopy:
@@ -208,7 +210,8 @@ class _Ndjson:
                 yield found[0] if found[1] is None else json.loads(found[0])
             except ValueError:
                 yield found[1]
-        yield raw.rpartition('"')[2].strip()  # after a quote that does not end
+        # Where a quote is missing or one too many, or they are of the other kind: whatever stands between two.
+        yield from (part.strip() for quote in "\"'" for part in raw.split(quote))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

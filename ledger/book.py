@@ -415,9 +415,7 @@ class Ledger:
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
     ) -> Snapshot:
-        frozen: Snapshot = self._anchored(
-            partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress)
-        )
+        frozen: Snapshot = self._anchored(partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress))
         return frozen
 
     # Proofs

@@ -80,12 +80,8 @@ def compile_at(
 
     rows = snapshot.compile_rows(events(), purpose, current.accepts, moment)
     if edge.root() != history.open(note).root:
-        raise IntegrityError(
-            "the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`"
-        )
+        raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     if said != declared:  # they were found by a column that nothing has signed
-        raise IntegrityError(
-            f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`"
-        )
+        raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
     header = Header(origin, current.reference, current.categories, note, moment, known_until, sources)
     return snapshot.freeze(header, rows)[0]

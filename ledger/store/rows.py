@@ -103,7 +103,9 @@ class _Csv:
             raise UsageError(f"the CSV has more than {_MAX_COLUMNS} columns")
         if not whole:
             # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
-            raise UsageError("the CSV does not end with a newline: it may be cut short", hint="export it anew, or end its last line")
+            raise UsageError(
+                "the CSV does not end with a newline: it may be cut short", hint="export it anew, or end its last line"
+            )
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         columns, width = self.columns, len(self.columns)

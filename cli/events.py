@@ -35,7 +35,10 @@ def command(ledger_path: Path | None, /, after: int, expiring: timedelta | None,
         write_json(document)
         return
     for e in document["events"]:
-        scope = e.get("content_id") or e.get("category") or "everything"
+        # An item may be named `everything`.
+        scope = next(
+            (f"{what} {e[key]}" for what, key in (("content", "content_id"), ("category", "category")) if key in e), "everything"
+        )
         click.echo(
             f"{e['position']:>8}  {e.get('occurred_at', e['recorded_at'])}  {e['state']:<9}  {shown(scope)}  "
             f"{', '.join(map(shown, e['purposes']))}  {shown(e['subject_id'])}  {shown(e['event_id'])}"

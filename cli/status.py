@@ -45,8 +45,10 @@ def _lines(status: ledger.Status) -> Iterator[str]:
         yield "no import source has ever completed"
     for source in status.sources:
         counts = ", ".join(f"{n:,} {name}" for name, n in source.counts.items() if n) or "nothing new"
-        completed = times.text(source.completed_at)
-        yield f"source {shown(source.name)}: last completed {completed}, {source.imports:,} imports ({counts})"
+        completed = (
+            f"last completed {times.text(source.completed_at)}" if source.ever_completed else "never completed without rejects"
+        )
+        yield f"source {shown(source.name)}: {completed}, {source.imports:,} imports ({counts})"
     for token, no in status.unanswered.items():
         waits = "every no is answered"
         if no is not None:

@@ -160,8 +160,9 @@ class Snapshot:
             raise SnapshotError("no import source has ever completed", hint="run the import, then take a fresh snapshot")
         for source, completed in self.header.sources.items():
             if (age := times.now() - completed) > max_age:
+                when = f"last completed {_span(age)} ago" if completed > times.EPOCH else "never completed without rejects"
                 raise SnapshotError(
-                    f"import source {source!r:.80} last completed {_span(age)} ago; it may be {_span(max_age)}",
+                    f"import source {source!r:.80} {when}; it may be {_span(max_age)}",
                     hint="run the import again, then take a fresh snapshot",
                 )
 

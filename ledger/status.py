@@ -37,6 +37,10 @@ class Source:
     imports: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def ever_completed(self) -> bool:
+        return self.completed_at > times.EPOCH
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unanswered:
@@ -74,7 +78,9 @@ class Status:
             # A ledger that nothing was imported into is not up to date with its sources: silence is no.
             found += [] if self.sources else ["no import source has ever completed"]
             found += [
-                f"import source {source.name!r:.80} last completed {_whole(age)} ago, and the limit is {max_source_age}"
+                f"import source {source.name!r:.80} "
+                + (f"last completed {_whole(age)} ago" if source.ever_completed else "never completed without rejects")
+                + f", and the limit is {max_source_age}"
                 for source in self.sources
                 if (age := self.now - source.completed_at) > max_source_age
             ]

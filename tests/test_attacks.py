@@ -14,7 +14,6 @@ from ledger import (
     Columns,
     ConsentFilter,
     Event,
-    ImportRejected,
     InvalidEvent,
     Ledger,
     SnapshotError,
@@ -98,7 +97,7 @@ def test_a_csv_that_is_cut_short_gives_no_yes_to_another_item_or_to_everything(b
     whole = "state,subject_id,purposes,occurred_at,content_id\ngiven,ann,train-ai,2026-01-08T15:10:13Z,post-12"
     acts = tmp_path / "acts.csv"
     acts.write_text(whole[: len(whole) - cut])
-    with pytest.raises(ImportRejected, match="does not end with a newline: the file may be cut short"):
+    with pytest.raises(UsageError, match="does not end with a newline: it may be cut short"):
         book.import_file(acts)
     assert not book.show("ann")["events"]
     for ending in ("\n", "\r\n", "\r"):

@@ -168,7 +168,7 @@ class _Import:
                             break
                     else:
                         rejects.add(row, outcome.why)
-                        held_more |= outcome.may_be_no and self._held.add(table.words(row.raw))
+                        held_more |= (outcome.may_be_no or _spans_lines(row)) and self._held.add(table.words(row.raw))
                 elif outcome:
                     counts.repeated += 1
                 else:
@@ -235,7 +235,7 @@ class _Import:
             if self._options.columns is not None:
                 values = self._options.columns.values(values)
             elif self._form != "ndjson" and isinstance(values["purposes"], str):
-                values["purposes"] = values["purposes"].split(";")
+                values = {**values, "purposes": values["purposes"].split(";")}
             says_yes = values.get("state") in YES
             event = acts.act_of(values, self._sha256)
             if event.is_yes and event.subject_id in self._held:
@@ -310,6 +310,11 @@ class _Counts:
             "reversals": self.reversals,
             "rejected": self.rejected,
         }
+
+
+def _spans_lines(row: Row) -> bool:
+    """Where a quote began by mistake, a whole line that says no may be part of a value of one that says yes."""
+    return isinstance(row.values, dict) and any(isinstance(value, str) and "\n" in value for value in row.values.values())
 
 
 def _state(file: IO[bytes]) -> tuple[int, int]:

@@ -26,6 +26,7 @@ MAX_RECORD = 1 << 20
 _MAX_COLUMNS = 1000
 _BATCH = 8192
 _MAX_JOINED = 20
+_SEPARATORS = re.compile(r"[\s,;|\"']+")
 _WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
 
 
@@ -89,7 +90,7 @@ class _Csv:
     def __init__(self, file: IO[bytes]) -> None:
         if file.read(3) == b"\xef\xbb\xbf":
             raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
-        self._ended = ends_with_a_line(file)
+        whole = ends_with_a_line(file)
         file.seek(0)
         self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
         self._length = 0
@@ -100,6 +101,11 @@ class _Csv:
             raise UsageError("the CSV is empty", hint="its first line names the columns")
         if len(self.columns) > _MAX_COLUMNS:
             raise UsageError(f"the CSV has more than {_MAX_COLUMNS} columns")
+        if not whole:
+            # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
+            raise UsageError(
+                "the CSV does not end with a newline: it may be cut short", hint="export it anew, or end its last line"
+            )
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         columns, width = self.columns, len(self.columns)
@@ -120,12 +126,9 @@ class _Csv:
                 yield where, values
                 self._length = 0
                 where = f"line {self._reader.line_num + 1}"
-            if not self._ended:
-                # Cut short, a yes to one item may read as one to another, or to everything, and no longer ends.
-                raise csv.Error("the last line does not end with a newline: the file may be cut short")
         except csv.Error as error:
             raise BrokenFile(
-                f"{where}: not CSV: {error} (every line ends, every quote is closed, one within a value doubled)"
+                f"{where}: not CSV: {error} (a quote that is opened is closed, one within a value doubled)"
             ) from error
         except UnicodeDecodeError as error:
             # Text is decoded in blocks, so that the reader does not know the line.
@@ -146,10 +149,11 @@ class _Csv:
 
     def words(self, raw: list[str]) -> Iterator[str]:
         yield from raw
-        # Values too many: a comma inside of one, most likely, that nobody quoted.
-        joined = len(raw) - len(self.columns) + 1
-        if 1 < joined <= _MAX_JOINED:
-            yield from (",".join(raw[i : i + joined]) for i in range(len(self.columns)))
+        # Values too few: separated by something else, or a quote swallowed some.
+        yield from (word for value in raw for word in _SEPARATORS.split(value))
+        # Values too many: commas inside of some, most likely, that nobody quoted.
+        for joined in range(2, min(len(raw) - len(self.columns) + 1, _MAX_JOINED) + 1):
+            yield from (",".join(raw[i : i + joined]) for i in range(len(raw) - joined + 1))
 
 
 class _CsvCopy:
@@ -209,7 +213,8 @@ class _Ndjson:
                 yield found[0] if found[1] is None else json.loads(found[0])
             except ValueError:
                 yield found[1]
-        yield raw.rpartition('"')[2].strip()  # after a quote that does not end
+        # Where a quote is missing or one too many, or they are of the other kind: whatever stands between two.
+        yield from (part.strip() for quote in "\"'" for part in raw.split(quote))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

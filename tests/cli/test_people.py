@@ -117,6 +117,25 @@ def test_events_are_paged_by_the_cursor_that_each_page_hands_out(story: Callable
     assert json.loads(story("events", "--expiring", "30d", "--format", "json").out)["events"] == []
 
 
+def test_an_item_that_is_named_everything_is_not_everything(story: Callable[..., Any]) -> None:
+    assert story("withdraw", "dora", "--content", "everything").code == 0
+    assert story("withdraw", "dora").code == 0
+    item, all_of_it = story("events").out.splitlines()[-2:]
+    assert "  content everything  *  dora  " in item
+    assert "  everything  *  dora  " in all_of_it
+
+
+def test_a_source_that_had_rejects_only_never_completed(story: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "acts.csv").write_text("state,subject_id,purposes\nrefused,,train-ai\n", encoding="utf-8")
+    assert story("import", "acts.csv", "--source", "crm", "--rejects", "bad.csv").code == 1
+    over = story("status", "--max-source-age", "24h")
+    assert over.code == 3
+    assert "source crm: never completed without rejects, 1 imports (1 rejected)" in over.out
+    assert over.err == "exceeded: import source 'crm' never completed without rejects, and the limit is 1 day, 0:00:00\n"
+    stale = story("filter", "a.parquet", "-o", "out", *KEYS, "--max-source-age", "24h")
+    assert "import source 'crm' never completed without rejects" in stale.err
+
+
 def test_status_exits_with_3_over_a_limit(story: Callable[..., Any], tmp_path: Path) -> None:
     fine = story("status")
     assert fine.code == 0

@@ -157,6 +157,35 @@ def test_a_yes_waits_for_a_no_whose_id_is_in_pieces(book: Ledger) -> None:
         assert book.import_file(_write(book, f"{yes}\n{line}\n", "acts.ndjson"), rejects=path).new == 0
 
 
+@pytest.mark.parametrize(
+    ("who", "broken"),
+    [
+        ("ann", f"withdrawn;ann;train-ai;{LATER}"),  # other separators
+        ("ann", f"withdrawn,ann |train-ai,{LATER}"),
+        ("smith, ann", f"withdrawn,smith, ann,train-ai,{LATER},moved, away"),  # commas in two values
+        ("smith, ann", f"withdrawn,smith, ann,train-ai,{LATER}{',' * 40}"),
+        ("ann", f'refused,bob,"train-ai\nwithdrawn,ann,train-ai",{LATER}'),  # a quote that swallowed a line
+        ("ann", f'given,bob,"train-ai\nwithdrawn,ann,train-ai",{LATER}'),
+    ],
+)
+def test_a_yes_waits_for_a_no_within_a_broken_line_of_csv(book: Ledger, who: str, broken: str) -> None:
+    report = _run(book, HEADER + f'given,"{who}",train-ai,2026-01-01T00:00:00Z\n{broken}\n')
+    assert (report.new, report.rejected) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"state":"withdrawn,"subject_id":"ann b","purposes":["*"]}',  # quotes in odd number
+        "{'state':'withdrawn','subject_id':'ann b','purposes':['*']}",
+    ],
+)
+def test_a_yes_waits_for_a_no_with_broken_quotes(book: Ledger, broken: str) -> None:
+    good = {"state": "given", "subject_id": "ann b", "purposes": ["train-ai"], "occurred_at": "2026-01-01T00:00:00Z"}
+    report = _run(book, f"{json.dumps(good)}\n{broken}\n", "acts.ndjson")
+    assert (report.new, report.rejected) == (0, 2)
+
+
 def test_an_id_that_is_used_again_for_a_no(book: Ledger) -> None:
     """In one file the no wins; where the yes is recorded already, the line is rejected and the source stays stale."""
     both = f"1,given,ann,train-ai,2026-01-01T00:00:00Z\n1,withdrawn,ann,train-ai,{LATER}\n"
@@ -187,7 +216,6 @@ def test_a_yes_waits_for_a_no_far_away(book: Ledger) -> None:
         (HEADER.encode() + GOOD.encode() + b"refused,\xff,*,\n", "acts.csv", "not UTF-8"),
         (b'{"state":"refused","subject_id":"u","purposes":["*"]}\n{"state":"\xff"}\n', "acts.ndjson", "not UTF-8"),
         (b'{"state":"refused","subject_id":"u","purposes":["*"]}\n{"' + b" " * (2 << 20), "acts.ndjson", "longer"),
-        (HEADER + GOOD + "refused,bo", "acts.csv", "cut short"),
         ('{"state":"refused","subject_id":"u","purposes":["*"]}\n{"state":"refu', "acts.ndjson", "cut short"),
     ],
 )
@@ -198,6 +226,14 @@ def test_where_nothing_more_is_known_nothing_is_recorded(book: Ledger, data: str
     assert book.checkpoint() == before
     assert not _bad(book).exists()
     assert _left(book) == []
+
+
+def test_a_csv_whose_last_line_is_not_ended_records_nothing(book: Ledger) -> None:
+    for last in ("refused,bo", GOOD.strip()):
+        with pytest.raises(UsageError, match="cut short"):
+            _run(book, HEADER + GOOD + last)
+    assert _states(book, "ann") == []
+    assert not _bad(book).exists()
 
 
 def test_a_truncated_parquet_file_records_nothing(book: Ledger) -> None:

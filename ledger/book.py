@@ -405,6 +405,8 @@ class Ledger:
         # The receipt last: a file without its receipt is refused, a receipt without its file too.
         with locks.exclusive(path.parent) as held:  # of two writers the files of one must stand there, not one of each
             if held:
+                if output is None:  # a folder for snapshots alone, whose names differ each time
+                    files.sweep_below(path.parent)
                 files.sweep(path)
                 files.sweep(receipt_path(path))
             files.withdraw(receipt_path(path))

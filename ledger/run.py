@@ -131,7 +131,7 @@ def run(
             if published.sha256 != snapshot.sha256:  # the statement would speak of answers that decided nothing
                 raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
             snapshot = published
-        journal = None if key is None else Journal(output.with_name(output.name + ".journal.jsonl"), key)
+        journal = None if key is None else Journal(_journal_path(output), key)
         files.withdraw(statement_path(output))
 
         work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
@@ -210,15 +210,20 @@ def _alone(output: Path) -> Iterator[None]:
             raise
 
 
+def _journal_path(output: Path) -> Path:
+    return output.with_name(output.name + ".journal.jsonl")
+
+
 def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:
     target = output.resolve()
     sources = {source.path.resolve() for source in inputs}
     for ours in (target, target.parent) if target.name == "snapshots" else (target,):
         if (ours / "ledger.toml").is_file():
             raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
-    if exclusions is not None and (exclusions.resolve() in sources or target in exclusions.resolve().parents):
+    taken = {*sources, statement_path(output).resolve(), _journal_path(output).resolve()}
+    if exclusions is not None and (exclusions.resolve() in taken or target in exclusions.resolve().parents):
         raise UsageError(
-            f"{exclusions} is an input, or lies in the output folder {output}", hint="write the exclusions elsewhere"
+            f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
     if not _may_be_withdrawn(statement_path(output)):
         raise UsageError(

@@ -186,10 +186,12 @@ class History:
         yield from self._con.scalars(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500})
 
     def by_scope(self, subjects: Sequence[str]) -> Iterator[tuple[tuple[str, str | None, str | None], Opened]]:
-        """((subject, category, content), event) of these subjects; those of one scope follow one another."""
+        """((subject, category, content), event) of these subjects; those of one scope follow one another, everything first."""
         scope = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
         rows = self._con.execute(
-            _INDEXED.add_columns(*scope).where(_openings.c.subject_id.in_(subjects)).order_by(*scope),
+            _INDEXED.add_columns(*scope)
+            .where(_openings.c.subject_id.in_(subjects))
+            .order_by(scope[0], scope[1].nulls_first(), scope[2].nulls_first()),
             execution_options={"yield_per": 500},
         )
         for row in rows:

@@ -1,7 +1,8 @@
 """People whom new acts take from no to yes: what an operator wants to hear of before it is so.
 
 A person counts where at one scope (everything, one category or one item) and for one purpose their latest no is followed by a
-strictly later yes that is new, and no yes that stood there before, and has not run out, had answered that no already. A no on all
+strictly later yes that is new, and no yes that stood there before, and has not run out, had answered that no already. A no to
+everything is one to each category and item too. A no on all
 purposes is one for each; a no for one purpose and a yes for another are no reversal. It does not matter in which order the acts
 were recorded, nor whether the no was there before or is new itself.
 """
@@ -67,8 +68,9 @@ def reversals(history: History, first: int, recorded_at: str) -> Iterator[Revers
     while batch := list(islice(people, _PEOPLE)):
         for subject_id, rows in groupby(history.by_scope(batch), key=lambda row: row[0][0]):
             found = None
-            for _, of_scope in groupby(rows, key=lambda row: row[0]):
-                scope = _Scope()
+            whole = _Scope()  # what was said of everything comes first
+            for (_, *finer), of_scope in groupby(rows, key=lambda row: row[0]):
+                scope = whole if finer == [None, None] else _Scope(dict(whole.noes), dict(whole.before))
                 for _, opened in of_scope:
                     scope.add(opened, first)
                 found = found or scope.reversal(recorded_at)

@@ -195,7 +195,9 @@ def test_a_link_under_a_shards_name_is_replaced_and_not_followed(world: World) -
     assert not (world.root / "out" / "a.parquet").is_symlink()
 
 
-@pytest.mark.parametrize("exclusions", ["in/a.parquet", "out/a.parquet", "out/dropped.parquet"])
+@pytest.mark.parametrize(
+    "exclusions", ["in/a.parquet", "out/a.parquet", "out/dropped.parquet", "out.intoto.jsonl", "out.journal.jsonl"]
+)
 def test_the_list_of_exclusions_takes_no_shards_place(world: World, exclusions: str) -> None:
     """BUG (an input, or an output shard that the statement names, is overwritten)."""
     source = world.shard("in/a.parquet", "yes", "no")

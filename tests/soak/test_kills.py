@@ -80,7 +80,7 @@ def test_import(tmp_path: Path, rng: random.Random) -> None:
     def acts(n: int) -> list[str]:
         lines = [f"e{n}-{i},given,u{i},train-ai,2026-01-01T00:00:00Z" for i in range(ROWS)]
         (tmp_path / "acts.csv").write_text(
-            "event_id,state,subject_id,purposes,occurred_at\n" + "\n".join(lines), encoding="utf-8"
+            "\n".join(["event_id,state,subject_id,purposes,occurred_at", *lines, ""]), encoding="utf-8"
         )
         return ["import", "acts.csv"]
 

@@ -65,8 +65,20 @@ def test_scopes_are_told_apart(book: Ledger) -> None:
     book.record(no("ann", occurred_at=at(1)))
     book.record(no("bob", occurred_at=at(1), content_id="p"))
     book.record(no("cem", occurred_at=at(1), category="p"))
-    assert count(book, act("given", 2, content_id="p"), act("given", 2, "bob"), act("given", 2, "cem", content_id="p")) == 0
+    assert count(book, act("given", 2, "bob"), act("given", 2, "cem", content_id="p")) == 0
     assert count(book, act("given", 2, "bob", content_id="p"), act("given", 2, "cem", category="p")) == 2
+
+
+def test_a_no_to_everything_is_one_to_each_item_and_category(book: Ledger) -> None:
+    for person in ("ann", "bob", "cem", "dan"):
+        book.record(no(person, occurred_at=at(1)))
+    book.record(yes("cem", occurred_at=at(2)))
+    book.record(yes("dan", occurred_at=at(2), content_id="p"))
+    assert count(book, act("given", 3, content_id="p")) == 1
+    assert count(book, act("given", 3, "bob", category="p")) == 1
+    assert count(book, act("given", 3, "cem", content_id="p")) == 0, "a yes to everything stood already"
+    assert count(book, act("given", 3, "dan", content_id="p")) == 0, "so did one to this item"
+    assert count(book, act("given", 3, "dan", content_id="q")) == 1
 
 
 def test_it_is_when_people_acted_that_counts(book: Ledger) -> None:

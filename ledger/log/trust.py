@@ -6,6 +6,7 @@ Nothing else is ever trusted: no key that comes with what it is to verify. A wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from ledger.log.note import Verifier
 
 MAX_TRUST = 1 << 20
 """Characters."""
+
+# By white space of ASCII alone: str.split takes control characters for some too.
+_WORD = re.compile(r"[^ \t\r]+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ def parse(text: str) -> Trust:
         raise VerificationError(f"a trust file of {len(text)} characters is longer than the {MAX_TRUST} that are allowed")
     keys: dict[str, list[Verifier]] = {"log": [], "run": []}
     for number, line in enumerate(text.split("\n"), start=1):
-        words = line.split()
+        words = _WORD.findall(line)
         if not words or words[0].startswith("#"):
             continue
         if words[0] not in keys or len(words) != 2:

@@ -31,6 +31,8 @@ def test_an_empty_file_trusts_nobody(text: str) -> None:
         ("LOG " + LOG.vkey, "not understood: 'LOG", "begins with log or run"),
         ("\ufefflog " + LOG.vkey, "not understood", "begins with log or run"),
         (LOG.vkey, "not understood", "begins with log or run"),
+        ("log\x1f" + LOG.vkey, "not understood", "begins with log or run"),
+        ("log\u00a0" + LOG.vkey, "not understood", "begins with log or run"),
         ("log", "not understood: 'log'", "`log VKEY`"),
         (f"log {LOG.vkey} # ours", "not understood", "a comment has a line of its own"),
         (f"run {LOG.vkey} {RUN.vkey}", "not understood", "`run VKEY`"),

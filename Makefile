@@ -39,7 +39,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed constraints-dev.txt
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --output-file constraints.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra dev --output-file constraints-dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra dev --extra postgres --extra spark --extra ray --extra datatrove --extra datasets --output-file constraints-dev.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

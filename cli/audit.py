@@ -59,5 +59,5 @@ def _stated_columns(ledger_path: Path | None, shards: tuple[Path, ...], trust: P
         verify(shards[0], trust=known, allow_unlogged=True)
     except VerificationError as error:
         raise VerificationError(str(error), hint="name the columns yourself: --subject COLUMN") from error
-    run = open_statement(path.read_bytes(), known, allow_unlogged=True).run
-    return {**run.columns, "subject": tuple(run.columns["subject"])}
+    stated = open_statement(path.read_bytes(), known, allow_unlogged=True).record
+    return {**stated.columns, "subject": tuple(stated.columns["subject"])}

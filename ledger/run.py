@@ -36,8 +36,9 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.statements.decided import BASES
 from ledger.statements.limits import LIMITS
-from ledger.statements.statement import BASES, RUN, RunRecord, ShardRecord, run_statement
+from ledger.statements.statement import RUN, RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import statement_path
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ledger import times
+from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
 from ledger.log.keys import PrivateKey
+from ledger.parts import Part
 from ledger.run import Run, run
 from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
@@ -56,6 +58,7 @@ class ConsentFilter:
         min_kept: float = 0.0,
         exclusions: str | Path | None = None,
         drop_metadata: str | Collection[str] = (),
+        part: tuple[int, int] | None = None,
         on_progress: Callback | None = None,
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
@@ -63,8 +66,9 @@ class ConsentFilter:
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
         the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
-        drop_metadata: keys of the shards' metadata to leave out. Raises ShardError or UsageError for what is wrong with any
-        of the inputs before the first output is written.
+        drop_metadata: keys of the shards' metadata to leave out. part: (3, 64) does the third of 64 shares of the inputs, which
+        all parts are told alike, and makes no statement: `attest_shards` does, once all of them are there.
+        Raises ShardError or UsageError for what is wrong with any of the inputs before the first output is written.
         """
         return run(
             find_inputs(inputs),
@@ -79,9 +83,39 @@ class ConsentFilter:
             min_kept=min_kept,
             exclusions=None if exclusions is None else Path(exclusions),
             drop_metadata=drop_metadata,
+            part=None if part is None else Part(*part),
             on_progress=on_progress,
         )
 
     def audit_shards(self, paths: Sequence[str | Path], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
+
+    def attest_shards(
+        self,
+        folder: str | Path,
+        *,
+        key: PrivateKey,
+        workers: int = 2,
+        publish: Callable[[Snapshot], Snapshot] | None = None,
+        admit: Callable[[bytes], bytes] | None = None,
+        recipient: str | None = None,
+        on_progress: Callback | None = None,
+    ) -> Attestation:
+        """Audit every shard of a folder, whoever wrote them, and where all rows are allowed sign that beside it.
+
+        key, publish, admit: as for `filter_shards`. Where rows are not allowed there is no statement, and an earlier one of an
+        audit is removed. Raises UsageError where the statement of a run is there, ShardError where the folder holds what `verify`
+        would refuse, or not all that the journals of a run's parts speak of.
+        """
+        return attest(
+            Path(folder),
+            self.snapshot,
+            self.columns,
+            workers=workers,
+            key=key,
+            publish=publish,
+            admit=admit,
+            recipient=recipient,
+            on_progress=on_progress,
+        )

@@ -102,6 +102,11 @@ def statement_path(folder: Path) -> Path:
     return folder.with_name(folder.name + STATEMENT_SUFFIX)
 
 
+def read_statement(path: Path) -> bytes:
+    """A statement's file as it is. Raises VerificationError where it cannot be read, or is too long."""
+    return _read(path, LIMITS.statement)
+
+
 def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -> VerifiedStatement:
     """A statement's file: line 1 the signed envelope, line 2 the receipt of the act that logged it. Raises VerificationError."""
     if len(data) > LIMITS.statement:
@@ -109,8 +114,7 @@ def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -
     envelope, *rest = data.split(b"\n")
     if not rest or rest.pop() or len(rest) > 1:
         raise VerificationError("a statement's file has two lines, the envelope and the receipt of its entry in the log")
-    payload = dsse.open_envelope(envelope, [verifier.public for verifier in trust.run], limit=LIMITS.statement)
-    kind, record = _record(payload)
+    kind, record = record_of(envelope, trust)
     snapshot = open_act_receipt(record.snapshot_receipt.encode(), trust)
     if record.snapshot_receipt.endswith("\n"):
         raise VerificationError("the statement's snapshot_receipt is not a receipt's line")
@@ -126,7 +130,9 @@ def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -
     return VerifiedStatement(record, snapshot, logged)
 
 
-def _record(payload: bytes) -> tuple[str, Record]:
+def record_of(envelope: bytes, trust: Trust) -> tuple[str, Record]:
+    """The type of a statement that a trusted run key has signed, and what it says; its proofs are yet to be checked."""
+    payload = dsse.open_envelope(envelope, [verifier.public for verifier in trust.run], limit=LIMITS.statement)
     statement = canonical.decode(payload, limit=LIMITS.statement)
     kind = statement.get("predicateType")
     if not isinstance(kind, str) or kind not in _RECORDS:
@@ -198,7 +204,7 @@ class _Call:
     def _check_statement(self, path: Path, folder: Path) -> None:
         if not path.exists():
             raise VerificationError(f"there is no {path.name}", hint="the statement of a folder of shards stands beside it")
-        verified = open_statement(_read(path, LIMITS.statement), self._trust, allow_unlogged=self._allow_unlogged)
+        verified = open_statement(read_statement(path), self._trust, allow_unlogged=self._allow_unlogged)
         record, snapshot, logged = verified.record, verified.snapshot, verified.logged
         self._say(path, f"the statement is signed by a trusted run key; {_summed_up(record)}")
         self._meet(snapshot)
@@ -311,6 +317,11 @@ def exact_shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
     if missing := sorted({*expected} - found.keys()):
         raise VerificationError(f"the folder lacks {_names(missing)}", hint="--signature-only checks the statement alone")
     return found
+
+
+def open_shard(path: Path) -> BufferedReader:
+    """A shard of a verified folder, to be read. Raises VerificationError for a link and for what is no file."""
+    return _open(path, follow=False)
 
 
 def another_digest(name: str) -> VerificationError:

@@ -1,0 +1,67 @@
+"""Who may write to a folder of shards: a run or an attestation alone, or the parts of one run together.
+
+- Alone: nobody else writes there meanwhile, so that a statement speaks of shards that stay, and every hidden temporary below
+  the folder is of a process that was killed: those are removed.
+- Together: the folder's lock is shared, which keeps those out who must be alone, and each part holds its own journal, so that
+  no part is run twice at once. Temporaries may be another part's that is at work: they are removed only by one that
+  comes when nobody else is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from ledger import files, locks
+from ledger.errors import LedgerBusy, ShardError
+from ledger.statements.verify import statement_path
+
+_OTHER = "wait for it to end, or choose another folder with -o"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The folder, for this process alone; made where it is not there, and not left behind empty by one that failed.
+
+    Raises ShardError where another is writing to it. What a killed one left under hidden names is removed.
+    """
+    made = not folder.exists()
+    files.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(locks.exclusive(folder, seconds=0))
+        except LedgerBusy as error:
+            raise ShardError(f"another run: {error}", hint=_OTHER) from error
+        try:
+            if held:
+                _sweep(folder)
+            yield
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+
+
+@contextlib.contextmanager
+def together(folder: Path, journal: Path) -> Iterator[None]:
+    """The folder with other parts, and this part's journal alone; both are made where they are not there.
+
+    Raises ShardError where a run that is no part writes to the folder, or this part is being run by another.
+    """
+    files.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.shared(folder, alone=partial(_sweep, folder)))
+            files.make_file(journal)
+            stack.enter_context(locks.exclusive(journal, seconds=0))
+        except LedgerBusy as error:
+            raise ShardError(f"another run: {error}", hint=_OTHER) from error
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    files.sweep_below(folder)
+    files.sweep(statement_path(folder))

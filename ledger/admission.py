@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from ledger import locks
+from ledger import files, locks
 from ledger.errors import ConsentLedgerError, UsageError, VerificationError
 from ledger.log.keys import PublicKey
 from ledger.log.note import Verifier
@@ -106,7 +106,9 @@ class Keys:
         return name.removeprefix(f"{self.folder.origin}/")
 
     def _hand_out(self, *added: Verifier) -> None:
-        with locks.exclusive(self.folder.path):  # read in it: another may have ended a key since
+        with locks.exclusive(self.folder.path) as held:  # read in it: another may have ended a key since
+            if held:
+                files.sweep(self.folder.path / "trust")
             self.folder.write_trust(added=added, ended=self.read(keys_of).ended)
 
 

@@ -1,7 +1,7 @@
 """The gate before training: rows of shards whose statement verifies, is for the purpose, and is fresh; or none at all.
 
-- Everything is checked when the gate is opened, before the first row: signature, log, purpose, age, that each folder holds exactly
-  the shards that its statement names, and their digests. The age is checked again when an epoch begins.
+- Everything is checked when the gate is opened, before the first row: signature, log, purpose, age, that each folder holds
+  exactly the shards that its statement names, and their digests. The age is checked again when an epoch begins.
 - What is decoded is what was hashed, byte for byte, however late. While a shard's digest is computed, one of each block of it is
   kept (32 bytes a MiB), and no block is handed to the decoder that has another. So rows may flow at once: a shard that is
   replaced or rewritten after the check ends the iteration, and none of its new rows comes out.
@@ -90,8 +90,8 @@ def open_shards(
 ) -> Gate:
     """Rows that may be used for this purpose: folders, each with the statement of its run or audit beside it.
 
-    trust: whose keys count. purpose: `token` or `token@version` that every statement must be for. max_age: how old the answers may
-    be when an epoch begins, by which rows were decided: their age then, and the time since. columns: those to read; all unless told.
+    trust: whose keys count. purpose: `token` or `token@version` that every statement must be for. max_age: how old the answers
+    that decided the rows may be when an epoch begins: their age then, and the time since. columns: those to read, else all.
     allow_unlogged: take statements that are not in the log.
 
     Raises VerificationError where something does not hold, UsageError for another purpose or a path that is no folder,

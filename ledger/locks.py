@@ -111,7 +111,9 @@ def holders(*paths: Path) -> str:
     # proc(5), /proc/locks: number, kind, ADVISORY, READ or WRITE, process, device:inode, first and last byte. `->` waits.
     for line in _text(Path("/proc/locks")).splitlines():
         words = line.split()
-        if len(words) == 8 and words[3] == "WRITE" and words[5] in wanted and int(words[4]) > 0:
+        # To read, a database is locked as well; a folder is locked together by those who write to it.
+        holds = len(words) == 8 and (words[3] == "WRITE" or words[1] == "FLOCK")
+        if holds and words[5] in wanted and int(words[4]) > 0:
             name = _text(Path(f"/proc/{words[4]}/comm")).strip()
             found.append(f"process {words[4]}" + (f" ({name!r})" if name else ""))
     return ", ".join(dict.fromkeys(found))

@@ -3,15 +3,13 @@
 - Alone: nobody else writes there meanwhile, so that a statement speaks of shards that stay, and every hidden temporary below
   the folder is of a process that was killed: those are removed.
 - Together: the folder's lock is shared, which keeps those out who must be alone, and each part holds its own journal, so that
-  no part is run twice at once. Temporaries may be another part's that is at work: they are removed only by one that
-  comes when nobody else is there.
+  no part is run twice at once. Temporaries may be another part's that is at work, so that they stay until someone is alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from ledger import files, locks
@@ -36,7 +34,8 @@ def alone(folder: Path) -> Iterator[None]:
             raise ShardError(f"another run: {error}", hint=_OTHER) from error
         try:
             if held:
-                _sweep(folder)
+                files.sweep_below(folder)
+                files.sweep(statement_path(folder))
             yield
         except BaseException:
             if made:
@@ -54,14 +53,9 @@ def together(folder: Path, journal: Path) -> Iterator[None]:
     files.make_folder(folder)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locks.shared(folder, alone=partial(_sweep, folder)))
+            stack.enter_context(locks.shared(folder, seconds=0))
             files.make_file(journal)
             stack.enter_context(locks.exclusive(journal, seconds=0))
         except LedgerBusy as error:
             raise ShardError(f"another run: {error}", hint=_OTHER) from error
         yield
-
-
-def _sweep(folder: Path) -> None:
-    files.sweep_below(folder)
-    files.sweep(statement_path(folder))

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import files
@@ -23,58 +23,38 @@ def exclusive(path: Path, *, seconds: float = 30) -> Iterator[bool]:
 
     Raises LedgerBusy where another has held it for so many seconds; it may be another part of this very process.
     """
-    with _opened(path) as descriptor:
-        ends = time.monotonic() + seconds
-        while (held := _flock(descriptor, fcntl.LOCK_EX)) is None:
-            _wait(path, ends)
-        _require_still(path, descriptor)  # its last holder took it away: another may hold the one that is there now
+    with _held(path, fcntl.LOCK_EX, seconds) as held:
         yield held
 
 
 @contextlib.contextmanager
-def shared(path: Path, *, seconds: float = 30, alone: Callable[[], object]) -> Iterator[bool]:
-    """Hold it together with others that hold it so; nobody holds it exclusively meanwhile. Yields and raises as `exclusive`.
-
-    alone: called first where nobody else holds it, and nobody can until it returns.
-    """
-    with _opened(path) as descriptor:
-        ends = time.monotonic() + seconds
-        held: bool | None = None
-        while held is None:
-            if _flock(descriptor, fcntl.LOCK_EX):
-                _require_still(path, descriptor)
-                alone()
-            # From exclusive to shared is no one step: where another came between, this waits for it as for any other.
-            if (held := _flock(descriptor, fcntl.LOCK_SH)) is None:
-                _wait(path, ends)
-        _require_still(path, descriptor)
+def shared(path: Path, *, seconds: float = 30) -> Iterator[bool]:
+    """Hold it together with others that hold it so: nobody holds it exclusively meanwhile. Yields and raises as `exclusive`."""
+    with _held(path, fcntl.LOCK_SH, seconds) as held:
         yield held
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _held(path: Path, how: int, seconds: float) -> Iterator[bool]:
     try:
+        # Not blocking: a pipe under this name must not hang the program.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConsentLedgerError(f"cannot open {path}: {error.strerror}", hint=files.advice(error)) from error
     try:
-        yield descriptor
+        ends = time.monotonic() + seconds
+        while (held := _flock(descriptor, how)) is None:
+            if time.monotonic() >= ends:
+                raise LedgerBusy(
+                    f"{holders(path) or 'another process'} is writing to {path}",
+                    hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
+                )
+            time.sleep(0.01)
+        if not _is_still(path, descriptor):  # its last holder took it away: another may hold the one that is there now
+            raise LedgerBusy(f"{path} was removed or replaced meanwhile", hint="run the command again")
+        yield held
     finally:
         os.close(descriptor)
-
-
-def _wait(path: Path, ends: float) -> None:
-    if time.monotonic() >= ends:
-        raise LedgerBusy(
-            f"{holders(path) or 'another process'} is writing to {path}",
-            hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
-        )
-    time.sleep(0.01)
-
-
-def _require_still(path: Path, descriptor: int) -> None:
-    if not _is_still(path, descriptor):
-        raise LedgerBusy(f"{path} was removed or replaced meanwhile", hint="run the command again")
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -84,10 +64,10 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _flock(descriptor: int, operation: int) -> bool | None:
+def _flock(descriptor: int, how: int) -> bool | None:
     """True: held now. None: another holds it. False: there are no locks here."""
     try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
     except OSError as error:

@@ -107,14 +107,14 @@ def run(
     """What `ConsentFilter.filter_shards` says."""
     started_at = times.now()
     snapshot.check_age(started_at)
-    if snapshot.receipt is None and publish is None and key is not None:
-        raise UsageError(
-            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
-        )
     if part is not None and (key is None or snapshot.receipt is None):
         raise UsageError(
             "a part needs a run key and a snapshot with its receipt: all are decided by the same answers, and signed by one key",
             hint="--snapshot FILE --run-key FILE, the same for every part",
+        )
+    if snapshot.receipt is None and publish is None and key is not None:
+        raise UsageError(
+            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
     if not 0 <= min_kept <= 1:  # NaN is no limit at all
         raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")

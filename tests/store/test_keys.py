@@ -179,7 +179,7 @@ def test_a_key_whose_act_was_recorded_is_handed_out_by_the_next_call(book: ledge
     assert path.read_bytes() == added
     book.keys.end("spark")
     path.write_bytes(added)
-    with pytest.raises(ledger.IntegrityError, match="hands out the run key .*/spark', which was ended") as refused:
+    with pytest.raises(ledger.IntegrityError, match=r"hands out the run key .*/spark', which was ended") as refused:
         book.fsck()
     assert "consent key end spark" in str(refused.value.hint)
     book.keys.end("spark")

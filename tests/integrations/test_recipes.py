@@ -1,4 +1,4 @@
-"""The recipes of docs/integrations.md, run: the scheduler's and the job's commands in a shell, the asset check in Dagster itself."""
+"""The recipes of docs/integrations.md, run: commands in a shell, the asset check in Dagster itself."""
 
 from __future__ import annotations
 

@@ -37,10 +37,13 @@ class Journal:
 
     def finish(self, name: str, deciding: dict[str, str], result: dict[str, Any]) -> None:
         """Durable when it returns."""
-        self.note({"name": name, "deciding": deciding, "result": result})
+        self._append({"name": name, "deciding": deciding, "result": result})
 
     def note(self, document: dict[str, Any]) -> None:
-        """A line of its own. Durable when it returns."""
+        """A line about the whole, for `last_note`. Durable when it returns."""
+        self._append(document)
+
+    def _append(self, document: dict[str, Any]) -> None:
         payload = canonical.encode(document)
         line = (
             canonical.encode(

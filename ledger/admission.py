@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from ledger import files, locks
@@ -112,12 +113,17 @@ class Keys:
             self.folder.write_trust(added=added, ended=self.read(keys_of).ended)
 
 
-def require_standing(history: History, public: PublicKey) -> None:
-    """Raises ConsentLedgerError for a key that was ended: the log would not take what it signs."""
-    if (name := keys_of(history).ended.get(public)) is not None:
+def require_standing(history: History, public: PublicKey, path: Path) -> None:
+    """Raises ConsentLedgerError for a key whose statements the log would not take, before anything is made. path: its file."""
+    keys = keys_of(history)
+    if (name := keys.ended.get(public)) is not None:
         raise ConsentLedgerError(
             f"the run key was ended as {name!r:.120}: what it signs is not logged any more",
             hint="admit another with `consent key add-run NAME`, and name its file with --run-key",
+        )
+    if public not in [verifier.public for verifier in keys.standing.values()]:
+        raise ConsentLedgerError(
+            f"{path} is not a run key that this ledger has admitted", hint=f"consent key add-run NAME --key {path}"
         )
 
 

@@ -115,9 +115,9 @@ class Ledger:
         return self.folder.trust_text()
 
     def run_key(self) -> PrivateKey:
-        """The key that signs statements. Raises ConsentLedgerError for one that was ended."""
+        """The key that signs statements. Raises ConsentLedgerError for one that was ended, or never admitted."""
         key = self.folder.run_key()
-        self._read(admission.require_standing, key.public)
+        self._read(admission.require_standing, key.public, self.folder.path / "run.key")
         return key
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ledger
-from ledger import times
+from ledger import files, times
 from ledger.log import dsse
 from ledger.log.keys import PrivateKey, PublicKey
 from ledger.log.note import Verifier
@@ -145,6 +145,18 @@ def test_the_ledgers_own_key_can_be_ended(book: ledger.Ledger) -> None:
         book.admit(envelope)
     assert refused.value.hint == "admitted: none"
     assert book.trust.run == ()
+
+
+def test_a_run_key_that_was_put_there_by_hand_is_admitted_first(book: ledger.Ledger) -> None:
+    """Else a run would find out when all of its shards are written."""
+    path = book.folder.path / "run.key"
+    path.unlink()
+    files.create_private(path, PrivateKey.generate().to_pem())
+    with pytest.raises(ledger.ConsentLedgerError, match="not a run key that this ledger has admitted") as refused:
+        book.run_key()
+    assert refused.value.hint == f"consent key add-run NAME --key {path}"
+    book.keys.add("second", ledger.load_key(path).public)
+    assert book.run_key().public == ledger.load_key(path).public
 
 
 def test_a_line_in_the_trust_file_admits_nobody(book: ledger.Ledger) -> None:

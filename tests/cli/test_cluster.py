@@ -78,7 +78,40 @@ def test_ranks_at_once_one_seal_one_entry(cluster: Callable[..., Outcome], tmp_p
     assert audited.code == 0, "the columns are the statement's"
 
 
-def test_a_part_that_was_killed_is_missed_by_name(cluster: Callable[..., Outcome]) -> None:
+RANK = """
+import sys
+import ledger
+from ledger.store.folder import load_key
+snapshot = ledger.load_snapshot("s.parquet", trust="trust")
+consent = ledger.ConsentFilter(snapshot, ledger.Columns(subject="user_id", content="post_id"))
+def wait(done, total):
+    print("working", flush=True)
+    sys.stdin.readline()
+consent.filter_shards(["raw"], "train", key=load_key("spark.key"), part=(2, 2), on_progress=wait)
+"""
+
+
+def test_a_rank_that_is_killed_at_work_is_missed_and_comes_again(cluster: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert cluster("filter", "raw", "-o", "train", *ELSEWHERE, "--part", "1/2").code == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", RANK], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as rank:
+        assert rank.stdout is not None
+        assert rank.stdout.readline() == "working\n"
+        twice = cluster("filter", "raw", "-o", "train", *ELSEWHERE, "--part", "2/2")
+        assert (twice.code, "another run" in twice.err) == (1, True)
+        early = cluster("attest", "train", *ELSEWHERE)
+        assert (early.code, "another run" in early.err) == (1, True)
+        rank.kill()
+    half = cluster("attest", "train", *ELSEWHERE)
+    assert (half.code, "journals tell: 2\n" in half.err) == (1, True)
+    assert cluster("filter", "raw", "-o", "train", *ELSEWHERE, "--part", "2/2").code == 0
+    assert cluster("attest", "train", *ELSEWHERE).code == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert cluster("verify", "train", "--trust", "trust", "--allow-unlogged").code == 0
+
+
+def test_a_part_that_nobody_ran_is_missed_by_name(cluster: Callable[..., Outcome]) -> None:
     for number in (1, 3):
         assert cluster("filter", "raw", "-o", "train", *ELSEWHERE, "--part", f"{number}/3").code == 0
     half = cluster("attest", "train", *ELSEWHERE)

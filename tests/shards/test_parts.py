@@ -205,7 +205,9 @@ def test_lines_of_another_key_do_not_count(world: World) -> None:
     assert consent.attest_shards(world.root / "out", key=stranger).statement is not None
 
 
-@pytest.mark.parametrize("damage", [b"", b"x\n", b'{"payload":"\\ud800","sig":""}\n', b"[" * 9999, b'{"payload":"{}","sig":""}\n', b"\xff\n", b"{"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"x\n", b'{"payload":"\\ud800","sig":""}\n', b"[" * 9999, b'{"payload":"{}","sig":""}\n', b"\xff\n", b"{"]
+)
 def test_a_torn_last_line_is_no_end(world: World, damage: bytes) -> None:
     raw(world)
     for number in (1, 2, 3):

@@ -20,6 +20,7 @@ from ledger import times
 from ledger.consent import Event
 from ledger.integrations.datasets import consent_filter, counts
 from tests.integrations.drawn import draw
+from tests.integrations.told import run
 from tests.shards.world import World
 
 CANARY = "CANARY-of-a-dropped-row"
@@ -32,13 +33,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     datasets.disable_progress_bars()
     yield
     datasets.enable_progress_bars()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.book.close()
 
 
 def of(world: World, **options: Any) -> ledger.ConsentFilter:
@@ -244,3 +238,11 @@ def test_dictionaries_and_formats_stay(world: World) -> None:
     assert consent_filter(source.with_transform(lambda rows: {"y": rows["x"]}), of(world))[0] == {"y": 1}
     stream = consent_filter(source.to_iterable_dataset().with_format("arrow"), of(world))
     assert [table.to_pylist() for table in stream.iter(10)] == [[{"s": "yes", "x": 1}]]
+
+
+def test_the_lines_of_the_documents_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    told = run("Hugging Face datasets", tmp_path, monkeypatch)
+    assert told["reasons"] == {"allowed": 1, "withdrawn": 1, "no_record": 1}
+    assert pq.read_table(tmp_path / "train")["post_id"].to_pylist() == ["1"]
+    assert told["consent"].audit_shards(["train"]).compliant

@@ -110,7 +110,7 @@ def test_the_answers_lie_once_in_the_memory_of_a_host(ray: Any, tmp_path: Path) 
 
     class Look(KeepConsented):
         def __call__(self, batch: Any) -> Any:
-            answers = self._answers
+            answers = self._shared.get()[1]
             arrays = [value for value in vars(answers).values() if isinstance(value, np.ndarray)]
             owned = sum(a.nbytes for a in arrays if a.flags.owndata or a.flags.writeable)
             text = sum(b.size for b in answers._subject.buffers() if b is not None and b.is_mutable)

@@ -218,14 +218,27 @@ def test_the_number_of_a_label_is_nobodys_id(world: World) -> None:
     assert counts(named, consent) == {"withdrawn": 1}
 
 
-def test_a_stream_of_unknown_features_is_refused(world: World) -> None:
-    def rows() -> Iterator[dict[str, Any]]:
-        yield {"s": "yes"}
+def test_a_stream_of_python_values_is_refused(world: World) -> None:
+    """BUG (no to yes): declared as text, a float 1.0 was read as `1`, and got the yes of the person of that name."""
+    world.yes("1")
+    consent = of(world, snapshot=world.freeze("ai", "second"))
 
-    with pytest.raises(ledger.UsageError, match="features"):
-        consent_filter(IterableDataset.from_generator(rows), of(world))
-    known = IterableDataset.from_generator(rows, features=Features({"s": Value("string")}))
-    assert list(consent_filter(known, of(world))) == [{"s": "yes"}]
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"s": 1.0}
+
+    text = Features({"s": Value("string")})
+    ready = Dataset.from_dict({"s": ["yes", "no"]}).to_iterable_dataset()
+    streams = [IterableDataset.from_generator(rows), IterableDataset.from_generator(rows, features=text), ready.map(dict)]
+    for stream in [*streams, ready.map(dict, features=text)]:
+        for asked in (consent_filter, counts):
+            with pytest.raises(ledger.UsageError, match="features"):
+                asked(stream, consent)
+    for stream in (ready, ready.shuffle(seed=1), datasets.interleave_datasets([ready, ready]), ready.take(1)):
+        kept = consent_filter(stream, consent)
+        assert {row["s"] for row in kept} == {"yes"}
+        assert set(counts(kept, consent)) == {"allowed"}
+    with pytest.raises(ledger.UsageError, match="double"):
+        counts(Dataset.from_generator(rows, cache_dir=str(world.root)), consent)
 
 
 def test_dictionaries_and_formats_stay(world: World) -> None:

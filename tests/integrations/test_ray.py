@@ -168,6 +168,18 @@ def test_answers_indexed_by_another_duckdb_are_refused(world: World, monkeypatch
         pickle.loads(sent)
 
 
+def test_the_answers_of_another_filter_are_refused(world: World) -> None:
+    """A yes of the answers before a withdrawal, or of another purpose, is none of this filter's."""
+    first, rows = of(world), pa.table({"s": ["later"]})
+    assert first.decide(rows, pickle.loads(pickle.dumps(first.answers))).reason.to_pylist() == ["allowed"]
+    world.book.withdraw("later", purposes=["ai"])
+    second = of(world, snapshot=world.freeze("ai", "second"))
+    assert second.decide(rows).reason.to_pylist() == ["withdrawn"]
+    for other in (first, of(world, snapshot=world.freeze("other")), replace(second, decided_at=first.decided_at)):
+        with pytest.raises(ledger.UsageError, match="another filter's"):
+            second(rows, other.answers)
+
+
 def test_the_lines_of_the_documents_do_what_they_say(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("Ray Data", tmp_path, monkeypatch)
     assert told["reasons"] == {"allowed": 1, "withdrawn": 1, "no_record": 1}

@@ -11,6 +11,7 @@ from typing import Any
 from ledger import times
 from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
+from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
 from ledger.parts import Part
 from ledger.run import Run, run
@@ -47,12 +48,16 @@ class ConsentFilter:
     def decide(self, batch: Any, answers: Answers | None = None) -> Decisions:
         """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys.
 
-        answers: `self.answers` of another process, where this one shares its memory.
+        answers: this filter's, built by another process whose memory is shared. Raises UsageError for any other.
         """
         self.snapshot.check_age(self.decided_at)
         self.snapshot.check_age(times.now())  # a filter may live long, or be told an earlier moment
         self.columns.check(batch.schema, self.snapshot.header.categories)
-        return decide(self.columns.read(batch), answers or self.answers, self.snapshot.header.categories)
+        if answers is None:
+            answers = self.answers
+        elif answers.source != (self.snapshot.sha256, self.decided_at):
+            raise UsageError("the answers are another filter's", hint="hand on `answers` of a filter equal to this one")
+        return decide(self.columns.read(batch), answers, self.snapshot.header.categories)
 
     def __call__(self, table: Any, answers: Answers | None = None) -> Any:
         """The kept rows of a Table, same schema. answers: as for `decide`."""

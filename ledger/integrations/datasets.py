@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict, LargeList, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, LargeList, List, Value
 from datasets.fingerprint import Hasher
 
 from ledger.errors import ShardError, UsageError
@@ -28,7 +28,7 @@ def consent_filter(ds: Any, consent: ConsentFilter, *, batch_size: int = _BATCH,
         return type(ds)(parts)
     _key_columns(ds, consent)
     arrow = ds.with_format("arrow")
-    if not isinstance(ds, Dataset):
+    if isinstance(ds, IterableDataset):
         kept = arrow.map(consent, batched=True, batch_size=batch_size, features=ds.features)
         formatting = ds._formatting  # the only place where it is told
         return kept.with_format(formatting and formatting.format_type)
@@ -67,7 +67,12 @@ def _key_columns(ds: Any, consent: ConsentFilter) -> list[str]:
     if ds.features is None:
         raise UsageError(
             "the features of this IterableDataset are not known, so its keys could be of any type, and of several",
-            hint="give them where it is made: from_generator(..., features=Features(...)), load_dataset(..., features=...)",
+            hint="filter before the first map, or read shards that have a schema",
+        )
+    if isinstance(ds, IterableDataset) and ds._ex_iterable.iter_arrow is None:  # the only place where it is told
+        raise UsageError(
+            "this IterableDataset is made of Python values, which are cast to its features as they are read: 1.0 to '1'",
+            hint="filter before the first map or filter, or make it with Dataset.from_generator",
         )
     for name in consent.columns.names():
         feature = _feature(ds.features, name)

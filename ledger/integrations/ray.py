@@ -26,40 +26,43 @@ class Shared:
 
 
 class KeepConsented:
-    """For `ds.map_batches(KeepConsented, fn_constructor_args=[Shared(consent)], batch_format="pyarrow")`.
+    """For `ds.map_batches(KeepConsented(Shared(consent)), batch_format="pyarrow")`, which runs it in tasks; as
+    `map_batches(KeepConsented, fn_constructor_args=[Shared(consent)], batch_format="pyarrow")` it runs in actors.
 
     Freshness is judged at each batch, expiry for all workers at the filter's decided_at. A batch that loses all of its rows
     keeps its schema.
     """
 
     def __init__(self, shared: Shared) -> None:
-        self._consent, self._answers = shared.get()
+        self._shared = shared
 
     def __call__(self, batch: Any) -> Any:
         """The kept rows. Raises UsageError for columns that cannot be keys and for batches of another format."""
-        return self._consent(_table(batch), self._answers)
+        consent, answers = self._shared.get()
+        return consent(_table(batch), answers)
 
 
 class CountReasons:
-    """For `map_batches` as above: one row a batch, with a column of counts for each reason."""
+    """Likewise: one row a batch, its number of rows and of each reason."""
 
     def __init__(self, shared: Shared) -> None:
-        self._consent, self._answers = shared.get()
+        self._shared = shared
 
     def __call__(self, batch: Any) -> Any:
-        found = self._consent.decide(_table(batch), self._answers).counts()
+        consent, answers = self._shared.get()
+        found = consent.decide(_table(batch), answers).counts()
         return pa.table({"rows": [batch.num_rows], **{reason: [found.get(reason, 0)] for reason in REASONS}})
 
 
 def consent_filter(ds: Any, consent: ConsentFilter, **options: Any) -> Any:
     """The rows of a Ray Dataset that may be used, same schema. options: those of `map_batches`, as `concurrency`."""
-    return _map(ds, KeepConsented, consent, options)
+    return ds.map_batches(KeepConsented(_shared(consent)), batch_format="pyarrow", **options)
 
 
 def counts(ds: Any, consent: ConsentFilter, **options: Any) -> dict[str, int]:
     """Rows by reason, `allowed` among them, in one pass over the dataset. Raises ShardError where they do not add up."""
     total: Counter[str] = Counter()
-    for row in _map(ds, CountReasons, consent, options).iter_rows():
+    for row in ds.map_batches(CountReasons(_shared(consent)), batch_format="pyarrow", **options).iter_rows():
         total.update(row)
     rows = total.pop("rows", 0)
     if sum(total.values()) != rows:
@@ -67,9 +70,9 @@ def counts(ds: Any, consent: ConsentFilter, **options: Any) -> dict[str, int]:
     return {reason: int(total[reason]) for reason in REASONS if total[reason]}
 
 
-def _map(ds: Any, work: type, consent: ConsentFilter, options: dict[str, Any]) -> Any:
+def _shared(consent: ConsentFilter) -> Shared:
     consent.snapshot.check_age(consent.decided_at)  # told here and at once, where the caller can see it
-    return ds.map_batches(work, fn_constructor_args=[Shared(consent)], batch_format="pyarrow", **options)
+    return Shared(consent)
 
 
 def _table(batch: Any) -> Any:

@@ -92,9 +92,11 @@ class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
     Subjects have codes 0..n-1 and n for "unknown to the ledger". `row(...)`s are rows of the snapshot, -1 for none.
+    source: the snapshot's digest and decided_at.
     """
 
-    def __init__(self, rows: Any, decided_at: datetime) -> None:
+    def __init__(self, rows: Any, decided_at: datetime, snapshot_sha256: str = "") -> None:
+        self.source = snapshot_sha256, decided_at
         self._salt = secrets.token_hex(8)
         n = rows.num_rows
         column = {name: rows[name].combine_chunks() for name in rows.column_names}
@@ -226,4 +228,4 @@ def _numpy(array: Any) -> Any:
 @functools.lru_cache(maxsize=2)
 def answers_at(snapshot: Snapshot, decided_at: datetime) -> Answers:
     """Those of a snapshot, its yeses judged as they stood then; built once."""
-    return Answers(snapshot.rows(), decided_at)
+    return Answers(snapshot.rows(), decided_at, snapshot.sha256)

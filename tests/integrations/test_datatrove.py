@@ -23,6 +23,7 @@ from datatrove.utils.logging import logger
 import ledger
 from ledger.integrations.datatrove import ConsentFilter
 from tests.integrations.drawn import SCHEMA, draw
+from tests.integrations.told import run
 from tests.shards.world import World
 
 CANARY = "CANARY-of-a-dropped-row"
@@ -42,13 +43,6 @@ def quiet() -> Iterator[None]:
     logger.disable("datatrove")
     yield
     logger.enable("datatrove")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.book.close()
 
 
 def of(world: World, **options: Any) -> ledger.ConsentFilter:
@@ -226,3 +220,13 @@ def test_the_step_travels_small(world: World) -> None:
     assert b"person-1" not in sent and len(sent) < 10_000
     document = Document("t", "i", metadata={"s": "yes"})
     assert pickle.loads(sent).filter(document) is True
+
+
+def test_the_lines_of_the_documents_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = run("datatrove", tmp_path, monkeypatch)
+    assert [m["post_id"] for m in pq.read_table(tmp_path / "train")["metadata"].to_pylist()] == ["1"]
+    assert [m["filter_reason"] for m in pq.read_table(tmp_path / "excluded")["metadata"].to_pylist()] == [
+        "withdrawn",
+        "no_record",
+    ]
+    assert ledger.ConsentFilter(told["snapshot"], told["nested"]).audit_shards(["train"]).compliant

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import pickle
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,39 +16,10 @@ import pytest
 import ledger
 from ledger.errors import SnapshotError
 from tests.integrations.drawn import draw
+from tests.integrations.told import run
 from tests.shards.world import World
 
 CANARY = "CANARY-of-a-dropped-row"
-
-
-@pytest.fixture(scope="session")
-def ray() -> Iterator[Any]:
-    """Two workers at most, which talk to this machine alone."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-    import ray.data
-
-    with warnings.catch_warnings(action="ignore"):
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=200_000_000,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
-        ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    yield ray
-    ray.shutdown()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.book.close()
 
 
 def of(world: World, **options: Any) -> ledger.ConsentFilter:
@@ -143,7 +110,7 @@ def test_the_answers_lie_once_in_the_memory_of_a_host(ray: Any, tmp_path: Path) 
 
     class Look(KeepConsented):
         def __call__(self, batch: Any) -> Any:
-            answers = self._answers
+            answers = self._shared.get()[1]
             arrays = [value for value in vars(answers).values() if isinstance(value, np.ndarray)]
             owned = sum(a.nbytes for a in arrays if a.flags.owndata or a.flags.writeable)
             text = sum(b.size for b in answers._subject.buffers() if b is not None and b.is_mutable)
@@ -199,3 +166,22 @@ def test_answers_indexed_by_another_duckdb_are_refused(world: World, monkeypatch
     monkeypatch.setattr("duckdb.__version__", "0.0.1")
     with pytest.raises(SnapshotError, match="DuckDB"):
         pickle.loads(sent)
+
+
+def test_the_answers_of_another_filter_are_refused(world: World) -> None:
+    """A yes of the answers before a withdrawal, or of another purpose, is none of this filter's."""
+    first, rows = of(world), pa.table({"s": ["later"]})
+    assert first.decide(rows, pickle.loads(pickle.dumps(first.answers))).reason.to_pylist() == ["allowed"]
+    world.book.withdraw("later", purposes=["ai"])
+    second = of(world, snapshot=world.freeze("ai", "second"))
+    assert second.decide(rows).reason.to_pylist() == ["withdrawn"]
+    for other in (first, of(world, snapshot=world.freeze("other")), replace(second, decided_at=first.decided_at)):
+        with pytest.raises(ledger.UsageError, match="another filter's"):
+            second(rows, other.answers)
+
+
+def test_the_lines_of_the_documents_do_what_they_say(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = run("Ray Data", tmp_path, monkeypatch)
+    assert told["reasons"] == {"allowed": 1, "withdrawn": 1, "no_record": 1}
+    assert pq.read_table(tmp_path / "train")["post_id"].to_pylist() == ["1"]
+    assert told["consent"].audit_shards(["train"]).compliant

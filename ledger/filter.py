@@ -12,7 +12,7 @@ from ledger import times
 from ledger.audit import Audit, audit
 from ledger.log.keys import PrivateKey
 from ledger.run import Run, run
-from ledger.shards.answers import answers_at
+from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
 from ledger.shards.inputs import find_inputs
@@ -32,16 +32,29 @@ class ConsentFilter:
     columns: Columns
     decided_at: datetime = field(default_factory=times.now)
 
-    def decide(self, batch: Any) -> Decisions:
-        """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys."""
+    @property
+    def answers(self) -> Answers:
+        """The index over the snapshot's rows, as they stand at decided_at; built once per process."""
+        return answers_at(self.snapshot, self.decided_at)
+
+    @property
+    def answers_sha256(self) -> str:
+        """Of all that decides rows, terms resolved at decided_at: it changes with every withdrawal and every expiry."""
+        return self.answers.digest
+
+    def decide(self, batch: Any, answers: Answers | None = None) -> Decisions:
+        """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys.
+
+        answers: `self.answers` of another process, where this one shares its memory.
+        """
         self.snapshot.check_age(self.decided_at)
         self.snapshot.check_age(times.now())  # a filter may live long, or be told an earlier moment
         self.columns.check(batch.schema, self.snapshot.header.categories)
-        return decide(self.columns.read(batch), answers_at(self.snapshot, self.decided_at), self.snapshot.header.categories)
+        return decide(self.columns.read(batch), answers or self.answers, self.snapshot.header.categories)
 
-    def __call__(self, table: Any) -> Any:
-        """The kept rows of a Table, same schema."""
-        return keep(table, self.decide(table).keep)
+    def __call__(self, table: Any, answers: Answers | None = None) -> Any:
+        """The kept rows of a Table, same schema. answers: as for `decide`."""
+        return keep(table, self.decide(table, answers).keep)
 
     def filter_shards(
         self,

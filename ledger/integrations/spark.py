@@ -10,7 +10,6 @@ import operator
 import re
 import secrets
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial, reduce
 
 import duckdb
@@ -28,7 +27,6 @@ from ledger.shards.columns import Columns
 from ledger.shards.work import account, in_order
 from ledger.snapshot import NONE, SCHEMA, Snapshot
 
-REASON = "consent_reason"
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1, "day": 86_400_000_000}
 _any = partial(reduce, operator.or_)
 _KEYS = {Scope.CATEGORY: "category", Scope.CONTENT: "content"}
@@ -36,20 +34,17 @@ _NO_ANSWER = {"no_at": NONE, "no_position": -1, "reason": ALLOWED, "yes_at": NON
 
 
 def filter(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
-    """The allowed rows of df, same schema. A plan: the answers are read and authenticated now, the rows when it is executed.
+    """The allowed rows of df, same schema: a plan, for which the answers are read, authenticated and judged as of now.
 
-    Expiry is judged as of now. Raises as `ConsentFilter.decide` does; a plan that is executed when the snapshot has grown too
-    old fails, and so does one over keys that are not UTF-8.
+    Raises as `ConsentFilter.decide` does; executed, it fails where the snapshot has grown too old or keys are not UTF-8.
     """
     return _decided(df, snapshot, columns).where(F.col("code") == ALLOWED).drop("code").toDF(*df.columns)
 
 
 def decide(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
-    """df with each row's reason as a last column, REASON: a plan like `filter`, which raises as it does."""
-    if REASON in map(str.lower, df.columns):
-        raise UsageError(f"the rows have a column {REASON!r} already", hint="rename or drop it")
+    """df with each row's reason as a last column, consent_reason: a plan like `filter`, which raises as it does."""
     reason = F.get(F.array(*map(F.lit, REASONS)), F.col("code"))
-    return _decided(df, snapshot, columns).withColumn("code", reason).toDF(*df.columns, REASON)
+    return _decided(df, snapshot, columns).withColumn("code", reason).toDF(*df.columns, "consent_reason")
 
 
 def counts(df: DataFrame, snapshot: Snapshot, columns: Columns) -> dict[str, int]:
@@ -72,7 +67,7 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     columns.check(pa.schema(kinds), snapshot.header.categories)
     parts = [(*_at(df.schema, name), columns.subject_prefix) for name in columns.subject]
     one = len(parts) == 1 and not isinstance(parts[0][1], T.ArrayType)
-    subject = _key(*parts[0]) if one else _all_subjects([_keys(*part) for part in parts])
+    subject = _key(*parts[0]) if one else _all_subjects(parts)
     category = F.lit(c).cast("binary") if (c := columns.constant_category) else _key(*_at(df.schema, columns.category))
     content = _key(*_at(df.schema, columns.content), columns.content_prefix)
     created = _micros(*_at(df.schema, columns.created), columns.created_unit)
@@ -92,8 +87,7 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     each, carried = F.sort_array(F.collect_set(F.struct("place", "code"))), F.collect_list("row")
     grouped = answered(pairs).groupBy(*group).agg(each.alias("each"), carried.alias("rows"))
     denied = F.get(F.filter("each", lambda answer: answer["code"] != ALLOWED), F.lit(0))["code"]
-    whole = F.when(F.size("each") == F.size("subjects"), ALLOWED)
-    code = F.coalesce(denied, whole, F.raise_error(F.lit("not all subjects of a row were decided")))
+    code = F.coalesce(denied, F.when(F.size("each") == F.size("subjects"), ALLOWED), F.raise_error(F.lit("a subject was lost")))
     return grouped.select(F.explode("rows").alias("row"), code.alias("code")).select(*(f"row.{name}" for name in payload), "code")
 
 
@@ -111,8 +105,7 @@ def _answered(answers: DataFrame, scopes: list[int], snapshot: Snapshot, columns
     rows = rows.withColumns({f"at{scope:d}": F.coalesce(column, none) for scope, column in at.items()})
     reach = {scope: F.col("created") < at[scope]["yes_content_since"] for scope in at}  # NONE is before every moment
     force = {scope: (at[scope]["lapsed"] == ALLOWED) & ~reach[scope] for scope in at}
-    held = {scope: F.col(f"held{scope:d}") for scope in _KEYS}
-    noes = [(scope, held[scope], F.col(key).isNull() & held[scope].isNotNull()) for scope, key in _KEYS.items()]
+    noes = [(s, no := F.col(f"held{s:d}"), F.col(key).isNull() & no.isNotNull()) for s, key in _KEYS.items()]
     answer = F.lit(NONE)
     for scope in reversed(at):  # from the finest: a no is answered at its own scope or a finer one
         answer = F.greatest(answer, F.when(force[scope], at[scope]["yes_at"]))
@@ -123,8 +116,7 @@ def _answered(answers: DataFrame, scopes: list[int], snapshot: Snapshot, columns
     failure = F.when(_any(reach.values()), NOT_COVERED)
     for code in (NOTICE_CHANGED, EXPIRED):
         failure = failure.when(_any(each["lapsed"] == code for each in at.values()), code)
-    allowed = F.when(_any(force.values()), ALLOWED)
-    decided = F.coalesce(latest, allowed, failure.otherwise(NO_RECORD))
+    decided = F.coalesce(latest, F.when(_any(force.values()), ALLOWED), failure.otherwise(NO_RECORD))
     if categories := snapshot.header.categories:
         listed = F.col("category").isin([F.lit(name).cast("binary") for name in categories])
         decided = F.when(listed, decided).otherwise(REASONS.index("category_excluded"))
@@ -151,9 +143,7 @@ def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, list
         same = f"bit_xor(CAST('0x' || substring(sha256({row}), 1, 15) AS BIGINT))"
         expected = con.from_arrow(rows).aggregate(f"count(*), {same}").fetchall()
     if [tuple(found) for found in frozen.selectExpr("count(*)", xor).collect()] != expected:
-        raise IntegrityError(
-            f"what Spark reads from {snapshot.path} is not what was authenticated", hint="give all machines one file"
-        )
+        raise IntegrityError(f"what Spark reads from {snapshot.path} was not authenticated", hint="give all machines one file")
     answers = frozen.selectExpr(
         "CAST(subject_id AS BINARY) AS of",
         "scope",
@@ -179,18 +169,18 @@ def _at(schema: T.StructType, path: str | None) -> tuple[Column, T.DataType]:
 
 def _key(column: Column, kind: T.DataType, prefix: str = "") -> Column:
     """Bytes; null where unknown, which an empty value is as well."""
-    text = column.cast("string")
-    text = F.validate_utf8(text) if isinstance(kind, (T.StringType, T.BinaryType)) else text
+    text = F.validate_utf8(column.cast("string")) if isinstance(kind, (T.StringType, T.BinaryType)) else column.cast("string")
     return F.when(F.octet_length(text) > 0, F.concat(F.lit(prefix), text).cast("binary"))
 
 
-def _keys(column: Column, kind: T.DataType, prefix: str) -> Column:
-    items, item = (column, kind.elementType) if isinstance(kind, T.ArrayType) else (F.array(column), kind)
-    return F.transform(items, lambda value: _key(value, item, prefix))
-
-
-def _all_subjects(lists: Sequence[Column]) -> Column:
+def _all_subjects(parts: list[tuple[Column, T.DataType, str]]) -> Column:
     """Every subject of a row, in order; a single null where one is missing."""
+
+    def keys(column: Column, kind: T.DataType, prefix: str) -> Column:
+        items, item = (column, kind.elementType) if isinstance(kind, T.ArrayType) else (F.array(column), kind)
+        return F.transform(items, lambda value: _key(value, item, prefix))
+
+    lists = [keys(*part) for part in parts]
     missing = _any(F.coalesce((F.size(each) == 0) | F.exists(each, F.isnull), F.lit(True)) for each in lists)
     return F.when(missing, F.array(F.lit(None).cast("binary"))).otherwise(F.concat(*lists))
 

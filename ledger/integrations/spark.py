@@ -10,7 +10,6 @@ import operator
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Sequence
 from functools import partial, reduce
 
 import duckdb
@@ -28,29 +27,24 @@ from ledger.shards.columns import Columns
 from ledger.shards.work import account, in_order
 from ledger.snapshot import NONE, SCHEMA, Snapshot
 
-REASON = "consent_reason"
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1, "day": 86_400_000_000}
-_ONE_FILE = "driver and executors must see the one file under that path"
 _any = partial(reduce, operator.or_)
 _KEYS = {Scope.CATEGORY: "category", Scope.CONTENT: "content"}
-_NO_ANSWER = {"no_at": NONE, "no_position": -1, "reason": ALLOWED, "yes_at": NONE, "since": NONE, "lapsed": NO_RECORD}
+_NO_ANSWER = {"no_at": NONE, "no_position": -1, "reason": ALLOWED, "yes_at": NONE, "yes_content_since": NONE, "lapsed": NO_RECORD}
 
 
 def filter(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
-    """The allowed rows of df, same schema. A plan: the answers are read and authenticated now, the rows when it is executed.
+    """The allowed rows of df, same schema: a plan, for which the answers are read, authenticated and judged as of now.
 
-    Expiry is judged as of now. Raises as `ConsentFilter.decide` does; a plan that is executed when the snapshot has grown too
-    old fails, and so does one over keys that are not UTF-8.
+    Raises as `ConsentFilter.decide` does; executed, it fails where the snapshot has grown too old or keys are not UTF-8.
     """
     return _decided(df, snapshot, columns).where(F.col("code") == ALLOWED).drop("code").toDF(*df.columns)
 
 
 def decide(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
-    """df with each row's reason as a last column, REASON: a plan like `filter`, which raises as it does."""
-    if REASON in map(str.lower, df.columns):
-        raise UsageError(f"the rows have a column {REASON!r} already", hint="rename or drop it")
+    """df with each row's reason as a last column, consent_reason: a plan like `filter`, which raises as it does."""
     reason = F.get(F.array(*map(F.lit, REASONS)), F.col("code"))
-    return _decided(df, snapshot, columns).withColumn("code", reason).toDF(*df.columns, REASON)
+    return _decided(df, snapshot, columns).withColumn("code", reason).toDF(*df.columns, "consent_reason")
 
 
 def counts(df: DataFrame, snapshot: Snapshot, columns: Columns) -> dict[str, int]:
@@ -59,7 +53,7 @@ def counts(df: DataFrame, snapshot: Snapshot, columns: Columns) -> dict[str, int
     came_in = Observation()
     decided = _decided(df.observe(came_in, F.count(F.lit(1)).alias("rows")), snapshot, columns, carry=False)
     found = Counter({REASONS[code]: rows for code, rows in decided.groupBy("code").count().collect()})
-    account("the DataFrame", came_in.get["rows"], found)
+    account("the DataFrame", came_in.get["rows"] if found else df.count(), found)  # nothing is observed of a plan without rows
     return in_order(found)
 
 
@@ -73,9 +67,8 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     columns.check(pa.schema(kinds), snapshot.header.categories)
     parts = [(*_at(df.schema, name), columns.subject_prefix) for name in columns.subject]
     one = len(parts) == 1 and not isinstance(parts[0][1], T.ArrayType)
-    subject = _key(*parts[0]) if one else _all_subjects([_listed(*part) for part in parts])
-    constant = columns.constant_category
-    category = F.lit(constant).cast("binary") if constant else _key(*_at(df.schema, columns.category))
+    subject = _key(*parts[0]) if one else _all_subjects(parts)
+    category = F.lit(c).cast("binary") if (c := columns.constant_category) else _key(*_at(df.schema, columns.category))
     content = _key(*_at(df.schema, columns.content), columns.content_prefix)
     created = _micros(*_at(df.schema, columns.created), columns.created_unit)
     keys = [category.alias("category"), content.alias("content"), created.alias("created")]
@@ -94,37 +87,36 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     each, carried = F.sort_array(F.collect_set(F.struct("place", "code"))), F.collect_list("row")
     grouped = answered(pairs).groupBy(*group).agg(each.alias("each"), carried.alias("rows"))
     denied = F.get(F.filter("each", lambda answer: answer["code"] != ALLOWED), F.lit(0))["code"]
-    whole = F.when(F.size("each") == F.size("subjects"), ALLOWED)
-    code = F.coalesce(denied, whole, F.raise_error(F.lit("not all subjects of a row were decided")))
+    code = F.coalesce(denied, F.when(F.size("each") == F.size("subjects"), ALLOWED), F.raise_error(F.lit("a subject was lost")))
     return grouped.select(F.explode("rows").alias("row"), code.alias("code")).select(*(f"row.{name}" for name in payload), "code")
 
 
-def _answered(answers: DataFrame, scopes: Collection[int], snapshot: Snapshot, columns: Columns, rows: DataFrame) -> DataFrame:
+def _answered(answers: DataFrame, scopes: list[int], snapshot: Snapshot, columns: Columns, rows: DataFrame) -> DataFrame:
     """rows, which have keys, with a `code`: what `ledger.shards.decide` does, on columns."""
-    latest = [F.max(F.when(F.col("scope") == Scope.EVERYTHING, F.col("at"))).alias("at0")]
-    latest += [F.max(F.when((F.col("scope") == s) & F.col("stands"), F.col("at"))).alias(f"held{s:d}") for s in _KEYS]
-    rows = rows.join(answers.groupBy("of").agg(*latest), F.col("subject") == F.col("of"), "left").drop("of")
-    finer = [scope for scope, key in _KEYS.items() if scope in scopes and getattr(columns, key) is not None]
-    for scope in finer:
+    worst = [F.max(F.when((F.col("scope") == s) & F.col("stands"), F.col("at"))).alias(f"held{s:d}") for s in _KEYS]
+    everything = F.max(F.when(F.col("scope") == Scope.EVERYTHING, F.col("at"))).alias("at0")
+    rows = rows.join(answers.groupBy("of").agg(everything, *worst), F.col("subject") == F.col("of"), "left").drop("of")
+    finer = {scope: key for scope, key in _KEYS.items() if scope in scopes and getattr(columns, key) is not None}
+    for scope, key in finer.items():
         items = answers.where(F.col("scope") == scope).select("of", "item", F.col("at").alias(f"at{scope:d}"))
-        same = (F.col("subject") == F.col("of")) & (F.col(_KEYS[scope]) == F.col("item"))
-        rows = rows.join(items, same, "left").drop("of", "item")
+        rows = rows.join(items, (F.col("subject") == F.col("of")) & (F.col(key) == F.col("item")), "left").drop("of", "item")
     none = F.struct(*(F.lit(value).alias(name) for name, value in _NO_ANSWER.items()))
     at = {scope: F.col(f"at{scope:d}") for scope in (Scope.EVERYTHING, *finer)}
     rows = rows.withColumns({f"at{scope:d}": F.coalesce(column, none) for scope, column in at.items()})
-    reach = {scope: F.col("created") < at[scope]["since"] for scope in at}  # NONE is before every moment
+    reach = {scope: F.col("created") < at[scope]["yes_content_since"] for scope in at}  # NONE is before every moment
     force = {scope: (at[scope]["lapsed"] == ALLOWED) & ~reach[scope] for scope in at}
-    noes, answer = [], F.lit(NONE)
-    for scope in reversed(at):
+    noes = [(s, no := F.col(f"held{s:d}"), F.col(key).isNull() & no.isNotNull()) for s, key in _KEYS.items()]
+    answer = F.lit(NONE)
+    for scope in reversed(at):  # from the finest: a no is answered at its own scope or a finer one
         answer = F.greatest(answer, F.when(force[scope], at[scope]["yes_at"]))
-        noes.append(_no(scope, at[scope], (at[scope]["no_at"] != NONE) & (answer <= at[scope]["no_at"])))
-    for scope, key in _KEYS.items():
-        noes.append(_no(scope, F.col(f"held{scope:d}"), F.col(key).isNull() & F.col(f"held{scope:d}").isNotNull()))
+        noes.append((scope, at[scope], (at[scope]["no_at"] != NONE) & (answer <= at[scope]["no_at"])))
+    # Of the noes that stand, the latest by time, then the more specific, names the reason.
+    fields = [F.struct(no["no_at"].alias("at"), F.lit(int(s)).alias("scope"), no["reason"].alias("reason")) for s, no, _ in noes]
+    latest = F.array_max(F.array(*(F.when(stands, no) for no, (_, _, stands) in zip(fields, noes, strict=True))))["reason"]
     failure = F.when(_any(reach.values()), NOT_COVERED)
     for code in (NOTICE_CHANGED, EXPIRED):
         failure = failure.when(_any(each["lapsed"] == code for each in at.values()), code)
-    allowed = F.when(_any(force.values()), ALLOWED)
-    decided = F.coalesce(F.array_max(F.array(*noes))["reason"], allowed, failure.otherwise(NO_RECORD))
+    decided = F.coalesce(latest, F.when(_any(force.values()), ALLOWED), failure.otherwise(NO_RECORD))
     if categories := snapshot.header.categories:
         listed = F.col("category").isin([F.lit(name).cast("binary") for name in categories])
         decided = F.when(listed, decided).otherwise(REASONS.index("category_excluded"))
@@ -134,12 +126,7 @@ def _answered(answers: DataFrame, scopes: Collection[int], snapshot: Snapshot, c
     return rows.withColumn("code", stale.otherwise(decided))
 
 
-def _no(scope: Scope, at: Column, stands: Column) -> Column:
-    """A no that stands; of several the latest by time, then the more specific, is the greatest."""
-    return F.when(stands, F.struct(at["no_at"].alias("at"), F.lit(int(scope)).alias("scope"), at["reason"].alias("reason")))
-
-
-def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, Collection[int]]:
+def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, list[int]]:
     """A snapshot's rows (of, scope, item, `at` as _NO_ANSWER, whether its no stands for unknown items), and which scopes occur.
 
     Executors read the file by its name, and could meet another. So its rows are frozen first, in blocks that are never made
@@ -153,19 +140,17 @@ def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, Coll
     row = " || ',' || ".join([f"'{secrets.token_hex(16)}'", *as_text])
     xor = f"bit_xor(CAST(conv(substring(sha2({row}, 256), 1, 15), 16, 10) AS BIGINT))"
     with duckdb.connect(":memory:", config={"enable_external_access": False}) as con:
-        con.register("authenticated", rows)
         same = f"bit_xor(CAST('0x' || substring(sha256({row}), 1, 15) AS BIGINT))"
-        expected = con.execute(f"SELECT count(*), {same} FROM authenticated").fetchall()  # noqa: S608 - names of SCHEMA
+        expected = con.from_arrow(rows).aggregate(f"count(*), {same}").fetchall()
     if [tuple(found) for found in frozen.selectExpr("count(*)", xor).collect()] != expected:
-        raise IntegrityError(f"what Spark reads from {snapshot.path} is not what was authenticated", hint=_ONE_FILE)
+        raise IntegrityError(f"what Spark reads from {snapshot.path} was not authenticated", hint="give all machines one file")
     answers = frozen.selectExpr(
         "CAST(subject_id AS BINARY) AS of",
         "scope",
         "CAST(scope_id AS BINARY) AS item",
         f"CASE WHEN yes_at = {NONE} THEN {NO_RECORD} WHEN NOT yes_accepted THEN {NOTICE_CHANGED} WHEN yes_expires_at > {NONE} "
         f"AND yes_expires_at <= {times.micros(times.now())} THEN {EXPIRED} ELSE {ALLOWED} END AS lapsed",
-        f"no_state + {REASONS.index(NO[0])} AS reason",
-        "struct(no_at, no_position, reason, yes_at, yes_content_since AS since, lapsed) AS at",
+        f"struct(no_at, no_position, no_state + {REASONS.index(NO[0])} AS reason, yes_at, yes_content_since, lapsed) AS at",
         f"no_at > {NONE} AND NOT (lapsed = {ALLOWED} AND yes_content_since = {NONE} AND yes_at > no_at) AS stands",
     )
     return answers, rows["scope"].unique().to_pylist()
@@ -176,8 +161,7 @@ def _at(schema: T.StructType, path: str | None) -> tuple[Column, T.DataType]:
     if path is None:
         return F.lit(None), T.NullType()
     name = path if path in schema.names else path.split(".")[0]
-    place = schema.names.index(name)
-    column, kind = F.col(f"c{place}"), schema.fields[place].dataType
+    column, kind = F.col(f"c{schema.names.index(name)}"), schema[name].dataType
     for child in [] if name == path else path[len(name) + 1 :].split("."):
         column, kind = column.getField(child), kind[child].dataType  # type: ignore[index]
     return column, kind
@@ -185,19 +169,18 @@ def _at(schema: T.StructType, path: str | None) -> tuple[Column, T.DataType]:
 
 def _key(column: Column, kind: T.DataType, prefix: str = "") -> Column:
     """Bytes; null where unknown, which an empty value is as well."""
-    text = column.cast("string")
-    text = F.validate_utf8(text) if isinstance(kind, (T.StringType, T.BinaryType)) else text
-    return F.when(F.octet_length(text) > 0, F.concat(F.lit(prefix).cast("binary"), text.cast("binary")))
+    text = F.validate_utf8(column.cast("string")) if isinstance(kind, (T.StringType, T.BinaryType)) else column.cast("string")
+    return F.when(F.octet_length(text) > 0, F.concat(F.lit(prefix), text).cast("binary"))
 
 
-def _listed(column: Column, kind: T.DataType, prefix: str) -> Column:
-    if not isinstance(kind, T.ArrayType):
-        return F.array(_key(column, kind, prefix))
-    return F.transform(column, lambda item: _key(item, kind.elementType, prefix))
-
-
-def _all_subjects(lists: Sequence[Column]) -> Column:
+def _all_subjects(parts: list[tuple[Column, T.DataType, str]]) -> Column:
     """Every subject of a row, in order; a single null where one is missing."""
+
+    def keys(column: Column, kind: T.DataType, prefix: str) -> Column:
+        items, item = (column, kind.elementType) if isinstance(kind, T.ArrayType) else (F.array(column), kind)
+        return F.transform(items, lambda value: _key(value, item, prefix))
+
+    lists = [keys(*part) for part in parts]
     missing = _any(F.coalesce((F.size(each) == 0) | F.exists(each, F.isnull), F.lit(True)) for each in lists)
     return F.when(missing, F.array(F.lit(None).cast("binary"))).otherwise(F.concat(*lists))
 

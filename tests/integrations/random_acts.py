@@ -77,12 +77,18 @@ def rows(draw: random.Random, subjects: list[str], count: int) -> Any:
     def one_of(values: list[str]) -> list[str | None]:
         return [draw.choice([None, "", "new", *values * 3]) for _ in range(count)]
 
-    lists = [draw.choice([None, *([draw.choice(ids if draw.random() < 0.2 else subjects) for _ in range(n)] for n in (0, 1, 1, 2, 3))]) for _ in range(count)]
+    def person() -> str | None:
+        return draw.choice(ids if draw.random() < 0.2 else subjects)
+
+    def some() -> list[str | None] | None:
+        length = draw.choice([None, 0, 1, 1, 2, 3])
+        return None if length is None else [person() for _ in range(length)]
+
     return pa.table(
         {
             "n": pa.array(range(count), pa.int64()),
-            "subject": pa.array([draw.choice(ids if draw.random() < 0.2 else subjects) for _ in range(count)], pa.string()),
-            "others": pa.array(lists, pa.list_(pa.string())),
+            "subject": pa.array([person() for _ in range(count)], pa.string()),
+            "others": pa.array([some() for _ in range(count)], pa.list_(pa.string())),
             "category": pa.array(one_of(CATEGORIES), pa.string()),
             "content": pa.array(one_of(ITEMS), pa.string()),
             "created": pa.array([draw.choice([None, day(draw.randrange(20))]) for _ in range(count)], pa.timestamp("us", "UTC")),
@@ -90,7 +96,9 @@ def rows(draw: random.Random, subjects: list[str], count: int) -> Any:
     )
 
 
-def reference(table: Any, names: list[str], mapped: set[str], events: list[Event], purpose: Purpose, as_of: datetime, decided_at: datetime) -> list[str]:
+def reference(
+    table: Any, names: list[str], mapped: set[str], events: list[Event], purpose: Purpose, as_of: datetime, decided_at: datetime
+) -> list[str]:
     """The reason of each row by `ledger.consent.decide`."""
     of: dict[str, list[Event]] = {}
     for event in events:

@@ -30,6 +30,7 @@ from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
+from ledger.store.database import check_empty
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
@@ -65,6 +66,8 @@ class Recorded:
 
 def create(path: str | Path, *, origin: str | None = None, database: str | None = None) -> Ledger:
     """A new ledger: keys, an empty signed log, and the acts that admit its keys."""
+    if database is not None:
+        check_empty(database)
     folder = Folder.create(Path(path), origin, database)
     book = Ledger(folder)
     book._create()

@@ -7,13 +7,14 @@
 5. Sign, swap the head where it still is the old one (exactly one row), commit.
 6. Only then hand the note out, to the anchors first.
 
-An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows): a new connection takes the lock
-and reads the head, which tells stored from not stored.
+An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows, a server can be gone before it answers):
+a new connection takes the lock and reads the checkpoint of that size, which tells stored from not stored.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,7 +31,8 @@ from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
 from ledger.log.merkle import RightEdge
 from ledger.log.note import Verifier
-from ledger.store.database import check_revision, translated
+from ledger.store import database
+from ledger.store.database import check_revision, insert, translated, writing
 from ledger.store.documents import event_document, same_content
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
@@ -220,8 +222,8 @@ class Transaction:
         if not entries:
             return
         first, last = entries[0]["position"], entries[-1]["position"]
-        _insert_rows(self._con, _entries, entries)
-        _insert_rows(self._con, _openings, openings)
+        insert(self._con, _entries, entries)
+        insert(self._con, _openings, openings)
         # Hash what the database holds, not what it was told to hold.
         rows = self._con.execute(
             sa.select(
@@ -259,8 +261,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     """
     key, tag_key = folder.log_key(), folder.tag_key()
     verifiers = [Verifier.of(folder.origin, key.public)]
-    with translated(engine), engine.connect().execution_options(writer=True) as connection:
-        work = connection.begin()
+    with writing(engine) as (connection, work):
         try:
             check_revision(connection)
             history = History(connection, folder.origin, verifiers)
@@ -306,15 +307,26 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
 
 
 def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
-    """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
-    # Whether the rows are there is unknown until another connection holds the lock.
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        # By the checkpoint of that size, not by the head: another process may have appended since.
-        stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
+    """After a failed COMMIT: returns when the note is stored all the same, raises when it is not, or when that cannot be told."""
+    ends = time.monotonic() + database.BUSY_SECONDS
+    while True:
+        try:
+            # Whether the rows are there is unknown until another connection holds the lock.
+            with writing(engine) as (connection, _):
+                # By the checkpoint of that size, not by the head: another process may have appended since.
+                stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
+            break
+        except ConsentLedgerError as failed:  # a server may be on its way up again
+            if time.monotonic() >= ends:
+                raise ConsentLedgerError(
+                    f"the database was lost while it committed, and whether the act was recorded is not known: {failed}",
+                    hint="look whether it is there (consent show, consent events) before it is recorded again",
+                ) from error
+            time.sleep(0.2)
     if stored != note:
         raise ConsentLedgerError(
             f"the database could not commit, and nothing was recorded: {getattr(error, 'orig', error)}",
-            hint="free some space where the disk is full, then run the command again",
+            hint="see that the database is up and its disk not full, then run the command again",
         ) from error
 
 
@@ -324,13 +336,6 @@ def create(engine: sa.Engine, folder: Folder) -> None:
     with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         connection.execute(sa.insert(_head).values(id=1, note=note))
     folder.write_anchors(note)
-
-
-def _insert_rows(connection: sa.Connection, table: Any, rows: list[dict[str, Any]]) -> None:
-    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    statement = sa.insert(table).compile(dialect=connection.dialect)
-    names = statement.positiontup or ()
-    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
 
 
 def right_edge(size: int, node: merkle.Node) -> RightEdge:

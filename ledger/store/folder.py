@@ -44,14 +44,10 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
-        """A new folder with new keys. Raises UsageError where something is there already."""
+        """A new folder with new keys. database: a URL that was checked. Raises UsageError where something is there already."""
         origin = origin or f"consent-ledger/{secrets.token_hex(8)}"
         if not is_key_name(origin):
             raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
-        if database is not None and not database.startswith("sqlite:"):
-            raise UsageError(
-                f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used"
-            )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
         try:

@@ -19,7 +19,7 @@ from ledger.log import merkle, tiles
 from ledger.log.entry import subject_tag
 from ledger.log.merkle import RightEdge
 from ledger.store.append import index_columns
-from ledger.store.database import check_revision, reading
+from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.folder import Folder
 from ledger.store.history import History, Opened
@@ -51,10 +51,7 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
     anchors = folder.read_anchors()
     with reading(engine) as connection:
         check_revision(connection)
-        if engine.dialect.name == "sqlite":
-            found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()
-            if found != ["ok"]:
-                raise IntegrityError(f"the database file is damaged: {found[0]}")
+        check_storage(connection)
         history = History(connection, folder.origin, folder.log_verifiers())
         _, head = history.check_anchors(anchors)
         if connection.scalars(sa.select(_head.c.id)).all() != [1]:

@@ -32,6 +32,7 @@ COMMANDS = {
     "receipt": "receipt",
     "verify": "verify",
     "fsck": "fsck",
+    "copy": "copy",
     "key": "key",
     "demo": "demo",
 }

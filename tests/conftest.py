@@ -15,6 +15,7 @@ import pytest
 from ledger.cli import run
 
 import ledger
+from tests import postgres as servers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +27,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"shared data and vectors are not here: {folder.name}/ beside the checkout, or CONSENT_LEDGER_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Server]:
+    """A real server, for the whole session."""
+    with servers.server() as started:
+        yield started
+
+
+@pytest.fixture
+def new_database(postgres: servers.Server) -> Iterator[Callable[..., str]]:
+    """URLs of new databases on it, which end with the test."""
+    yield postgres.new
+    postgres.drop()
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ from ledger.store.history import History, checked
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
+HEAD, MOVED = 1, 0
+"""The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
@@ -264,6 +266,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
+            check_not_moved(connection)
             history = History(connection, folder.origin, verifiers)
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
@@ -284,7 +287,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             note = sign_checkpoint(new, key)
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
             swapped = connection.execute(
-                sa.update(_head).where(_head.c.id == 1, _head.c.note == old_note).values(note=note)
+                sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
             ).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
@@ -330,11 +333,20 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
         ) from error
 
 
+def check_not_moved(connection: sa.Connection) -> None:
+    """With the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
+    if connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+        raise ConsentLedgerError(
+            "this ledger was moved to another database: it can be read, and no longer written to",
+            hint="use the folder that `consent copy` made (docs/operations.md says what to do where it left a ledger.toml.copied)",
+        )
+
+
 def create(engine: sa.Engine, folder: Folder) -> None:
     """The empty log's head, signed: the cell that every append swaps must exist before the first one."""
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
     with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        connection.execute(sa.insert(_head).values(id=1, note=note))
+        connection.execute(sa.insert(_head).values(id=HEAD, note=note))
     folder.write_anchors(note)
 
 

@@ -7,7 +7,7 @@ ledger's lock.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ def parse(text: str) -> sa.URL:
 def connect(url: str) -> sa.Engine:
     """An engine without a pool."""
     parsed = parse(url)
-    return _MODULES[parsed.get_backend_name()].connect(parsed, BUSY_SECONDS)
+    engine: sa.Engine = _MODULES[parsed.get_backend_name()].connect(parsed, BUSY_SECONDS)
+    return engine
 
 
 @contextmanager
@@ -91,8 +92,8 @@ def check_empty(url: str) -> None:
             raise UsageError("there is a ledger in this database", hint="a ledger has a database, or a schema, for itself alone")
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to REVISION. Makes the database where there is none, for its owner alone."""
+def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda connection: None) -> None:
+    """Bring the schema to REVISION, and fill it, or nothing. Makes SQLite's file where there is none, for its owner alone."""
     from alembic import command
     from alembic.config import Config
 
@@ -103,6 +104,7 @@ def migrate(engine: sa.Engine) -> None:
     with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, REVISION)
+        fill(connection)
 
 
 def check_revision(connection: sa.Connection) -> None:

@@ -93,6 +93,10 @@ class Folder:
             raise IntegrityError(f"{config_path} names no origin")
         return cls(path, origin, database, tuple(anchors), passphrase)
 
+    def anchors_of(self, path: Path) -> tuple[Path, ...]:
+        """Those of this ledger in another folder: its own `head`, and every further one, which stays where it is."""
+        return path / "head", *(anchor.absolute() for anchor in self.anchors[1:])
+
     def log_key(self) -> PrivateKey:
         """Raises IntegrityError for a key that is not the one which signs this log."""
         key = self._key("log.key", "without it nothing can be recorded")

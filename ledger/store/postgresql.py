@@ -52,7 +52,9 @@ def parse(url: sa.URL) -> sa.URL:
             hint="leave it out, and put it in ~/.pgpass, in a service file, or in PGPASSWORD, where libpq finds it",
         )
     if not ERRORS:
-        raise ConsentLedgerError("PostgreSQL needs psycopg, which is not installed", hint="pip install 'consent-ledger[postgres]'")
+        raise ConsentLedgerError(
+            "PostgreSQL needs psycopg, which is not installed", hint="pip install 'consent-ledger[postgres]'"
+        )
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -136,24 +138,29 @@ def ours(engine: sa.Engine, error: Exception, busy_seconds: float) -> ConsentLed
     return ConsentLedgerError(f"the database failed: {text}", hint="look at the server's log, then run the command again")
 
 
+_CREATE = "make it: CREATE DATABASE consent TEMPLATE template0 ENCODING 'UTF8'"
+_PASSWORD = "a password belongs in ~/.pgpass, a service file or PGPASSWORD"  # noqa: S105 - words
 _UP = "see that the server is up and reached by this URL, then run the command again"
 _RESTORE = "run `consent fsck`; bring back the newest database that is whole"
+_ROOM = "free some space or connections there, then run the command again"
+_AGAIN = "run the command again"
 _MEANINGS: tuple[tuple[str, type[ConsentLedgerError], str, str], ...] = (
     ("57P0[1-5]|08", ConsentLedgerError, "the connection to the database was lost", _UP),
+    ("40", ConsentLedgerError, "the server ended this transaction for another's sake, and nothing was recorded", _AGAIN),
+    ("28", ConsentLedgerError, "the server does not let you in", _PASSWORD),
+    ("3D|3F", ConsentLedgerError, "the database is not there", _CREATE),
     (
-        "40",
+        "25006|0A000",
         ConsentLedgerError,
-        "the server ended the transaction in favour of another, and nothing was recorded",
-        "run the command again",
+        "the server can only be read from",
+        "it is a standby, or read-only: write to the primary",
     ),
-    ("28", ConsentLedgerError, "the server does not let you in", "a password belongs in ~/.pgpass, a service file or PGPASSWORD"),
-    ("3D|3F", ConsentLedgerError, "the database is not there", "make it: CREATE DATABASE consent TEMPLATE template0 ENCODING 'UTF8'"),
-    ("25006|0A000", ConsentLedgerError, "the server can only be read from", "write to the primary: this is a standby, or read-only"),
-    ("42501", ConsentLedgerError, "the database refuses", "let the tables' owner run this, or GRANT what is missing"),
-    ("53|58030", ConsentLedgerError, "the server has no room left", "free some space or connections there, then run the command again"),
+    ("42501", ConsentLedgerError, "the database refuses", "let the owner of the tables run this, or GRANT what is missing"),
+    ("53|58030", ConsentLedgerError, "the server has no room left", _ROOM),
     ("57014", ConsentLedgerError, "the server broke it off", "raise statement_timeout for this role, then run the command again"),
     ("42P01|42703|23|XX00[12]", IntegrityError, "the database is not whole", _RESTORE),
-)  # fmt: skip
+)
+"""(SQLSTATE begins like this, what it is, what we say, what to do)."""
 
 
 def _text(error: Exception) -> str:

@@ -55,6 +55,4 @@ def upgrade() -> None:
     op.create_table(
         "head", sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), sa.Column("note", TEXT, nullable=False)
     )
-    op.create_table(
-        "notices", sa.Column("sha256", TEXT, primary_key=True), sa.Column("text", sa.LargeBinary, nullable=False)
-    )
+    op.create_table("notices", sa.Column("sha256", TEXT, primary_key=True), sa.Column("text", sa.LargeBinary, nullable=False))

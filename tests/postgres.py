@@ -95,7 +95,7 @@ class Own(Server):
         with tempfile.TemporaryFile() as said:
             done = subprocess.run(line, stdout=said, stderr=said, user=self._server.system_user, cwd=self.folder, check=False)
             said.seek(0)
-            assert done.returncode == 0, said.read().decode()
+            assert done.returncode == 0, said.read().decode() + "".join(log.read_text() for log in self.folder.glob("*/log"))
 
     def start(self, data: Path | None = None) -> None:
         data = data or self.data

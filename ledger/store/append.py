@@ -291,6 +291,8 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             ).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
+            if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
+                raise IntegrityError("the database does not hold the checkpoint that was signed")
         except BaseException:
             work.rollback()
             raise
@@ -338,7 +340,7 @@ def check_not_moved(connection: sa.Connection) -> None:
     if connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: it can be read, and no longer written to",
-            hint="use the folder that `consent copy` made (docs/operations.md says what to do where it left a ledger.toml.copied)",
+            hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",
         )
 
 

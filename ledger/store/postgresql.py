@@ -134,18 +134,19 @@ def ours(engine: sa.Engine, error: Exception, busy_seconds: float) -> ConsentLed
         if re.match(kinds, state):
             return kind(f"{says}: {text}", hint=hint)
     if not state and isinstance(error, psycopg.OperationalError):
-        return ConsentLedgerError(f"no connection to the database: {text}", hint=_UP)
+        return ConsentLedgerError(f"{_NO_CONNECTION}: {text}", hint=_UP)
     return ConsentLedgerError(f"the database failed: {text}", hint="look at the server's log, then run the command again")
 
 
 _CREATE = "make it: CREATE DATABASE consent TEMPLATE template0 ENCODING 'UTF8'"
 _PASSWORD = "a password belongs in ~/.pgpass, a service file or PGPASSWORD"  # noqa: S105 - words
+_NO_CONNECTION = "the connection to the database failed"
 _UP = "see that the server is up and reached by this URL, then run the command again"
 _RESTORE = "run `consent fsck`; bring back the newest database that is whole"
 _ROOM = "free some space or connections there, then run the command again"
 _AGAIN = "run the command again"
 _MEANINGS: tuple[tuple[str, type[ConsentLedgerError], str, str], ...] = (
-    ("57P0[1-5]|08", ConsentLedgerError, "the connection to the database was lost", _UP),
+    ("57P0[1-5]|08", ConsentLedgerError, _NO_CONNECTION, _UP),
     ("40", ConsentLedgerError, "the server ended this transaction for another's sake, and nothing was recorded", _AGAIN),
     ("28", ConsentLedgerError, "the server does not let you in", _PASSWORD),
     ("3D|3F", ConsentLedgerError, "the database is not there", _CREATE),
@@ -153,7 +154,7 @@ _MEANINGS: tuple[tuple[str, type[ConsentLedgerError], str, str], ...] = (
         "25006|0A000",
         ConsentLedgerError,
         "the server can only be read from",
-        "it is a standby, or read-only: write to the primary",
+        "it is a standby or read-only: write to the primary",
     ),
     ("42501", ConsentLedgerError, "the database refuses", "let the owner of the tables run this, or GRANT what is missing"),
     ("53|58030", ConsentLedgerError, "the server has no room left", _ROOM),

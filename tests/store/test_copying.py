@@ -178,7 +178,7 @@ def test_a_copy_that_fails_leaves_the_old_one_as_it_was(
 def test_the_command(full: Ledger, tmp_path: Path, other: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["copy", str(full.folder.path), str(tmp_path / "new"), *(["--database", other] if other else [])]
     assert cli.run(line) == 0
-    assert "moved 605 entries" in capsys.readouterr().err
+    assert "moved 606 entries" in capsys.readouterr().err
     assert cli.run(line) == 2
     assert cli.run(["--ledger", str(full.folder.path), "withdraw", "u1"]) == 1
     assert "was moved" in capsys.readouterr().err

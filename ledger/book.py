@@ -30,7 +30,6 @@ from ledger.store import database
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append
 from ledger.store.append import create as create_log
-from ledger.store.database import check_empty
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
@@ -66,8 +65,6 @@ class Recorded:
 
 def create(path: str | Path, *, origin: str | None = None, database: str | None = None) -> Ledger:
     """A new ledger: keys, an empty signed log, and the acts that admit its keys."""
-    if database is not None:
-        check_empty(database)
     folder = Folder.create(Path(path), origin, database)
     book = Ledger(folder)
     book._create()
@@ -123,7 +120,6 @@ class Ledger:
         return self.folder.run_key()
 
     def _create(self) -> None:
-        database.migrate(self._engine)
         create_log(self._engine, self.folder)
         lines = [("log", v.vkey) for v in self.trust.log] + [("run", v.vkey) for v in self.trust.run]
 

@@ -16,6 +16,8 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
+TABLES = ("entries", "openings", "tiles", "checkpoints", "head", "notices")
+
 
 class Server:
     """Makes a database for each ledger. url: of a database on it that is always there."""
@@ -23,6 +25,7 @@ class Server:
     def __init__(self, url: sa.URL) -> None:
         self.url = url
         self._made: list[str] = []
+        self._schemas: list[str] = []
 
     def new(self, options: str = "ENCODING 'UTF8'", **query: str) -> str:
         """The URL of a new database."""
@@ -41,22 +44,31 @@ class Server:
             return cursor.fetchall() if cursor.description else []
 
     def drop(self) -> None:
-        """Every database that was made since the last time."""
+        """Every database and schema that was made since the last time."""
         while self._made:
             self.admin(f"DROP DATABASE IF EXISTS {self._made.pop()} WITH (FORCE)")
+        while self._schemas:
+            self.admin(f"DROP SCHEMA {self._schemas.pop()} CASCADE")
 
-    def keep(self, url: str) -> str:
-        """A copy of a database as it is."""
-        name, source = f"test_{secrets.token_hex(8)}", sa.make_url(url).database
-        self.admin(f"CREATE DATABASE {name} TEMPLATE {source}")
-        self._made.append(name)
-        return self.of(name)
+    def new_schema(self) -> str:
+        """The URL of a new schema in the database that is always there: sooner made than a database."""
+        name = f"test_{secrets.token_hex(8)}"
+        self.admin(f"CREATE SCHEMA {name}")
+        self._schemas.append(name)
+        return self.of(self.url.database or "", options=f"-csearch_path={name}")
 
-    def restore(self, url: str, kept: str) -> None:
-        """Put a kept copy in the place of a database."""
-        name = sa.make_url(url).database
-        self.admin(f"DROP DATABASE {name} WITH (FORCE)")
-        self.admin(f"CREATE DATABASE {name} TEMPLATE {sa.make_url(kept).database}")
+
+def keep(url: str) -> None:
+    """Keep a ledger's tables as they are."""
+    for table in TABLES:
+        run(url, f"CREATE TABLE kept_{table} AS TABLE {table}")
+
+
+def restore(url: str) -> None:
+    """Put what was kept back."""
+    for table in TABLES:
+        run(url, f"DELETE FROM {table}")
+        run(url, f"INSERT INTO {table} TABLE kept_{table}")
 
 
 def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:

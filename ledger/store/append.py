@@ -32,7 +32,7 @@ from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, sub
 from ledger.log.merkle import RightEdge
 from ledger.log.note import Verifier
 from ledger.store import database
-from ledger.store.database import check_revision, insert, translated, writing
+from ledger.store.database import check_revision, insert, migrate, writing
 from ledger.store.documents import event_document, same_content
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
@@ -345,10 +345,13 @@ def check_not_moved(connection: sa.Connection) -> None:
 
 
 def create(engine: sa.Engine, folder: Folder) -> None:
-    """The empty log's head, signed: the cell that every append swaps must exist before the first one."""
+    """The schema, with the empty log's head, signed: the cell that every append swaps must exist before the first one."""
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
+
+    def fill(connection: sa.Connection) -> None:
         connection.execute(sa.insert(_head).values(id=HEAD, note=note))
+
+    migrate(engine, fill)
     folder.write_anchors(note)
 
 

@@ -44,12 +44,16 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
-        """A new folder with new keys. database: a URL that was checked. Raises UsageError where something is there already."""
+        """A new folder with new keys. Raises UsageError where something is there already, in the folder or in the database."""
+        from ledger.store.database import check_empty  # not for those who only look where a ledger is
+
         origin = origin or f"consent-ledger/{secrets.token_hex(8)}"
         if not is_key_name(origin):
             raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
+        if database is not None:
+            check_empty(database)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)

@@ -10,6 +10,7 @@ from small_ledger import Clock, Sql, run
 
 import ledger
 from ledger import Ledger
+from tests.postgres import Server
 
 Database = Callable[[], str | None]
 
@@ -19,8 +20,9 @@ def database(request: pytest.FixtureRequest) -> Database:
     """What `--database` is for a new ledger. Whatever uses this is run on both databases, if it is not marked for one."""
     if request.param == "sqlite":
         return lambda: None
-    made: Database = request.getfixturevalue("new_database")
-    return made
+    request.getfixturevalue("new_database")
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_schema
 
 
 @pytest.fixture

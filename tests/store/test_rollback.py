@@ -11,21 +11,21 @@ from small_ledger import Sql, no, statement, yes
 
 import ledger
 from ledger import IntegrityError, Ledger, cli
-from tests.postgres import Server
+from tests import postgres
 
 
 @pytest.fixture
-def keep(request: pytest.FixtureRequest, database: object) -> Keep:
+def keep() -> Keep:
     """Keep the database as it is; what that gives puts it back."""
 
     def kept(book: Ledger) -> Callable[[], None]:
-        if book.folder.database.startswith("sqlite"):
+        url = book.folder.database
+        if url.startswith("sqlite"):
             backup = book.folder.path.parent / "backup.db"
             shutil.copy(book.folder.path / "ledger.db", backup)
             return lambda: _restore(book, backup)
-        server: Server = request.getfixturevalue("postgres")
-        copy = server.keep(book.folder.database)
-        return lambda: server.restore(book.folder.database, copy)
+        postgres.keep(url)
+        return lambda: postgres.restore(url)
 
     return kept
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": "verify",
     "admit": "admit",
     "fsck": "fsck",
+    "copy": "copy",
     "key": "key",
     "demo": "demo",
 }

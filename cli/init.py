@@ -12,7 +12,9 @@ import ledger
 @click.command(epilog="Example: consent init consent-ledger")
 @click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--origin", metavar="NAME", help="The log's name, unique in the world. Default: one is made up.")
-@click.option("--database", metavar="URL", help="Default: a SQLite file in the folder.")
+@click.option(
+    "--database", metavar="URL", help="As in postgresql+psycopg://ann@db/consent, without a password. Default: a SQLite file."
+)
 @click.pass_obj
 def command(ledger_path: Path | None, folder: Path | None, origin: str | None, database: str | None) -> None:
     """Create a ledger: database, log, keys and trust file in a new folder."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ledger.snapshot import Snapshot, load_snapshot
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
+    from ledger.store.copying import copy
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
@@ -62,6 +63,7 @@ _WHERE = {
     "snapshot": ("Snapshot", "load_snapshot"),
     "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
+    "store.copying": ("copy",),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
     "store.mapping": ("ImportColumns",),
@@ -97,6 +99,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Verified",
+    "copy",
     "create",
     "explain",
     "fsck",

@@ -126,7 +126,6 @@ class Ledger:
         return Keys(self.folder, self._append, self._read, _user())
 
     def _create(self) -> None:
-        database.migrate(self._engine)
         create_log(self._engine, self.folder)
         lines = [("log", v.vkey) for v in self.trust.log] + [("run", v.vkey) for v in self.trust.run]
 

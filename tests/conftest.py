@@ -16,6 +16,7 @@ import pytest
 from ledger.cli import run
 
 import ledger
+from tests import postgres as servers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,6 +53,20 @@ def spark() -> Iterator[Any]:
         session = builder.getOrCreate()
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Server]:
+    """A real server, for the whole session."""
+    with servers.server() as started:
+        yield started
+
+
+@pytest.fixture
+def new_database(postgres: servers.Server) -> Iterator[Callable[..., str]]:
+    """URLs of new databases on it, which end with the test."""
+    yield postgres.new
+    postgres.drop()
 
 
 @pytest.fixture

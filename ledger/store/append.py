@@ -7,13 +7,14 @@
 5. Sign, swap the head where it still is the old one (exactly one row), commit.
 6. Only then hand the note out, to the anchors first.
 
-An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows): a new connection takes the lock
-and reads the head, which tells stored from not stored.
+An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows, a server can be gone before it answers):
+a new connection takes the lock and reads the checkpoint of that size, which tells stored from not stored.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,13 +31,16 @@ from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
 from ledger.log.merkle import RightEdge
 from ledger.log.note import Verifier
-from ledger.store.database import check_revision, translated
+from ledger.store import database
+from ledger.store.database import check_revision, insert, migrate, writing
 from ledger.store.documents import event_document, same_content
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
+HEAD, MOVED = 1, 0
+"""The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
@@ -220,8 +224,8 @@ class Transaction:
         if not entries:
             return
         first, last = entries[0]["position"], entries[-1]["position"]
-        _insert_rows(self._con, _entries, entries)
-        _insert_rows(self._con, _openings, openings)
+        insert(self._con, _entries, entries)
+        insert(self._con, _openings, openings)
         # Hash what the database holds, not what it was told to hold.
         rows = self._con.execute(
             sa.select(
@@ -259,10 +263,10 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     """
     key, tag_key = folder.log_key(), folder.tag_key()
     verifiers = [Verifier.of(folder.origin, key.public)]
-    with translated(engine), engine.connect().execution_options(writer=True) as connection:
-        work = connection.begin()
+    with writing(engine) as (connection, work):
         try:
             check_revision(connection)
+            check_not_moved(connection)
             history = History(connection, folder.origin, verifiers)
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
@@ -283,10 +287,12 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             note = sign_checkpoint(new, key)
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
             swapped = connection.execute(
-                sa.update(_head).where(_head.c.id == 1, _head.c.note == old_note).values(note=note)
+                sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
             ).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
+            if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
+                raise IntegrityError("the database does not hold the checkpoint that was signed")
         except BaseException:
             work.rollback()
             raise
@@ -306,31 +312,47 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
 
 
 def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
-    """After a failed COMMIT: returns when the note is stored all the same, raises when it is not."""
-    # Whether the rows are there is unknown until another connection holds the lock.
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        # By the checkpoint of that size, not by the head: another process may have appended since.
-        stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
+    """After a failed COMMIT: returns when the note is stored all the same, raises when it is not, or when that cannot be told."""
+    ends = time.monotonic() + database.BUSY_SECONDS
+    while True:
+        try:
+            # Whether the rows are there is unknown until another connection holds the lock.
+            with writing(engine) as (connection, _):
+                # By the checkpoint of that size, not by the head: another process may have appended since.
+                stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
+            break
+        except ConsentLedgerError as failed:  # a server may be on its way up again
+            if time.monotonic() >= ends:
+                raise ConsentLedgerError(
+                    f"the database was lost while it committed, and whether the act was recorded is not known: {failed}",
+                    hint="look whether it is there (consent show, consent events) before it is recorded again",
+                ) from error
+            time.sleep(0.2)
     if stored != note:
         raise ConsentLedgerError(
             f"the database could not commit, and nothing was recorded: {getattr(error, 'orig', error)}",
-            hint="free some space where the disk is full, then run the command again",
+            hint="see that the database is up and its disk not full, then run the command again",
         ) from error
 
 
+def check_not_moved(connection: sa.Connection) -> None:
+    """With the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
+    if connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+        raise ConsentLedgerError(
+            "this ledger was moved to another database: it can be read, and no longer written to",
+            hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",
+        )
+
+
 def create(engine: sa.Engine, folder: Folder) -> None:
-    """The empty log's head, signed: the cell that every append swaps must exist before the first one."""
+    """The schema, with the empty log's head, signed: the cell that every append swaps must exist before the first one."""
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        connection.execute(sa.insert(_head).values(id=1, note=note))
+
+    def fill(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(_head).values(id=HEAD, note=note))
+
+    migrate(engine, fill)
     folder.write_anchors(note)
-
-
-def _insert_rows(connection: sa.Connection, table: Any, rows: list[dict[str, Any]]) -> None:
-    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    statement = sa.insert(table).compile(dialect=connection.dialect)
-    names = statement.positiontup or ()
-    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
 
 
 def right_edge(size: int, node: merkle.Node) -> RightEdge:

@@ -1,50 +1,48 @@
-"""Connections: SQLite in WAL mode with synchronous=FULL, writers that lock at once, readers in one transaction each."""
+"""Connections, transactions and the schema's revision. Which database it is, is known here and in the module of its name.
+
+Each transaction has a connection of its own, and nothing is cached between them. A reader sees one moment; a writer holds the
+ledger's lock.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
-from ledger import locks
-from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.store import postgresql, sqlite
 
 REVISION = "0001"
-BUSY_SECONDS = 30
-_ROOM = 64 << 10
-"""Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
+BUSY_SECONDS: float = 30
+_MODULES = {"sqlite": sqlite, "postgresql": postgresql}
+
+
+def parse(text: str) -> sa.URL:
+    """A database's URL. Raises UsageError for one of another kind, and for one that holds a password; neither says what it is."""
+    try:
+        url = sa.make_url(text)
+        name = url.get_backend_name()
+    except (exc.ArgumentError, ValueError):
+        raise UsageError("this is no database URL", hint="as in postgresql+psycopg://ann@db.example.org/consent") from None
+    if name == "postgresql":
+        return postgresql.parse(url)
+    if name != "sqlite":
+        raise UsageError(
+            f"database {name!r:.40} is not supported", hint="leave --database out for SQLite, or name a postgresql+psycopg: URL"
+        )
+    return url
 
 
 def connect(url: str) -> sa.Engine:
-    """An engine without a pool: each transaction has a connection of its own, and nothing is cached between them."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine, "do_connect")
-    def exists(dialect: object, record: object, arguments: object, named: object) -> None:
-        # SQLite would make an empty database where there is none.
-        if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
-            raise IntegrityError(f"the database {engine.url.database} is not there")
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
-        cursor = connection.cursor()
-        # Ids arrive in random order: 128 MiB of pages keep their indexes out of the disk's way.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cell_size_check=ON", "cache_size=-131072"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writer") else "BEGIN")
-
+    """An engine without a pool."""
+    parsed = parse(url)
+    engine: sa.Engine = _MODULES[parsed.get_backend_name()].connect(parsed, BUSY_SECONDS)
     return engine
 
 
@@ -56,62 +54,57 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
+def writing(engine: sa.Engine) -> Iterator[tuple[sa.Connection, sa.RootTransaction]]:
+    """A transaction that holds the writer's lock, for its user to commit. Raises LedgerBusy."""
+    with translated(engine), engine.connect().execution_options(writer=True) as connection:
+        transaction = connection.begin()
+        _MODULES[engine.dialect.name].lock(connection)
+        yield connection, transaction
+
+
+@contextmanager
 def translated(engine: sa.Engine) -> Iterator[None]:
     """The database's errors as ours."""
+    module = _MODULES[engine.dialect.name]
     try:
         yield
-    except (exc.OperationalError, sqlite3.OperationalError) as error:
-        raise _ours(engine, str(getattr(error, "orig", error))) from error
-    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
-        raise IntegrityError(f"the database is not whole: {getattr(error, 'orig', error)}") from error
+    except exc.DBAPIError as error:
+        raise module.ours(engine, error.orig if isinstance(error.orig, Exception) else error, BUSY_SECONDS) from error
+    except module.ERRORS as error:
+        raise module.ours(engine, error, BUSY_SECONDS) from error
 
 
-def _free_bytes(folder: Path) -> int:
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return _ROOM
-    return status.f_bavail * status.f_frsize
+def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Many rows, the fast way."""
+    _MODULES[connection.dialect.name].insert(connection, table, rows)
 
 
-def _ours(engine: sa.Engine, text: str) -> ConsentLedgerError:
-    """What SQLite's OperationalError means."""
-    database = Path(engine.url.database or "")
-    if "locked" in text or "busy" in text:
-        who = locks.holders(database, database.with_name(database.name + "-shm")) or "another process"
-        return LedgerBusy(
-            f"{who} has held the ledger's lock for {BUSY_SECONDS} seconds",
-            hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
-        )
-    if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
-        return IntegrityError(f"the database is not whole: {text}")
-    if "disk is full" in text or ("disk I/O error" in text and _free_bytes(database.parent) < _ROOM):
-        return ConsentLedgerError(f"the disk of {database} is full", hint="free some space, then run the command again")
-    if "readonly" in text or "unable to open" in text:
-        return ConsentLedgerError(
-            f"{database} cannot be written to: {text}",
-            hint=f"make {database.parent} writable for you: even to read, SQLite keeps its locks in files beside the database",
-        )
-    return ConsentLedgerError(
-        f"the database failed: {text}", hint="look after the disk, then run `consent fsck`, and the command again"
-    )
+def check_storage(connection: sa.Connection) -> None:
+    """What the database can say of its own storage. Raises IntegrityError."""
+    _MODULES[connection.dialect.name].check_storage(connection)
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to REVISION. Makes the database where there is none, for its owner alone."""
+def check_empty(url: str) -> None:
+    """Raises UsageError where a ledger is, or was begun, and ConsentLedgerError where the database cannot be reached."""
+    engine = connect(url)
+    with translated(engine):
+        if not _MODULES[engine.dialect.name].is_empty(engine):
+            raise UsageError("there is a ledger in this database", hint="a ledger has a database, or a schema, for itself alone")
+
+
+def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda connection: None) -> None:
+    """Bring the schema to REVISION, and fill it, or nothing. Makes SQLite's file where there is none, for its owner alone."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    if engine.dialect.name == "sqlite":
-        try:
-            Path(engine.url.database or "").touch(0o600)
-        except OSError as error:
-            raise ConsentLedgerError(f"cannot create the database {engine.url.database}: {error.strerror}") from error
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with translated(engine):
+        _MODULES[engine.dialect.name].make(engine)
     with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, REVISION)
+        fill(connection)
 
 
 def check_revision(connection: sa.Connection) -> None:

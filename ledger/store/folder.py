@@ -44,16 +44,16 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
-        """A new folder with new keys. Raises UsageError where something is there already."""
+        """A new folder with new keys. Raises UsageError where something is there already, in the folder or in the database."""
+        from ledger.store.database import check_empty  # not for those who only look where a ledger is
+
         origin = origin or f"consent-ledger/{secrets.token_hex(8)}"
         if not is_key_name(origin):
             raise UsageError(f"origin {origin!r:.80} is no key name", hint="an origin has no white space and no plus sign")
-        if database is not None and not database.startswith("sqlite:"):
-            raise UsageError(
-                f"database {database.split(':')[0]!r} is not supported yet", hint="leave --database out: SQLite is used"
-            )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is not empty", hint="a ledger is created in a new folder; name another")
+        if database is not None:
+            check_empty(database)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -96,6 +96,10 @@ class Folder:
         if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
             raise IntegrityError(f"{config_path} names no origin")
         return cls(path, origin, database, tuple(anchors), passphrase)
+
+    def anchors_of(self, path: Path) -> tuple[Path, ...]:
+        """Those of this ledger in another folder: its own `head`, and every further one, which stays where it is."""
+        return path / "head", *(anchor.absolute() for anchor in self.anchors[1:])
 
     def log_key(self) -> PrivateKey:
         """Raises IntegrityError for a key that is not the one which signs this log."""

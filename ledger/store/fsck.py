@@ -18,8 +18,8 @@ from ledger.errors import IntegrityError, VerificationError
 from ledger.log import merkle, tiles
 from ledger.log.entry import subject_tag
 from ledger.log.merkle import RightEdge
-from ledger.store.append import index_columns
-from ledger.store.database import check_revision, reading
+from ledger.store.append import HEAD, MOVED, index_columns
+from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import event_of, purpose_of, run_keys
 from ledger.store.folder import Folder
 from ledger.store.history import History, Opened
@@ -51,13 +51,10 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
     anchors = folder.read_anchors()
     with reading(engine) as connection:
         check_revision(connection)
-        if engine.dialect.name == "sqlite":
-            found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()
-            if found != ["ok"]:
-                raise IntegrityError(f"the database file is damaged: {found[0]}")
+        check_storage(connection)
         history = History(connection, folder.origin, folder.log_verifiers())
         _, head = history.check_anchors(anchors)
-        if connection.scalars(sa.select(_head.c.id)).all() != [1]:
+        if connection.scalars(sa.select(_head.c.id)).all() not in ([HEAD], [MOVED]):
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:
             check = _Check(connection, history, tag_key)
@@ -94,21 +91,17 @@ class _Check:
         if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
         covering = 0
-        index = self._con.execute(
-            sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX)).order_by(
-                _openings.c.position
-            ),
-            execution_options={"yield_per": 8192},
-        )
-        for opened, columns in zip(self._history.opened(size), index, strict=False):
-            if opened.position == sizes[covering]:
-                self._checkpoint(covering)
-                covering += 1
-            self._opening(opened, columns, self._checkpoints[covering].recorded_at)
-            self._leaf(merkle.leaf_hash(opened.entry))
-            events += opened.is_event
-            if on_progress is not None and opened.position % 8192 == 0:
-                on_progress(opened.position, size)
+        columns_too = sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX))
+        with self._con.execute(columns_too.order_by(_openings.c.position), execution_options={"yield_per": 8192}) as index:
+            for opened, columns in zip(self._history.opened(size), index, strict=False):
+                if opened.position == sizes[covering]:
+                    self._checkpoint(covering)
+                    covering += 1
+                self._opening(opened, columns, self._checkpoints[covering].recorded_at)
+                self._leaf(merkle.leaf_hash(opened.entry))
+                events += opened.is_event
+                if on_progress is not None and opened.position % 8192 == 0:
+                    on_progress(opened.position, size)
         if size:
             self._checkpoint(covering)
         self._count("entries", _entries, size)

@@ -132,16 +132,14 @@ class History:
 
     def opened(self, size: int, first: int = 0) -> Iterator[Opened]:
         """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
-        result = self._con.execute(
-            _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position),
-            execution_options={"yield_per": 8192},
-        )
+        some = _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position)
         expected = first
-        for row in result:
-            if row[0] != expected:
-                raise IntegrityError(f"table entries lacks position {expected}")
-            yield checked(*row)
-            expected += 1
+        with self._con.execute(some, execution_options={"yield_per": 8192}) as rows:
+            for row in rows:
+                if row[0] != expected:
+                    raise IntegrityError(f"table entries lacks position {expected}")
+                yield checked(*row)
+                expected += 1
         if expected != size:
             raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
 
@@ -161,14 +159,16 @@ class History:
 
     def events(self, event_ids: Sequence[str]) -> list[tuple[Opened, Event]]:
         """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
-        found = [(opened, event_of(opened.document())) for opened in self._where(_openings.c.event_id.in_(event_ids))]
+        found = [
+            (opened, event_of(opened.document())) for opened in self._where(_openings.c.event_id.in_(map(_storable, event_ids)))
+        ]
         if not {event.event_id for _, event in found} <= set(event_ids):
             raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        events = [(o.position, event_of(o.document())) for o in self._where(_openings.c.subject_id == subject_id)]
+        events = [(o.position, event_of(o.document())) for o in self._where(_openings.c.subject_id == _storable(subject_id))]
         if any(e.subject_id != subject_id for _, e in events):
             raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
         return events
@@ -183,19 +183,17 @@ class History:
         )
         noes = _openings.alias()
         refused = sa.exists().where(noes.c.subject_id == fresh.c.subject_id, noes.c.state.in_(NO))
-        yield from self._con.scalars(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500})
+        with self._con.execute(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500}) as rows:
+            yield from rows.scalars()
 
     def by_scope(self, subjects: Sequence[str]) -> Iterator[tuple[tuple[str, str | None, str | None], Opened]]:
         """((subject, category, content), event) of these subjects; those of one scope follow one another, everything first."""
         scope = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
-        rows = self._con.execute(
-            _INDEXED.add_columns(*scope)
-            .where(_openings.c.subject_id.in_(subjects))
-            .order_by(scope[0], scope[1].nulls_first(), scope[2].nulls_first()),
-            execution_options={"yield_per": 500},
-        )
-        for row in rows:
-            yield (row[6], row[7], row[8]), checked(*row[:6])
+        theirs = _INDEXED.add_columns(*scope).where(_openings.c.subject_id.in_(subjects))
+        ordered = theirs.order_by(scope[0], scope[1].nulls_first(), scope[2].nulls_first())
+        with self._con.execute(ordered, execution_options={"yield_per": 500}) as rows:
+            for row in rows:
+                yield (row[6], row[7], row[8]), checked(*row[:6])
 
     def acts(self, *kinds: str) -> list[tuple[int, dict[str, Any]]]:
         return [(o.position, o.document()) for o in self._where(_openings.c.act.in_(kinds))]
@@ -229,8 +227,14 @@ class History:
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
 
     def lookalikes(self, key: str) -> list[str]:
-        """Subject ids that differ from one another only in case, space or normalisation."""
-        return list(self._con.scalars(sa.select(_openings.c.subject_id).where(_openings.c.lookalike == key).distinct().limit(20)))
+        """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
+        found = sa.select(_openings.c.subject_id).where(_openings.c.lookalike == _storable(key)).group_by(_openings.c.subject_id)
+        return list(self._con.scalars(found.order_by(sa.func.min(_openings.c.position)).limit(20)))
+
+
+def _storable(text: str) -> str:
+    """What is looked up: no id holds a NUL, and PostgreSQL does not even take one to compare."""
+    return "" if "\0" in text else text
 
 
 def checked(

@@ -5,14 +5,14 @@ Columns beside `canonical` are an index over it: fsck checks them, and nothing t
 
 from __future__ import annotations
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import BigInteger, Field, SQLModel
 
 
 class Entry(SQLModel, table=True):
     """One leaf of the log. tag and body are those of an event, NULL for another act."""
 
     __tablename__ = "entries"
-    position: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    position: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     entry: bytes
     tag: bytes | None = None
     body: bytes | None = None
@@ -22,7 +22,7 @@ class Opening(SQLModel, table=True):
     """What an entry commits to: its salt and canonical bytes. Erasing a person deletes these rows."""
 
     __tablename__ = "openings"
-    position: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    position: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     salt: bytes
     canonical: bytes
     act: str | None = Field(default=None, index=True)
@@ -39,7 +39,7 @@ class Tile(SQLModel, table=True):
 
     __tablename__ = "tiles"
     level: int = Field(primary_key=True)
-    number: int = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=BigInteger)
     hashes: bytes
 
 
@@ -47,9 +47,9 @@ class CheckpointRow(SQLModel, table=True):
     """Every checkpoint that was signed, one a transaction. recorded_at: microseconds, of all of its entries."""
 
     __tablename__ = "checkpoints"
-    size: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    size: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     note: str
-    recorded_at: int
+    recorded_at: int = Field(sa_type=BigInteger)
 
 
 class Head(SQLModel, table=True):

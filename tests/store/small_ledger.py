@@ -14,8 +14,17 @@ from ledger import Event, Ledger, Snapshot, times
 from ledger.log import dsse
 from ledger.log.entry import event_body, event_entry
 from ledger.statements.statement import RunRecord, ShardRecord, run_statement
+from tests import postgres
 
 Sql = Callable[..., list[tuple[Any, ...]]]
+
+
+def run(database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """A statement straight to a database, past the ledger, committed."""
+    if not database.startswith("sqlite:///"):
+        return postgres.run(database, statement, *values)
+    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection, connection:
+        return connection.execute(statement, values).fetchall()
 
 
 class Clock:
@@ -74,12 +83,12 @@ def statement(book: Ledger, snapshot: Snapshot | None = None, **fields: Any) -> 
 
 def forge(book: Ledger, position: int, old: bytes, new: bytes) -> None:
     """Rewrite an event with an entry that fits it, as one can who has the database and not the log's key."""
-    with closing(sqlite3.connect(book.folder.path / "ledger.db")) as connection, connection:
-        salt, data, tag = connection.execute(
-            "SELECT salt, canonical, tag FROM openings JOIN entries USING (position) WHERE position = ?", (position,)
-        ).fetchone()
-        assert old in data
-        data = data.replace(old, new)
-        body = event_body(salt, data)
-        connection.execute("UPDATE openings SET canonical = ? WHERE position = ?", (data, position))
-        connection.execute("UPDATE entries SET body = ?, entry = ? WHERE position = ?", (body, event_entry(tag, body), position))
+    database = book.folder.database
+    salt, data, tag = run(
+        database, "SELECT salt, canonical, tag FROM openings JOIN entries USING (position) WHERE position = ?", position
+    )[0]
+    assert old in data
+    data = data.replace(old, new)
+    body = event_body(salt, data)
+    run(database, "UPDATE openings SET canonical = ? WHERE position = ?", data, position)
+    run(database, "UPDATE entries SET body = ?, entry = ? WHERE position = ?", body, event_entry(tag, body), position)

@@ -20,9 +20,9 @@ from ledger.store.folder import Folder, find
 
 def test_what_a_new_folder_holds(book: Ledger) -> None:
     path = book.folder.path
-    assert {p.name for p in path.iterdir()} >= {"ledger.toml", "ledger.db", "log.key", "run.key", "tag.key", "trust", "head"}
+    assert {p.name for p in path.iterdir()} >= {"ledger.toml", "log.key", "run.key", "tag.key", "trust", "head"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    for key in (*path.glob("*.key"), path / "ledger.db"):
+    for key in (*path.glob("*.key"), *path.glob("ledger.db")):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert (path / "head").read_text() == book.checkpoint()
 
@@ -145,7 +145,8 @@ def test_no_ledger_is_made_by_looking(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find("here") == Path("here")
 
 
-def test_a_database_that_is_gone_is_not_made_anew(book: Ledger) -> None:
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_file_that_is_gone_is_not_made_anew(book: Ledger) -> None:
     for file in book.folder.path.glob("ledger.db*"):
         file.unlink()
     with pytest.raises(IntegrityError):

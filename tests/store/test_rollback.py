@@ -11,12 +11,23 @@ from small_ledger import Sql, no, statement, yes
 
 import ledger
 from ledger import IntegrityError, Ledger, cli
+from tests import postgres
 
 
-def _keep(book: Ledger) -> Path:
-    backup = book.folder.path.parent / "backup.db"
-    shutil.copy(book.folder.path / "ledger.db", backup)
-    return backup
+@pytest.fixture
+def keep() -> Keep:
+    """Keep the database as it is; what that gives puts it back."""
+
+    def kept(book: Ledger) -> Callable[[], None]:
+        url = book.folder.database
+        if url.startswith("sqlite"):
+            backup = book.folder.path.parent / "backup.db"
+            shutil.copy(book.folder.path / "ledger.db", backup)
+            return lambda: _restore(book, backup)
+        postgres.keep(url)
+        return lambda: postgres.restore(url)
+
+    return kept
 
 
 def _restore(book: Ledger, backup: Path) -> None:
@@ -25,6 +36,7 @@ def _restore(book: Ledger, backup: Path) -> None:
     shutil.copy(backup, book.folder.path / "ledger.db")
 
 
+Keep = Callable[[Ledger], Callable[[], None]]
 USES: dict[str, Callable[[Ledger], object]] = {
     "open": lambda book: ledger.open(book.folder.path),
     "fsck": lambda book: ledger.fsck(book.folder.path),
@@ -40,11 +52,11 @@ USES: dict[str, Callable[[Ledger], object]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_the_database_of_yesterday_is_refused(book: Ledger, use: str) -> None:
+def test_the_database_of_yesterday_is_refused(book: Ledger, keep: Keep, use: str) -> None:
     book.record(yes("u1"))
-    backup = _keep(book)
+    restore = keep(book)
     book.record(no("u1"))
-    _restore(book, backup)
+    restore()
     with pytest.raises(IntegrityError, match="rolled back") as refused:
         USES[use](book)
     assert refused.value.exit_code == 4
@@ -68,14 +80,19 @@ def test_the_database_of_yesterday_is_refused(book: Ledger, use: str) -> None:
     ids=lambda a: a[0],
 )
 def test_every_command_exits_with_4(
-    book: Ledger, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    book: Ledger,
+    keep: Keep,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("acts.csv").write_text("state,subject_id,purposes\nrefused,u1,train-ai\n")
     book.record(yes("u1", event_id="e1"))
-    backup = _keep(book)
+    restore = keep(book)
     book.record(no("u1"))
-    _restore(book, backup)
+    restore()
     code = cli.run(["--ledger", str(book.folder.path), *arguments])
     assert (code, arguments[0]) == (4, arguments[0]), capsys.readouterr()
 
@@ -149,7 +166,9 @@ def _with_anchor(book: Ledger, anchor: str) -> Path:
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_a_further_anchor_counts(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool) -> None:
+def test_a_further_anchor_counts(
+    book: Ledger, keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
     """Where the folder's own anchor went back together with the database, one that is kept elsewhere tells."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -160,10 +179,10 @@ def test_a_further_anchor_counts(book: Ledger, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(elsewhere)
     with ledger.open(book.folder.path) as opened:
         opened.record(yes("u1"))
-        backup, head = _keep(opened), (opened.folder.path / "head").read_text()
+        restore, head = keep(opened), (opened.folder.path / "head").read_text()
         opened.record(no("u1"))
         assert (elsewhere / "head").read_text() == opened.checkpoint()
-        _restore(opened, backup)
+        restore()
     (book.folder.path / "head").write_text(head)
     with pytest.raises(IntegrityError, match="rolled back"):
         ledger.open(book.folder.path)
@@ -177,12 +196,12 @@ def test_anchors_that_are_no_list_of_files(book: Ledger, anchors: str) -> None:
         ledger.open(book.folder.path)
 
 
-def test_a_checkpoint_met_elsewhere(book: Ledger, tmp_path: Path) -> None:
+def test_a_checkpoint_met_elsewhere(book: Ledger, keep: Keep) -> None:
     book.record(yes())
-    backup, old = _keep(book), book.checkpoint()
+    restore, old = keep(book), book.checkpoint()
     later = book.record_all([no()]).note
     book.check(old)
-    _restore(book, backup)
+    restore()
     (book.folder.path / "head").write_text(old)
     book.check(old)
     with pytest.raises(IntegrityError, match="rolled back"):

@@ -1,0 +1,107 @@
+"""A ledger into another database, byte for byte, so that its log goes on there and there alone.
+
+FROM's lock is held from beginning to end. TO is no ledger before it has been checked whole and FROM, in its own database, has
+been marked as moved. A copy that ends halfway leaves one ledger that can be written to, or none; never two, which would fork.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ledger import files
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.store.append import CHUNK, MOVED, check_not_moved
+from ledger.store.database import check_empty, connect, insert, migrate, reading, writing
+from ledger.store.folder import Folder
+from ledger.store.fsck import FsckReport, fsck
+from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
+
+_TABLES: tuple[sa.Table, ...] = tuple(t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice))  # type: ignore[union-attr]
+PENDING = "ledger.toml.copied"
+"""TO's ledger.toml, until FROM is marked."""
+
+
+def copy(
+    source: str | Path,
+    target: str | Path,
+    *,
+    database: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FsckReport:
+    """Move a ledger: from then on FROM can be read, and TO written to. database: TO's URL; None: a SQLite file in TO.
+
+    Both are checked as fsck does. Raises UsageError where TO or a ledger in its database is there already, ConsentLedgerError
+    where FROM was moved before, IntegrityError where it is not whole; then FROM is as it was.
+    """
+    old, path = Folder.open(Path(source)), Path(target)
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="a ledger is copied into a new folder: name another")
+    if database is not None:
+        check_empty(database)
+    engine = connect(old.database)
+    with writing(engine) as (connection, transaction):
+        check_not_moved(connection)
+        # Nobody else writes while the lock is held: what this finds whole is what is copied.
+        whole = fsck(engine, old, on_progress)
+        new = Folder(path, old.origin, database or f"sqlite:///{(path / 'ledger.db').absolute()}", old.anchors_of(path))
+        try:
+            _make_folder(old, new, database)
+            other = connect(new.database)
+            with reading(engine) as read:
+                migrate(other, lambda write: _fill(read, write))
+            if fsck(other, new, on_progress) != whole or _digest(other) != _digest(engine):
+                raise IntegrityError("the copy is not what it was copied from", hint=f"remove what is in {path}'s database")
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        connection.execute(sa.update(_TABLES[4]).values(id=MOVED))
+        try:
+            transaction.commit()
+        except Exception as error:
+            raise ConsentLedgerError(
+                f"whether {old.path} is marked as moved is not known: {getattr(error, 'orig', error)}",
+                hint=f"if it can no longer be written to, rename {path / PENDING} to ledger.toml; else remove {path}",
+            ) from error
+    (path / PENDING).rename(path / "ledger.toml")
+    files.sync_folder(path)
+    return whole
+
+
+def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
+    """Keys, trust and anchor; not yet a ledger."""
+    files.make_folder(new.path)
+    new.path.chmod(0o700)
+    for key in ("log.key", "run.key", "tag.key"):
+        files.create_private(new.path / key, files.read_private(old.path / key))
+    files.publish_bytes(new.path / "trust", old.trust_text().encode())
+    files.publish_bytes(new.path / "head", old.read_anchors()[0][1].encode())
+    settings = {"origin": new.origin, "database": database, "anchors": [str(anchor) for anchor in new.anchors[1:]]}
+    # JSON of texts and lists of texts is TOML.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if value]
+    files.publish_bytes(new.path / PENDING, "\n".join([*lines, ""]).encode())
+
+
+def _fill(read: sa.Connection, write: sa.Connection) -> None:
+    for table in _TABLES:
+        names = [column.name for column in table.columns]
+        with read.execute(sa.select(table), execution_options={"yield_per": CHUNK}) as rows:
+            for some in rows.partitions():
+                insert(write, table, [dict(zip(names, row, strict=True)) for row in some])
+
+
+def _digest(engine: sa.Engine) -> bytes:
+    """Of every value of every row, in the order of their keys."""
+    found = sha256()
+    with reading(engine) as connection:
+        for table in _TABLES:
+            some = sa.select(table).order_by(*table.primary_key.columns)
+            with connection.execute(some, execution_options={"yield_per": CHUNK}) as rows:
+                for row in rows:
+                    found.update(repr(tuple(row)).encode("utf-8", "surrogatepass") + b"\n")
+    return found.digest()

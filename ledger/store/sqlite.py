@@ -1,0 +1,111 @@
+"""SQLite: one file in WAL mode with synchronous=FULL, and writers that lock it as they begin."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from ledger import locks
+from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
+
+ERRORS: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
+_ROOM = 64 << 10
+"""Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
+
+
+def connect(url: sa.URL, busy_seconds: float) -> sa.Engine:
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": busy_seconds})
+
+    @event.listens_for(engine, "do_connect")
+    def exists(dialect: object, record: object, arguments: object, named: object) -> None:
+        # SQLite would make an empty database where there is none.
+        if not _file(engine).is_file():
+            raise IntegrityError(f"the database {engine.url.database} is not there")
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
+        cursor = connection.cursor()
+        # Ids arrive in random order: 128 MiB of pages keep their indexes out of the disk's way.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cell_size_check=ON", "cache_size=-131072"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writer") else "BEGIN")
+
+    return engine
+
+
+def lock(connection: sa.Connection) -> None:
+    """BEGIN IMMEDIATE has locked it."""
+
+
+def make(engine: sa.Engine) -> None:
+    """The database's file, for its owner alone."""
+    try:
+        _file(engine).touch(0o600)
+    except OSError as error:
+        raise ConsentLedgerError(f"cannot create the database {engine.url.database}: {error.strerror}") from error
+
+
+def is_empty(engine: sa.Engine) -> bool:
+    file = _file(engine)
+    return not file.is_file() or file.stat().st_size == 0
+
+
+def check_storage(connection: sa.Connection) -> None:
+    """Raises IntegrityError for a damaged file."""
+    found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()
+    if found != ["ok"]:
+        raise IntegrityError(f"the database file is damaged: {found[0]}")
+
+
+def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
+    statement = sa.insert(table).compile(dialect=connection.dialect)
+    names = statement.positiontup or ()
+    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
+
+
+def ours(engine: sa.Engine, error: Exception, busy_seconds: float) -> ConsentLedgerError:
+    """What an error of SQLite's means."""
+    text, database = str(error), _file(engine)
+    if not isinstance(error, sqlite3.OperationalError):
+        return IntegrityError(f"the database is not whole: {text}")
+    if "locked" in text or "busy" in text:
+        who = locks.holders(database, database.with_name(database.name + "-shm")) or "another process"
+        return LedgerBusy(
+            f"{who} has held the ledger's lock for {busy_seconds} seconds",
+            hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
+        )
+    if any(sign in text for sign in ("no such table", "no such column", "decode to UTF-8", "malformed")):
+        return IntegrityError(f"the database is not whole: {text}")
+    if "disk is full" in text or ("disk I/O error" in text and _free_bytes(database.parent) < _ROOM):
+        return ConsentLedgerError(f"the disk of {database} is full", hint="free some space, then run the command again")
+    if "readonly" in text or "unable to open" in text:
+        return ConsentLedgerError(
+            f"{database} cannot be written to: {text}",
+            hint=f"make {database.parent} writable for you: even to read, SQLite keeps its locks in files beside the database",
+        )
+    return ConsentLedgerError(
+        f"the database failed: {text}", hint="look after the disk, then run `consent fsck`, and the command again"
+    )
+
+
+def _file(engine: sa.Engine) -> Path:
+    return Path(engine.url.database or "")
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return _ROOM
+    return status.f_bavail * status.f_frsize

@@ -39,7 +39,7 @@ from ledger.store.history import History, checked
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
-HEAD, MOVED = 1, 0
+HEAD, MOVED = 1, -1
 """The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)

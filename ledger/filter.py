@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ledger import times
+from ledger import objects, times
 from ledger.audit import Audit, audit
 from ledger.log.keys import PrivateKey
+from ledger.objects import Place
 from ledger.run import Run, run
 from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
@@ -45,8 +46,8 @@ class ConsentFilter:
 
     def filter_shards(
         self,
-        inputs: Sequence[str | Path],
-        output: str | Path,
+        inputs: Sequence[str | Place],
+        output: str | Place,
         *,
         workers: int = 2,
         key: PrivateKey | None = None,
@@ -60,6 +61,8 @@ class ConsentFilter:
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
 
+        Inputs and output may be addresses in an object store, `s3://bucket/folder`; exclusions are a file of this machine.
+
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
         the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
@@ -68,7 +71,7 @@ class ConsentFilter:
         """
         return run(
             find_inputs(inputs),
-            Path(output),
+            objects.place(output),
             self.snapshot,
             self.columns,
             workers=workers,
@@ -77,11 +80,11 @@ class ConsentFilter:
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,
-            exclusions=None if exclusions is None else Path(exclusions),
+            exclusions=None if exclusions is None else objects.local(exclusions),
             drop_metadata=drop_metadata,
             on_progress=on_progress,
         )
 
-    def audit_shards(self, paths: Sequence[str | Path], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
+    def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)

@@ -26,6 +26,7 @@ from ledger.consent import REASONS, check_text
 from ledger.errors import LedgerBusy, ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
+from ledger.objects import Address, Place
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
@@ -64,7 +65,7 @@ class Run:
 
     record: RunRecord
     checkpoint: str
-    statement: Path | None
+    statement: Place | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent filter` (schemas/filter.json)."""
@@ -89,7 +90,7 @@ class Run:
 
 def run(
     inputs: list[Input],
-    output: Path,
+    output: Place,
     snapshot: Snapshot,
     columns: Columns,
     *,
@@ -112,7 +113,7 @@ def run(
         )
     if not 0 <= min_kept <= 1:  # NaN is no limit at all
         raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
-    output = output.resolve() if output.name in ("", "..") else output
+    output = output.resolve() if isinstance(output, Path) and output.name in ("", "..") else output
     _check_output(output, inputs, exclusions)
     dropped = _dropped(drop_metadata)
     there: set[str] = set()
@@ -186,11 +187,19 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _alone(output: Place) -> Iterator[None]:
     """The output folder, for this run alone; made where it is not there, and not left behind empty by a run that failed.
 
-    Raises ShardError where another run is writing to it. What a killed one left under hidden names is removed.
+    Raises ShardError where another run is writing to it. What a killed one left under hidden names is removed. A store has no
+    locks: of two runs at once, one may take away what the other has uploaded and not yet published, which then fails.
     """
+    if isinstance(output, Address):
+        files.make_folder(output)
+        files.sweep_below(output)
+        files.sweep_below(_journal_path(output))
+        files.sweep(statement_path(output))
+        yield
+        return
     made = not output.exists()
     files.make_folder(output)
     with contextlib.ExitStack() as stack:
@@ -210,11 +219,11 @@ def _alone(output: Path) -> Iterator[None]:
             raise
 
 
-def _journal_path(output: Path) -> Path:
-    return output.with_name(output.name + ".journal.jsonl")
+def _journal_path(output: Place) -> Place:
+    return output.with_name(output.name + (".journal" if isinstance(output, Address) else ".journal.jsonl"))
 
 
-def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) -> None:
+def _check_output(output: Place, inputs: list[Input], exclusions: Path | None) -> None:
     target = output.resolve()
     sources = {source.path.resolve() for source in inputs}
     for ours in (target, target.parent) if target.name == "snapshots" else (target,):
@@ -230,7 +239,7 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
             f"{statement_path(output)} is not the statement of a run, and would be replaced by one",
             hint="choose another folder with -o, or move that file away",
         )
-    for folder, folders, _ in os.walk(output):
+    for folder, folders, _ in os.walk(output) if isinstance(output, Path) else ():
         if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
             raise UsageError(
                 f"{output} holds shards that this run does not make, behind the link {Path(folder) / links[0]}",
@@ -240,15 +249,15 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None) ->
         if target in path.parents or path.parent == target:
             raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
     names = {source.name for source in inputs}
-    strange = [p for p in (output.rglob("*.parquet") if output.is_dir() else ()) if p.relative_to(output).as_posix() not in names]
+    strange = [name for name in files.shards_below(output) if name not in names]
     if strange:
         raise UsageError(
-            f"{output} holds shards that this run does not make, {strange[0].relative_to(output)} among them",
+            f"{output} holds shards that this run does not make, {strange[0]} among them",
             hint="choose an empty folder with -o, or remove them",
         )
 
 
-def _may_be_withdrawn(path: Path) -> bool:
+def _may_be_withdrawn(path: Place) -> bool:
     """Whether nothing is there, or a run's statement, by whatever key: other tools call theirs `*.intoto.jsonl` as well."""
     if not path.is_file():
         return True
@@ -265,7 +274,7 @@ def _may_be_withdrawn(path: Path) -> bool:
 class _Work:
     """What all workers of a run share."""
 
-    output: Path
+    output: Place
     snapshot: Snapshot
     columns: Columns
     answers: Answers
@@ -277,7 +286,7 @@ class _Work:
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
         target, categories = self.output / source.name, self.snapshot.header.categories
-        with ShardFile(source.path) as file:
+        with ShardFile(source.path, whole=True) as file:
             deciding = {
                 "input_sha256": file.sha256,
                 "answers_sha256": self.answers.digest,
@@ -350,7 +359,7 @@ def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...
     return (*unknown, *sorted({carrier for r in results for carrier in r["carriers"]}))
 
 
-def _publish(output: Path, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Path | None:
+def _publish(output: Place, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Place | None:
     if key is None:
         return None
     line = dsse.seal(run_statement(record), key)

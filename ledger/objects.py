@@ -39,7 +39,7 @@ _TRIES = 5
 _PIECE = 8 << 20
 _READ_AHEAD = 2 << 20
 
-Identity: TypeAlias = dict[bytes, bytes]
+Identity: TypeAlias = dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -177,25 +177,34 @@ def unsafe(name: str) -> bool:
     return "\0" in name or any(part in ("", ".", "..") for part in name.split("/"))
 
 
-@functools.cache
 def _store(bucket: str, options: tuple[tuple[str, str], ...]) -> Any:
-    from pyarrow import fs
-
     told = dict(options)
     endpoint = told.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = told.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     try:
-        if region is None and endpoint is None:
-            region = fs.resolve_s3_region(bucket)
-        return fs.S3FileSystem(
-            region=region,
-            endpoint_override=endpoint,
-            scheme=told.get("scheme"),
-            allow_delayed_open=True,  # a small object then takes one request
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES),
-        )
+        return _connected(region or (None if endpoint else _region(bucket)), endpoint, told.get("scheme"))
     except (OSError, ValueError) as error:
         raise ShardError(f"cannot reach {SCHEME}{bucket}: {str(error)[:500]}", hint=_advice(str(error))) from error
+
+
+@functools.cache
+def _region(bucket: str) -> str:
+    from pyarrow.fs import resolve_s3_region
+
+    return str(resolve_s3_region(bucket))
+
+
+@functools.cache
+def _connected(region: str | None, endpoint: str | None, scheme: str | None) -> Any:
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    return S3FileSystem(
+        region=region,
+        endpoint_override=endpoint,
+        scheme=scheme,
+        allow_delayed_open=True,  # a small object then takes one request
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_TRIES),
+    )
 
 
 def identity(address: Address) -> Identity:
@@ -290,7 +299,7 @@ class _Object(io.RawIOBase):
             self._file = address._store.open_input_file(address._path)
             self.size: int = self._file.size()
             self.identity: Identity = dict(self._file.metadata())
-        if not self.identity.get(b"ETag"):
+        if not self.identity.get("ETag"):
             raise ShardError(f"the store gives {address} no ETag: whether it is replaced while it is read could not be told")
 
     def readable(self) -> bool:

@@ -129,7 +129,7 @@ def sweep(path: Place) -> None:
     """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
     if isinstance(path, Address):
         for name, _ in list(path.parent.below(recursive=False)):
-            if name[:-21] == _hidden(path) and _TEMPORARY.fullmatch(name):
+            if name[:-20] == _hidden(path) and _TEMPORARY.fullmatch(name):
                 (path.parent / name).remove()
         return
     with _failing(f"cannot clean up beside {path}"):

@@ -35,7 +35,7 @@ MAX_BYTES = 5 << 30
 
 _OPTIONS = ("region", "scheme", "endpoint_override")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
-_TRIES = 5
+_TRIES = 4
 _PIECE = 8 << 20
 _READ_AHEAD = 2 << 20
 
@@ -340,7 +340,7 @@ _ADVICE = {
     "SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING|HTTP status 5": (
         f"the store failed {_TRIES} times in a row: run the command again later"
     ),
-    "does not exist": "look at the name: nothing is there",
+    "does not exist|NO_SUCH_KEY|HTTP status 404": "look at the name: nothing is there",
     "Empty path component": "no reader takes a key with an empty part: copy the object to another key",
 }
 

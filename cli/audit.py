@@ -14,7 +14,7 @@ from ledger.cli.project import completed
 import ledger
 from ledger.errors import VerificationError
 from ledger.objects import Address
-from ledger.statements.verify import load_trust, open_statement, statement_path, verify
+from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path, verify
 
 
 @click.command(epilog="Example: consent audit train/ --purpose train-ai --subject user_id --content post_id")
@@ -35,15 +35,19 @@ def command(ledger_path: Path | None, /, shards: tuple[Path | Address, ...], for
         _, consent = consent_of(stack, ledger_path, **told)
         on_progress = stack.enter_context(progress("auditing"))
         audit = consent.audit_shards(shards, workers=workers, on_progress=on_progress)
+    if form == "json":
+        write_json(audit.document())
+    return say(audit, text=form == "text")
+
+
+def say(audit: ledger.Audit, *, text: bool) -> int:
+    """The counts as text, where that is asked for, and the verdict; the exit code."""
     for warning in audit.warnings:
         click.echo(f"warning: {shown(warning)}", err=True)
-    document = audit.document()
-    if form == "json":
-        write_json(document)
-    else:
+    if text:
         for shard in audit.shards:
             click.echo(f"{shown(shard.path)}: {shard.rows_without_consent:,} of {shard.rows:,} rows without consent")
-        for line in reasons_lines(document["reasons"]):
+        for line in reasons_lines(audit.document()["reasons"]):
             click.echo(line)
     verdict = "compliant" if audit.compliant else "not compliant"
     click.echo(f"{verdict}: {audit.rows_without_consent:,} of {audit.rows:,} rows without consent", err=True)
@@ -60,5 +64,5 @@ def _stated_columns(ledger_path: Path | None, shards: tuple[Path | Address, ...]
         verify(shards[0], trust=known, allow_unlogged=True)
     except VerificationError as error:
         raise VerificationError(str(error), hint="name the columns yourself: --subject COLUMN") from error
-    run = open_statement(path.read_bytes(), known, allow_unlogged=True).run
-    return {**run.columns, "subject": tuple(run.columns["subject"])}
+    stated = open_statement(read_statement(path), known, allow_unlogged=True).record
+    return {**stated.columns, "subject": tuple(stated.columns["subject"])}

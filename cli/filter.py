@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Place, Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.options import Place, Share, Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
 from ledger.cli.project import completed
 
 import ledger
@@ -38,6 +38,12 @@ from ledger.objects import Address
     help="Leave out this key of the shards' metadata, which may hold values of dropped rows.",
 )
 @click.option(
+    "--part",
+    type=Share(),
+    metavar="K/N",
+    help="Filter the K-th of N shares of the shards alone; `consent attest` seals the set.",
+)
+@click.option(
     "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
 )
 @click.pass_obj
@@ -52,6 +58,7 @@ def command(
     recipient: str | None,
     min_kept: float,
     drop_metadata: tuple[str, ...],
+    part: tuple[int, int] | None,
     run_key: Path | None,
     **told: Any,
 ) -> None:
@@ -59,24 +66,20 @@ def command(
     with ExitStack() as stack:
         passphrase = asking()
         book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **completed(ledger_path, **told))
-        if run_key is not None:
-            key, admit = ledger.load_key(run_key, passphrase=passphrase), None
-        elif book is not None:
-            key, admit = book.run_key(), book.admit
-        else:
-            raise UsageError("no run key is at hand", hint="name one with --run-key, or a ledger with --ledger")
+        key, admit = signing(book, run_key, passphrase)
         on_progress = stack.enter_context(progress("filtering"))
         run = consent.filter_shards(
             shards,
             output,
             workers=workers,
             key=key,
-            publish=None if book is None else book.publish,
+            publish=None if book is None or part is not None else book.publish,
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,
             exclusions=exclusions,
             drop_metadata=drop_metadata,
+            part=part,
             on_progress=on_progress,
         )
     record = run.record
@@ -90,7 +93,25 @@ def command(
             click.echo(line)
         if record.unmapped:
             click.echo(f"  {record.unmapped:,} of these only because a column is not mapped")
-    click.echo(f"statement: {run.statement}", err=True)
+    if part is None:
+        click.echo(f"statement: {run.statement}", err=True)
+    else:
+        click.echo(
+            f"part {part[0]} of {part[1]} is journalled; once all are, `consent attest {shown(str(output))}` makes the statement",
+            err=True,
+        )
+
+
+def signing(
+    book: ledger.Ledger | None, run_key: Path | None, passphrase: Callable[[Path], str]
+) -> tuple[Any, Callable[[bytes], bytes] | None]:
+    """The key that signs statements, and who logs them: the ledger in use, where it has admitted that key."""
+    if run_key is not None:
+        key = ledger.load_key(run_key, passphrase=passphrase)
+        return key, book.admit if book is not None and book.keys.admits(key.public) else None
+    if book is None:
+        raise UsageError("no run key is at hand", hint="name one with --run-key, or a ledger with --ledger")
+    return book.run_key(), book.admit
 
 
 def consent_of(

@@ -1,12 +1,17 @@
-"""`consent key`: the public halves."""
+"""`consent key`: the public halves, and whose statements the log takes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from ledger.cli.options import asking, shown
 
 import ledger
+from ledger import files
+from ledger.errors import ConsentLedgerError, UsageError
+from ledger.log.keys import PrivateKey
+from ledger.log.note import Verifier
 
 
 @click.group(epilog="Example: consent key show")
@@ -20,3 +25,56 @@ def show(ledger_path: Path | None) -> None:
     """Print the trust file: the lines to hand to whoever verifies."""
     with ledger.open(ledger_path) as book:
         click.echo(book.trust_text(), nl=False)
+
+
+@command.command("add-run", epilog="Example: consent key add-run spark -o spark.key")
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the new private key goes.")
+@click.option("--key", "key_path", type=click.Path(path_type=Path), metavar="FILE", help="Admit the key in this file.")
+@click.option("--vkey", metavar="VKEY", help="Admit a key by its public half alone, NAME+ID+KEY.")
+@click.pass_obj
+def add_run(ledger_path: Path | None, name: str, output: Path | None, key_path: Path | None, vkey: str | None) -> None:
+    """Admit a run key: what it signs elsewhere, `consent admit` logs here. Makes a new key unless one is named.
+
+    The new private key is NAME.key in the ledger's folder, or FILE; only you may read it.
+    """
+    if sum(option is not None for option in (output, key_path, vkey)) > 1:
+        raise UsageError("--output, --key and --vkey exclude each other", hint="leave all out, and a key is made")
+    passphrase = asking()
+    with ledger.open(ledger_path, passphrase=passphrase) as book:
+        made = None
+        if vkey is not None:
+            public = Verifier.from_vkey(vkey).public
+        elif key_path is not None:
+            public = ledger.load_key(key_path, passphrase=passphrase).public
+        else:
+            book.keys.check_new(name)
+            made, key = output or book.folder.path / f"{name}.key", PrivateKey.generate()
+            files.create_private(made, key.to_pem())
+            public = key.public
+        try:
+            line = book.keys.add(name, public)
+        except ConsentLedgerError as error:
+            if made is not None:  # it may have been recorded
+                raise type(error)(f"{error}; the new key is in {made}", hint=f"run it again with --key {made}") from error
+            raise
+    click.echo(f"run {line}")
+    kept = "" if made is None else f"; its private half is in {shown(str(made))}"
+    click.echo(f"admitted, and added to the trust file{kept}", err=True)
+    click.echo("hint: hand the trust file out anew (`consent key show`): who verifies goes by its own copy", err=True)
+
+
+@command.command("end", epilog="Example: consent key end spark")
+@click.argument("name")
+@click.pass_obj
+def end(ledger_path: Path | None, name: str) -> None:
+    """End a run key: from here on nothing that it signs is logged, and the trust file does not list it any more.
+
+    What was logged before stays logged. Who verifies goes by its own trust file: tell them.
+    """
+    with ledger.open(ledger_path, passphrase=asking()) as book:
+        ended = book.keys.end(name)
+    click.echo(f"{name}: {'ended' if ended else 'was ended before; nothing was recorded'}", err=True)
+    click.echo(
+        "hint: tell those who verify to take its line out where the key was lost, and to keep it where it was not", err=True
+    )

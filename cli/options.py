@@ -61,6 +61,20 @@ class Span(click.ParamType[timedelta]):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
+class Share(click.ParamType[tuple[int, int]]):
+    """K of N: `3/64`."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", value)
+        if match is None:
+            self.fail(f"{value!r:.40} is no part; write K/N, for example 3/64", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class Text(click.ParamType[str]):
     """Opaque text, `-` and everything else taken as it is."""
 
@@ -79,6 +93,8 @@ trust_file = click.option(
     metavar="FILE",
     help="Whose keys count. Default: that of consent.toml, else of the ledger in use.",
 )
+
+workers_option = click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time.")
 
 
 def deciding_options(command: F) -> F:
@@ -133,7 +149,7 @@ def shard_options(command: F) -> F:
     """How filter and audit are told what to read and by which answers."""
     for option in (
         output_format,
-        click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time."),
+        workers_option,
         deciding_options,
         click.argument("shards", nargs=-1, required=True, type=Place(path_type=Path), metavar="SHARD..."),
     ):

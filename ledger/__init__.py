@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ledger.attest import Attestation
     from ledger.audit import Audit
     from ledger.book import Ledger, Recorded, create, fsck
     from ledger.book import open_ledger as open
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
     from ledger.explanation import RowExplanation, explain
     from ledger.filter import ConsentFilter
+    from ledger.gate import Gate, open_shards
     from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
@@ -48,10 +50,12 @@ _WHERE = {
         "UsageError",
         "VerificationError",
     ),
+    "attest": ("Attestation",),
     "audit": ("Audit",),
     "cursor": ("EventPage",),
     "explanation": ("RowExplanation", "explain"),
     "filter": ("ConsentFilter",),
+    "gate": ("Gate", "open_shards"),
     "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
@@ -66,6 +70,7 @@ _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in n
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
 
 __all__ = [
+    "Attestation",
     "Audit",
     "Columns",
     "ConsentFilter",
@@ -73,6 +78,7 @@ __all__ = [
     "Decisions",
     "Event",
     "EventPage",
+    "Gate",
     "ImportColumns",
     "ImportRejected",
     "ImportReport",
@@ -98,6 +104,7 @@ __all__ = [
     "load_key",
     "load_snapshot",
     "open",
+    "open_shards",
     "verify",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ledger import times
@@ -19,10 +20,15 @@ from ledger.snapshot import Snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class ShardAudit:
+    """name: relative to what was named. sha256: where it was asked for. rests_on: allowed rows by what their yes rests on."""
+
     path: str
+    name: str
+    sha256: str | None
     rows: int
     rows_without_consent: int
     reasons: dict[str, int]
+    rests_on: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,8 @@ class Audit:
 
     purpose: str
     snapshot_sha256: str
+    answers_sha256: str
+    decided_at: datetime
     shards: Sequence[ShardAudit]
     warnings: Sequence[str]
 
@@ -63,8 +71,19 @@ class Audit:
         }
 
 
-def audit(inputs: list[Input], snapshot: Snapshot, columns: Columns, *, workers: int, on_progress: Callback | None) -> Audit:
-    """Whether every row of the inputs is allowed now. Raises as `ConsentFilter.audit_shards` does."""
+def audit(
+    inputs: list[Input],
+    snapshot: Snapshot,
+    columns: Columns,
+    *,
+    workers: int,
+    on_progress: Callback | None,
+    hashed: bool = False,
+) -> Audit:
+    """Whether every row of the inputs is allowed now. hashed: with digests, each of the very bytes that were decided.
+
+    Raises as `ConsentFilter.audit_shards` does.
+    """
     decided_at = times.now()
     snapshot.check_age(decided_at)
     categories = snapshot.header.categories
@@ -73,22 +92,39 @@ def audit(inputs: list[Input], snapshot: Snapshot, columns: Columns, *, workers:
 
     def one(source: Input) -> tuple[ShardAudit, int]:
         counts: Counter[str] = Counter()
+        rests_on: Counter[str] = Counter()
         rows = known = 0
-        with ShardFile(source.path) as shard:
+        with ShardFile(source.path, whole=hashed) as shard:
+            sha256 = shard.sha256 if hashed else None
             names = columns.check(shard.schema_arrow, categories)
             for group in range(shard.num_row_groups):
                 table = shard.read_keys(group, names)
                 decisions = decide(columns.read(table), answers, categories)
                 counts.update(decisions.counts())
+                rests_on.update(decisions.rests_on())
                 rows, known = rows + table.num_rows, known + decisions.known
                 progress.add(table.num_rows)
             shard.check_unchanged()
         account(source.name, rows, counts)
         without = rows - counts.pop("allowed", 0)
-        return ShardAudit(path=str(source.path), rows=rows, rows_without_consent=without, reasons=in_order(counts)), known
+        audited = ShardAudit(
+            path=str(source.path),
+            name=source.name,
+            sha256=sha256,
+            rows=rows,
+            rows_without_consent=without,
+            reasons=in_order(counts),
+            rests_on=dict(rests_on),
+        )
+        return audited, known
 
     audited = in_parallel(one, inputs, workers)
     warnings = unknown_ids(((shard.path, shard.rows, known) for shard, known in audited), columns)
     return Audit(
-        purpose=snapshot.purpose, snapshot_sha256=snapshot.sha256, shards=[shard for shard, _ in audited], warnings=warnings
+        purpose=snapshot.purpose,
+        snapshot_sha256=snapshot.sha256,
+        answers_sha256=answers.digest,
+        decided_at=decided_at,
+        shards=[shard for shard, _ in audited],
+        warnings=warnings,
     )

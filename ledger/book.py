@@ -8,23 +8,22 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import compiling, cursor, files, locks, person, snapshot, status, times
+from ledger import admission, compiling, cursor, files, locks, person, snapshot, status, times
+from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
-from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError, VerificationError
-from ledger.log import dsse
+from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.snapshot import Snapshot, receipt_path
 from ledger.statements.receipt import act_receipt, event_receipt
-from ledger.statements.statement import RUN, parse_run
 from ledger.status import Status
 from ledger.store import database
 from ledger.store import fsck as checking
@@ -108,7 +107,7 @@ class Ledger:
     def origin(self) -> str:
         return self.folder.origin
 
-    @cached_property
+    @property
     def trust(self) -> Trust:
         return self.folder.trust()
 
@@ -116,8 +115,15 @@ class Ledger:
         return self.folder.trust_text()
 
     def run_key(self) -> PrivateKey:
-        """The key that signs statements."""
-        return self.folder.run_key()
+        """The key that signs statements. Raises ConsentLedgerError for one that was ended."""
+        key = self.folder.run_key()
+        self._read(admission.require_standing, key.public)
+        return key
+
+    @property
+    def keys(self) -> Keys:
+        """The run keys whose statements are logged."""
+        return Keys(self.folder, self._append, self._read, _user())
 
     def _create(self) -> None:
         database.migrate(self._engine)
@@ -394,14 +400,14 @@ class Ledger:
         )
         files.make_folder(path.parent)
         size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
-        receipt = self._logged(
-            "snapshot_compiled",
-            purpose=frozen.purpose,
-            snapshot_sha256=frozen.sha256,
-            file_sha256=frozen.file_sha256,
-            tree_size=size,
-            as_of=times.text(frozen.header.as_of),
-        )
+        act = {
+            "purpose": frozen.purpose,
+            "snapshot_sha256": frozen.sha256,
+            "file_sha256": frozen.file_sha256,
+            "tree_size": size,
+            "as_of": times.text(frozen.header.as_of),
+        }
+        receipt = self._logged(lambda tx: tx.act("snapshot_compiled", _user(), **act))
         # The receipt last: a file without its receipt is refused, a receipt without its file too.
         with locks.exclusive(path.parent) as held:  # of two writers the files of one must stand there, not one of each
             if held:
@@ -438,39 +444,30 @@ class Ledger:
         return receipt
 
     def admit(self, envelope: bytes) -> bytes:
-        """Log a run statement that a trusted run key has signed: the receipt of that act, the second line of its file.
+        """Log a statement of a run or an audit that an admitted run key has signed: the receipt of that act, the second line
+        of its file. One that is in the log already is not logged again.
 
         Raises VerificationError for anything else, and where this log did not compile the statement's snapshot.
         """
-        run = parse_run(dsse.open_envelope(envelope, [verifier.public for verifier in self.trust.run]))
 
-        def check(tx: Transaction) -> None:
-            compiled = [act for _, act in tx.history.acts("snapshot_compiled") if act["snapshot_sha256"] == run.snapshot_sha256]
-            if run.origin != self.origin or run.purpose not in [act["purpose"] for act in compiled]:
-                raise VerificationError(
-                    f"this log has compiled no snapshot {run.snapshot_sha256} for {run.purpose!r:.120}",
-                    hint="a statement is logged by the ledger whose snapshot decided its rows",
-                )
+        def plan(tx: Transaction) -> int:
+            if (position := admission.logged_at(tx.history, envelope)) is not None:
+                return position
+            return tx.act("statement_made", _user(), **admission.admissible(tx.history, self.folder, envelope))
 
-        return self._logged(
-            "statement_made",
-            check,
-            statement_sha256=sha256(envelope).hexdigest(),
-            predicate_type=RUN,
-            snapshot_sha256=run.snapshot_sha256,
-        )
+        return self._logged(plan)
 
-    def _logged(self, kind: str, check: Callable[[Transaction], None] = lambda tx: None, **fields: Any) -> bytes:
-        """Append an act and return its receipt. check: raises where it may not be appended."""
+    def logged(self, envelope: bytes) -> bool:
+        """Whether a statement is in the log."""
+        return self._read(admission.logged_at, envelope) is not None
 
-        def plan(tx: Transaction) -> None:
-            check(tx)
-            tx.act(kind, _user(), **fields)
-
-        appended = self._append(plan)
+    def _logged(self, plan: Callable[[Transaction], int]) -> bytes:
+        """The receipt of the act at the position that a plan returns."""
+        positions: list[int] = []
+        self._append(lambda tx: positions.append(plan(tx)))
 
         def work(history: History) -> bytes:
-            opened: Opened = history.at(appended.first)
+            opened: Opened = history.at(positions[0])
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
         with _told_that_it_was_recorded():

@@ -184,6 +184,14 @@ def make_folder(folder: str | Place) -> None:
             sync_folder(folder.parent)
 
 
+def make_file(path: Path) -> None:
+    """An empty file, durably, where there is none."""
+    with _failing(f"cannot create {path}"):
+        if not path.exists():
+            path.open("ab").close()
+            sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was created, renamed or removed in a folder durable."""
     with _failing(f"cannot sync {folder}"):

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ledger import objects, times
+from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
 from ledger.log.keys import PrivateKey
 from ledger.objects import Place
+from ledger.parts import Part
 from ledger.run import Run, run
-from ledger.shards.answers import answers_at
+from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
 from ledger.shards.inputs import find_inputs
@@ -33,16 +35,29 @@ class ConsentFilter:
     columns: Columns
     decided_at: datetime = field(default_factory=times.now)
 
-    def decide(self, batch: Any) -> Decisions:
-        """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys."""
+    @property
+    def answers(self) -> Answers:
+        """The index over the snapshot's rows, as they stand at decided_at; built once per process."""
+        return answers_at(self.snapshot, self.decided_at)
+
+    @property
+    def answers_sha256(self) -> str:
+        """Of all that decides rows, terms resolved at decided_at: it changes with every withdrawal and every expiry."""
+        return self.answers.digest
+
+    def decide(self, batch: Any, answers: Answers | None = None) -> Decisions:
+        """One decision a row of a Table or RecordBatch. Raises UsageError for columns that cannot be keys.
+
+        answers: `self.answers` of another process, where this one shares its memory.
+        """
         self.snapshot.check_age(self.decided_at)
         self.snapshot.check_age(times.now())  # a filter may live long, or be told an earlier moment
         self.columns.check(batch.schema, self.snapshot.header.categories)
-        return decide(self.columns.read(batch), answers_at(self.snapshot, self.decided_at), self.snapshot.header.categories)
+        return decide(self.columns.read(batch), answers or self.answers, self.snapshot.header.categories)
 
-    def __call__(self, table: Any) -> Any:
-        """The kept rows of a Table, same schema."""
-        return keep(table, self.decide(table).keep)
+    def __call__(self, table: Any, answers: Answers | None = None) -> Any:
+        """The kept rows of a Table, same schema. answers: as for `decide`."""
+        return keep(table, self.decide(table, answers).keep)
 
     def filter_shards(
         self,
@@ -57,6 +72,7 @@ class ConsentFilter:
         min_kept: float = 0.0,
         exclusions: str | Path | None = None,
         drop_metadata: str | Collection[str] = (),
+        part: tuple[int, int] | None = None,
         on_progress: Callback | None = None,
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
@@ -66,8 +82,9 @@ class ConsentFilter:
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
         the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
-        drop_metadata: keys of the shards' metadata to leave out. Raises ShardError or UsageError for what is wrong with any
-        of the inputs before the first output is written.
+        drop_metadata: keys of the shards' metadata to leave out. part: (3, 64) does the third of 64 shares of the inputs, which
+        all parts are told alike, and makes no statement: `attest_shards` does, once all of them are there.
+        Raises ShardError or UsageError for what is wrong with any of the inputs before the first output is written.
         """
         return run(
             find_inputs(inputs),
@@ -82,9 +99,39 @@ class ConsentFilter:
             min_kept=min_kept,
             exclusions=None if exclusions is None else objects.local(exclusions),
             drop_metadata=drop_metadata,
+            part=None if part is None else Part(*part),
             on_progress=on_progress,
         )
 
     def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
+
+    def attest_shards(
+        self,
+        folder: str | Place,
+        *,
+        key: PrivateKey,
+        workers: int = 2,
+        publish: Callable[[Snapshot], Snapshot] | None = None,
+        admit: Callable[[bytes], bytes] | None = None,
+        recipient: str | None = None,
+        on_progress: Callback | None = None,
+    ) -> Attestation:
+        """Audit every shard of a folder, whoever wrote them, and where all rows are allowed sign that beside it.
+
+        key, publish, admit: as for `filter_shards`. Where rows are not allowed there is no statement, and an earlier one of an
+        audit is removed. Raises UsageError where the statement of a run is there, ShardError where the folder holds what `verify`
+        would refuse, or not all that the journals of a run's parts speak of.
+        """
+        return attest(
+            objects.place(folder),
+            self.snapshot,
+            self.columns,
+            workers=workers,
+            key=key,
+            publish=publish,
+            admit=admit,
+            recipient=recipient,
+            on_progress=on_progress,
+        )

@@ -17,42 +17,57 @@ _UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EI
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, *, seconds: float = 30) -> Iterator[bool]:
-    """Hold a folder's lock, which its holders alone heed. Yields False where the file system has no such locks (some of NFS).
+def exclusive(path: Path, *, seconds: float = 30) -> Iterator[bool]:
+    """Hold the lock of a folder or file, which its holders alone heed. Yields False where the file system has no such locks
+    (some of NFS).
 
     Raises LedgerBusy where another has held it for so many seconds; it may be another part of this very process.
     """
+    with _held(path, fcntl.LOCK_EX, seconds) as held:
+        yield held
+
+
+@contextlib.contextmanager
+def shared(path: Path, *, seconds: float = 30) -> Iterator[bool]:
+    """Hold it together with others that hold it so: nobody holds it exclusively meanwhile. Yields and raises as `exclusive`."""
+    with _held(path, fcntl.LOCK_SH, seconds) as held:
+        yield held
+
+
+@contextlib.contextmanager
+def _held(path: Path, how: int, seconds: float) -> Iterator[bool]:
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Not blocking: a pipe under this name must not hang the program.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConsentLedgerError(f"cannot open {folder}: {error.strerror}", hint=files.advice(error)) from error
+        raise ConsentLedgerError(f"cannot open {path}: {error.strerror}", hint=files.advice(error)) from error
     try:
         ends = time.monotonic() + seconds
-        while (held := _flock(descriptor)) is None:
+        while (held := _flock(descriptor, how)) is None:
             if time.monotonic() >= ends:
                 raise LedgerBusy(
-                    f"{holders(folder) or 'another process'} is writing to {folder}",
+                    f"{holders(path) or 'another process'} is writing to {path}",
                     hint="wait for it to finish, or end it: a process that is ended, even killed, leaves no lock behind",
                 )
             time.sleep(0.01)
-        if not _is_still(folder, descriptor):  # its last holder took it away: another may hold the one that is there now
-            raise LedgerBusy(f"{folder} was removed or replaced meanwhile", hint="run the command again")
+        if not _is_still(path, descriptor):  # its last holder took it away: another may hold the one that is there now
+            raise LedgerBusy(f"{path} was removed or replaced meanwhile", hint="run the command again")
         yield held
     finally:
         os.close(descriptor)
 
 
-def _is_still(folder: Path, descriptor: int) -> bool:
+def _is_still(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
-def _flock(descriptor: int) -> bool | None:
+def _flock(descriptor: int, how: int) -> bool | None:
     """True: held now. None: another holds it. False: there are no locks here."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
     except OSError as error:
@@ -76,7 +91,9 @@ def holders(*paths: Path) -> str:
     # proc(5), /proc/locks: number, kind, ADVISORY, READ or WRITE, process, device:inode, first and last byte. `->` waits.
     for line in _text(Path("/proc/locks")).splitlines():
         words = line.split()
-        if len(words) == 8 and words[3] == "WRITE" and words[5] in wanted and int(words[4]) > 0:
+        # To read, a database is locked as well; a folder is locked together by those who write to it.
+        holds = len(words) == 8 and (words[3] == "WRITE" or words[1] == "FLOCK")
+        if holds and words[5] in wanted and int(words[4]) > 0:
             name = _text(Path(f"/proc/{words[4]}/comm")).strip()
             found.append(f"process {words[4]}" + (f" ({name!r})" if name else ""))
     return ", ".join(dict.fromkeys(found))

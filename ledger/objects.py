@@ -80,6 +80,9 @@ class Address:
     def resolve(self) -> Address:
         return self
 
+    def absolute(self) -> Address:
+        return self
+
     def is_symlink(self) -> bool:
         return False
 

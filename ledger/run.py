@@ -1,16 +1,15 @@
 """A run over shards: check every input before anything is written or logged -> hold the output folder, for this run alone ->
 log the answers -> withdraw an earlier statement -> rewrite shard by shard, each published whole and journalled -> sign what was
-done -> log it. Whatever fails on the way leaves no statement.
+done -> log it. Whatever fails on the way leaves no statement. A part of a run does its share, and signs its journal alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ledger import files, locks, times
+from ledger import files, holding, parts, times
 from ledger.consent import REASONS, check_text
-from ledger.errors import LedgerBusy, ShardError, UsageError, VerificationError
+from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.objects import Address, Place
+from ledger.parts import Part
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
@@ -37,9 +37,9 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
-from ledger.statements.limits import LIMITS
-from ledger.statements.statement import BASES, RUN, RunRecord, ShardRecord, run_statement
-from ledger.statements.verify import statement_path
+from ledger.statements.audit_statement import AUDIT
+from ledger.statements.statement import RUN, RunRecord, ShardRecord, run_statement
+from ledger.statements.verify import stated_kind, statement_path
 
 
 def _version() -> str:
@@ -61,7 +61,7 @@ VERSIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run did. statement: the file of its signed statement, None where no key was given."""
+    """What a run did. statement: the file of its signed statement, None where no key was given, and for a part."""
 
     record: RunRecord
     checkpoint: str
@@ -102,20 +102,32 @@ def run(
     min_kept: float,
     exclusions: Path | None,
     drop_metadata: str | Collection[str],
+    part: Part | None,
     on_progress: Callback | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
     started_at = times.now()
     snapshot.check_age(started_at)
+    if part is not None and (key is None or snapshot.receipt is None):
+        raise UsageError(
+            "a part needs a run key and a snapshot with its receipt: all are decided by the same answers, and signed by one key",
+            hint="--snapshot FILE --run-key FILE, the same for every part",
+        )
     if snapshot.receipt is None and publish is None and key is not None:
         raise UsageError(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
     if not 0 <= min_kept <= 1:  # NaN is no limit at all
         raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
+    if part is not None and isinstance(output, Address):
+        raise UsageError(
+            f"parts are run into a folder that their machines share, and {output} is in a store, which has no locks",
+            hint="give each machine its own inputs and its own output folder, or copy the sealed folder to the store",
+        )
     output = output.resolve() if isinstance(output, Path) and output.name in ("", "..") else output
-    _check_output(output, inputs, exclusions)
+    _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
+    share = inputs if part is None else part.share(inputs)
     there: set[str] = set()
 
     def check(shard: ShardFile) -> None:
@@ -123,20 +135,19 @@ def run(
         require_carriable(shard, dropped)
         there.update(key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata if dropped)
 
-    progress = Progress(rows_of(inputs, check), on_progress)
+    progress = Progress(rows_of(share, check), on_progress)
     answers = answers_at(snapshot, started_at)
-    with _alone(output):
-        _check_output(output, inputs, exclusions)  # again: another run may have ended there since
+    with holding.alone(output) if part is None or isinstance(output, Address) else holding.together(output, part.journal(output)):
+        _check_output(output, inputs, exclusions, part)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
-            published = publish(snapshot)
-            if published.sha256 != snapshot.sha256:  # the statement would speak of answers that decided nothing
-                raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
-            snapshot = published
-        journal = None if key is None else Journal(_journal_path(output), key)
+            snapshot = published(publish, snapshot)
+        journal = None if key is None else Journal(_journal_path(output, part), key)
+        if part is not None and journal is not None:
+            part.begin(journal)
         files.withdraw(statement_path(output))
 
         work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
-        done = in_parallel(work.shard, inputs, workers)
+        done = in_parallel(work.shard, share, workers)
         results = [result for result, _ in done]
         record = RunRecord(
             run_id=secrets.token_hex(16),
@@ -170,7 +181,29 @@ def run(
             )
         if exclusions is not None:
             _write_exclusions(exclusions, [rows for _, rows in done], snapshot.sha256)
+        if part is not None and journal is not None:
+            part.finish(journal, inputs, _same_for_all(record))
+            key = None  # a statement speaks of the whole set
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
+
+
+def published(publish: Callable[[Snapshot], Snapshot], snapshot: Snapshot) -> Snapshot:
+    """The snapshot with its receipt. Raises UsageError where it is another: a statement would speak of other answers."""
+    logged = publish(snapshot)
+    if logged.sha256 != snapshot.sha256:
+        raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
+    return logged
+
+
+def _same_for_all(record: RunRecord) -> dict[str, str]:
+    return {
+        "origin": record.origin,
+        "purpose": record.purpose,
+        "snapshot_sha256": record.snapshot_sha256,
+        "columns": canonical.encode(record.columns).decode(),
+        "dropped_metadata": canonical.encode({"keys": list(record.dropped_metadata)}).decode(),
+        "rule_version": record.rule_version,
+    }
 
 
 def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
@@ -186,57 +219,30 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(set(keys), key=str.encode))
 
 
-@contextlib.contextmanager
-def _alone(output: Place) -> Iterator[None]:
-    """The output folder, for this run alone; made where it is not there, and not left behind empty by a run that failed.
-
-    Raises ShardError where another run is writing to it. What a killed one left under hidden names is removed. A store has no
-    locks: of two runs at once, one may take away what the other has uploaded and not yet published, which then fails.
-    """
+def _journal_path(output: Place, part: Part | None) -> Place:
     if isinstance(output, Address):
-        files.make_folder(output)
-        files.sweep_below(output)
-        files.sweep_below(_journal_path(output))
-        files.sweep(statement_path(output))
-        yield
-        return
-    made = not output.exists()
-    files.make_folder(output)
-    with contextlib.ExitStack() as stack:
-        try:
-            held = stack.enter_context(locks.exclusive(output, seconds=0))
-        except LedgerBusy as error:
-            raise ShardError(f"another run: {error}", hint="wait for it to end, or choose another folder with -o") from error
-        try:
-            if held:
-                files.sweep_below(output)
-                files.sweep(statement_path(output))
-            yield
-        except BaseException:
-            if made:
-                with contextlib.suppress(OSError):
-                    output.rmdir()
-            raise
+        return output.with_name(f"{output.name}.journal")
+    return output.with_name(output.name + ".journal.jsonl") if part is None else part.journal(output)
 
 
-def _journal_path(output: Place) -> Place:
-    return output.with_name(output.name + (".journal" if isinstance(output, Address) else ".journal.jsonl"))
-
-
-def _check_output(output: Place, inputs: list[Input], exclusions: Path | None) -> None:
+def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
+    """inputs: of all parts, where this is one."""
     target = output.resolve()
     sources = {source.path.resolve() for source in inputs}
     for ours in (target, target.parent) if target.name == "snapshots" else (target,):
         if (ours / "ledger.toml").is_file():
             raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
-    taken = {*sources, statement_path(output).resolve(), _journal_path(output).resolve()}
+    taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
     if exclusions is not None and (exclusions.resolve() in taken or target in exclusions.resolve().parents):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
-    if not _may_be_withdrawn(statement_path(output)):
+    if part is not None and isinstance(output, Path) and output.parent.is_dir():
+        parts.require_same_division(output, part)
+    # Other tools call theirs `*.intoto.jsonl` as well.
+    if stated_kind(statement_path(output)) not in (None, RUN, AUDIT):
         raise UsageError(
-            f"{statement_path(output)} is not the statement of a run, and would be replaced by one",
+            f"{statement_path(output)} is not the statement of a run or an audit, and would be replaced by one",
             hint="choose another folder with -o, or move that file away",
         )
     for folder, folders, _ in os.walk(output) if isinstance(output, Path) else ():
@@ -255,19 +261,6 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None) -
             f"{output} holds shards that this run does not make, {strange[0]} among them",
             hint="choose an empty folder with -o, or remove them",
         )
-
-
-def _may_be_withdrawn(path: Place) -> bool:
-    """Whether nothing is there, or a run's statement, by whatever key: other tools call theirs `*.intoto.jsonl` as well."""
-    if not path.is_file():
-        return True
-    try:
-        with path.open("rb") as file:
-            envelope = canonical.decode(file.readline(LIMITS.statement + 1).removesuffix(b"\n"), limit=LIMITS.statement)
-        payload = canonical.decode(canonical.decode_base64(envelope["payload"]), limit=LIMITS.statement)
-        return bool(payload["predicateType"] == RUN)
-    except (OSError, VerificationError, KeyError, AttributeError, TypeError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -316,9 +309,7 @@ class _Work:
                 table = file.read_keys(group, names)
                 decisions = decide(self.columns.read(table), self.answers, categories)
                 counts.update(decisions.counts())
-                rests_on.update(
-                    {BASES[i]: int(n) for i, n in enumerate(np.bincount(decisions.basis, minlength=256)[: len(BASES)]) if n}
-                )
+                rests_on.update(decisions.rests_on())
                 if self.keep_exclusions:
                     out = np.nonzero(decisions.codes)[0]
                     dropped.append((out + totals["rows"], decisions.codes[out]))

@@ -25,8 +25,8 @@ from ledger.consent import NO, YES, Scope, split_purpose
 from ledger.errors import IntegrityError, SnapshotError, UsageError, VerificationError
 from ledger.log import canonical
 from ledger.log.trust import Trust
+from ledger.statements.decided import BASES
 from ledger.statements.receipt import open_act_receipt
-from ledger.statements.statement import BASES
 from ledger.statements.verify import load_trust, whole
 
 FORMAT = "consent-ledger/snapshot/v1"

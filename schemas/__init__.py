@@ -7,8 +7,8 @@ from importlib import resources
 from typing import Any
 
 NAMES = (
-    "event", "act", "receipt", "act-receipt", "run-statement", "envelope",
-    "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "explain",
+    "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
+    "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
     "verify", "fsck")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,31 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"shared data and vectors are not here: {folder.name}/ beside the checkout, or CONSENT_LEDGER_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """A Spark of one thread, in a JVM of its own that talks to this process alone."""
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    with warnings.catch_warnings(action="ignore"):  # of pandas' version, which no test here hands to Spark
+        from pyspark.sql import SparkSession
+
+        settings = {
+            "spark.ui.enabled": "false",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": "1g",
+            "spark.sql.shuffle.partitions": "1",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.parquet.compression.codec": "zstd",
+            "spark.log.level": "ERROR",
+        }
+        builder = SparkSession.builder.master("local[1]")
+        for name, value in settings.items():
+            builder = builder.config(name, value)
+        session = builder.getOrCreate()
+    yield session
+    session.stop()
 
 
 @pytest.fixture
@@ -100,7 +126,7 @@ class Bucket:
     def get(self, key: str) -> bytes:
         return bytes(self.client.get_object(Bucket=self.name, Key=key)["Body"].read())
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """All but the empty objects that stand for folders."""
         found = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
         return sorted(o["Key"] for o in found if not (o["Key"].endswith("/") and not o["Size"]))

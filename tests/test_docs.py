@@ -14,7 +14,7 @@ from ledger.cli import COMMANDS, cli
 
 from ledger import consent, snapshot
 from ledger.shards import journal
-from ledger.statements import receipt, statement
+from ledger.statements import audit_statement, decided, receipt, statement
 from ledger.store import acts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ def test_no_option_is_described_that_is_not_there(words: tuple[str, ...]) -> Non
 
 def test_no_command_is_described_that_is_not_there() -> None:
     for heading in _sections(_read("cli.md")):
-        words = [word for word in heading.split() if re.fullmatch(r"[a-z]+", word)]
+        words = [word for word in heading.split() if re.fullmatch(r"[a-z-]+", word)]
         assert tuple(words) in LEAVES, heading
 
 
@@ -168,13 +168,24 @@ def test_every_import_column_is_described() -> None:
 
 def test_every_field_of_the_predicate_is_described() -> None:
     section = _code_words(_part("Run statement"))
-    for name in (*statement.RunRecord.__dataclass_fields__, *statement.ShardRecord.__dataclass_fields__, *statement.BASES):
+    for name in (*statement.RunRecord.__dataclass_fields__, *statement.ShardRecord.__dataclass_fields__, *decided.BASES):
+        assert name in section, name
+    section |= _code_words(_part("Audit statement"))
+    for name in (*audit_statement.AuditRecord.__dataclass_fields__, *audit_statement.AuditedShard.__dataclass_fields__):
         assert name in section, name
 
 
 @pytest.mark.parametrize(
     "constant",
-    [receipt.EVENT_RECEIPT, receipt.ACT_RECEIPT, statement.RUN, statement.STATEMENT, snapshot.FORMAT, journal.PAYLOAD_TYPE],
+    [
+        receipt.EVENT_RECEIPT,
+        receipt.ACT_RECEIPT,
+        statement.RUN,
+        audit_statement.AUDIT,
+        decided.STATEMENT,
+        snapshot.FORMAT,
+        journal.PAYLOAD_TYPE,
+    ],
 )
 def test_the_constants_of_the_formats_are_named(constant: str) -> None:
     assert constant in _read("formats.md")

@@ -90,7 +90,7 @@ def test_nothing_stands_beside_a_whole_bucket() -> None:
 def test_publishing_replaces_and_leaves_no_temporary_key(bucket: Bucket) -> None:
     for content in (b"first", b"", b"x" * 12_000_000):  # the last goes in several parts
         files.publish_bytes(address(bucket, "out/a"), content)
-        assert bucket.get("out/a") == content and bucket.keys() == ["out/a"]
+        assert bucket.get("out/a") == content and bucket.names() == ["out/a"]
 
 
 class Failing(io.BytesIO):
@@ -116,7 +116,7 @@ def test_an_exception_in_the_middle_leaves_what_was_there(bucket: Bucket, error:
     with pytest.raises(ShardError if isinstance(error, OSError) else type(error)):
         objects.publish(target, files.temporary_beside(target), file, size, hashlib.sha256(b"x" * size).hexdigest())
     gc.collect()
-    assert bucket.keys() == ["out/a"] and bucket.get("out/a") == b"old"
+    assert bucket.names() == ["out/a"] and bucket.get("out/a") == b"old"
 
 
 def test_an_abandoned_sink_and_writer_leave_nothing(bucket: Bucket) -> None:
@@ -125,11 +125,11 @@ def test_an_abandoned_sink_and_writer_leave_nothing(bucket: Bucket) -> None:
     writer.write_table(table)
     del writer
     gc.collect()
-    with pytest.raises(ZeroDivisionError), HashingSink(address(bucket, "out/b.parquet")) as sink:
-        with pq.ParquetWriter(sink, table.schema) as writer:
-            writer.write_table(table)
-            _ = 1 / 0
-    assert bucket.keys() == []
+    sink = HashingSink(address(bucket, "out/b.parquet"))
+    with pytest.raises(ZeroDivisionError), sink, pq.ParquetWriter(sink, table.schema) as writer:
+        writer.write_table(table)
+        _ = 1 / 0
+    assert bucket.names() == []
 
 
 def test_what_arrives_as_something_else_of_the_same_size_is_not_published(bucket: Bucket, proxy: Proxy) -> None:
@@ -137,7 +137,7 @@ def test_what_arrives_as_something_else_of_the_same_size_is_not_published(bucket
     proxy.trouble = lambda r: "spoil" if r.method == "PUT" and r.body and not r.is_copy else None
     with pytest.raises(ShardError):
         files.publish_bytes(address(bucket, "out/a"), b"new content")
-    assert bucket.keys() == ["out/a"] and bucket.get("out/a") == b"old content"
+    assert bucket.names() == ["out/a"] and bucket.get("out/a") == b"old content"
 
 
 FAILED_COPY = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>We failed</Message></Error>"
@@ -153,14 +153,14 @@ def test_a_copy_that_was_not_made_is_noticed(bucket: Bucket, proxy: Proxy, answe
     proxy.trouble = lambda r: answer if r.is_copy else None
     with pytest.raises(ShardError):
         files.publish_bytes(address(bucket, "out/a"), b"new content")
-    assert bucket.keys() == ([] if old is None else ["out/a"])
+    assert bucket.names() == ([] if old is None else ["out/a"])
 
 
 def test_an_object_too_large_to_be_copied_is_refused_before_anything_is_sent(bucket: Bucket) -> None:
     target = address(bucket, "out/a")
     with pytest.raises(ShardError, match="5,368,709,120"):
         objects.publish(target, files.temporary_beside(target), io.BytesIO(), objects.MAX_BYTES + 1, "")
-    assert bucket.keys() == []
+    assert bucket.names() == []
 
 
 def test_sweeping_takes_temporary_keys_alone(bucket: Bucket) -> None:
@@ -171,7 +171,7 @@ def test_sweeping_takes_temporary_keys_alone(bucket: Bucket) -> None:
         bucket.put(key, b"x")
     files.sweep_below(out)
     files.sweep(statement)
-    assert bucket.keys() == sorted(others)
+    assert bucket.names() == sorted(others)
 
 
 # Read as one
@@ -225,7 +225,7 @@ def test_what_was_fetched_is_what_is_hashed_decided_and_written_and_a_later_obje
         assert shard.sha256 == hashlib.sha256(one).hexdigest()
         with pytest.raises(ShardError, match="was replaced"):
             rewrite(shard, sink, lambda group: [True] * shard.footer.rows[group])
-    assert bucket.keys() == ["a.parquet"]
+    assert bucket.names() == ["a.parquet"]
 
 
 def test_an_object_without_an_etag_cannot_be_pinned(bucket: Bucket, proxy: Proxy) -> None:
@@ -261,7 +261,7 @@ def test_a_request_that_fails_once_or_twice_is_tried_again(bucket: Bucket, proxy
     proxy.trouble = fail
     files.publish_bytes(address(bucket, "a.parquet"), data)
     assert objects.sha256_of(address(bucket, "a.parquet")) == hashlib.sha256(data).hexdigest()
-    assert bucket.keys() == ["a.parquet"] and len(seen) >= 5
+    assert bucket.names() == ["a.parquet"] and len(seen) >= 5
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])

@@ -15,13 +15,15 @@ from jsonschema.exceptions import ValidationError
 
 from ledger.consent import ACTORS, REASONS, STATES
 from ledger.log import canonical
+from ledger.statements.audit_statement import audit_statement
+from ledger.statements.decided import BASES
 from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
-from ledger.statements.statement import BASES, DROPPED, run_statement
+from ledger.statements.statement import DROPPED, run_statement
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "statements"))
 
-from paper_log import EVENT, PaperLog, run_record, sha256  # noqa: E402
+from paper_log import EVENT, PaperLog, audit_record, run_record, sha256  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
 schemas = import_module("schemas")  # ledger.schemas, once installed; here the one of this checkout
@@ -72,6 +74,7 @@ ACT_DOCUMENTS: list[dict[str, Any]] = [
     },
     {"act": "notice_declared", **COMMON, "notice_id": "n", "version": 1, "language": "en", "sha256": DIGEST},
     {"act": "key_added", **COMMON, "role": "log", "vkey": "v"},
+    {"act": "key_ended", **COMMON, "role": "run", "vkey": "v"},
     {"act": "import_finished", **COMMON, "source": "crm", "file_sha256": DIGEST, **COUNTS},
     {
         "act": "snapshot_compiled",
@@ -96,10 +99,21 @@ def signed() -> dict[str, list[dict[str, Any]]]:
         "receipt": [json.loads(log.log_event())],
         "act-receipt": [json.loads(snapshot)],
         "run-statement": [json.loads(payload)],
+        "audit-statement": [json.loads(audit_statement(audit_record(snapshot, recipient="Lab", warnings=("w",))))],
         "envelope": [json.loads(log.seal(payload))],
     }
 
 
+AUDIT = {
+    "compliant": False,
+    "purpose": "train-ai@2",
+    "snapshot_sha256": DIGEST,
+    "rows": 3,
+    "rows_without_consent": 1,
+    "reasons": {"no_record": 1},
+    "warnings": ["w"],
+    "shards": [{"path": "/data/a.parquet", "rows": 3, "rows_without_consent": 1, "reasons": {"no_record": 1}}],
+}
 DOCUMENTS: dict[str, list[Any]] = {
     "event": [EVENT, FULL_EVENT, NO],
     "act": ACT_DOCUMENTS,
@@ -120,18 +134,8 @@ DOCUMENTS: dict[str, list[Any]] = {
             "statement": "out.intoto.jsonl",
         }
     ],
-    "audit": [
-        {
-            "compliant": False,
-            "purpose": "train-ai@2",
-            "snapshot_sha256": DIGEST,
-            "rows": 3,
-            "rows_without_consent": 1,
-            "reasons": {"no_record": 1},
-            "warnings": ["w"],
-            "shards": [{"path": "/data/a.parquet", "rows": 3, "rows_without_consent": 1, "reasons": {"no_record": 1}}],
-        }
-    ],
+    "audit": [AUDIT],
+    "attest": [{**AUDIT, "statement": None}, {**AUDIT, "compliant": True, "statement": "out.intoto.jsonl"}],
     "show": [
         {
             "subject_id": "u1",
@@ -238,7 +242,8 @@ DOCUMENTS: dict[str, list[Any]] = {
     ],
     "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9, "dry_run": False}],
 }
-NULLABLE = {("filter", "statement"), *((name, key) for name in ("show", "record") for key in ("category", "content_id"))}
+NULLABLE = {(name, "statement") for name in ("filter", "attest")}
+NULLABLE |= {(name, key) for name in ("show", "record") for key in ("category", "content_id")}
 """In outputs of commands only: a document that is signed leaves out what does not apply."""
 CASES = [(name, document) for name, documents in DOCUMENTS.items() for document in documents]
 
@@ -277,7 +282,7 @@ def test_no_object_may_have_more_fields(name: str, document: Any) -> None:
         if check.is_valid(changed):
             assert target.keys() == {"pyarrow", "surplus"}
             open_ended += 1
-    assert open_ended == (1 if name == "run-statement" else 0)
+    assert open_ended == (1 if name in ("run-statement", "audit-statement") else 0)
 
 
 @pytest.mark.parametrize(("name", "document"), CASES)
@@ -311,8 +316,10 @@ def test_words_are_those_of_the_code() -> None:
     assert (event["state"]["enum"], event["actor"]["enum"]) == (list(STATES), list(ACTORS))
     predicate = schemas.load("run-statement")["properties"]["predicate"]["properties"]
     assert tuple(predicate["rows_dropped"]["properties"]) == DROPPED
-    assert tuple(predicate["rests_on"]["properties"]) == BASES
-    for name in ("filter", "audit"):
+    for name in ("run-statement", "audit-statement"):
+        predicate = schemas.load(name)["properties"]["predicate"]["properties"]
+        assert tuple(predicate["rests_on"]["properties"]) == BASES
+    for name in ("filter", "audit", "attest"):
         properties = schemas.load(name)["properties"]
         assert tuple(properties.get("rows_dropped", properties.get("reasons"))["properties"]) == DROPPED
     decision = schemas.load("show")["properties"]["decisions"]["items"]["properties"]
@@ -342,6 +349,6 @@ def test_an_unknown_schema_is_named() -> None:
 
 
 def test_the_samples_have_canonical_bytes() -> None:
-    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "envelope"):
+    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope"):
         for document in DOCUMENTS[name]:
             assert canonical.decode(canonical.encode(document)) == document

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from ledger import times
 from ledger.consent import NO, REASONS, Scope
+from ledger.errors import SnapshotError
 from ledger.snapshot import NONE, Snapshot, text_parts
 
 NO_BASIS = 255
@@ -153,6 +154,18 @@ class Answers:
         stands = (self.no_at[own] != NONE) & ~(in_force & (self.yes_at[own] > self.no_at[own]))
         self.plain: Codes = np.where(stands, self.no_reason[own], self.yes_lapsed[own])
         self.needs_row: Bools = self.finer | (self.yes_since[own] != NONE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_hashed_by": duckdb.__version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Raises SnapshotError where another DuckDB made it: another hash would find a person's yes and miss the finer no."""
+        if (made := state.pop("_hashed_by")) != duckdb.__version__:
+            raise SnapshotError(
+                f"the answers were indexed with DuckDB {made}, this process has {duckdb.__version__}",
+                hint="install the same version on every machine that shares them",
+            )
+        self.__dict__.update(state)
 
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""

@@ -15,6 +15,7 @@ from ledger.consent import REASONS, Scope
 from ledger.shards.answers import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Answers
 from ledger.shards.columns import Keys
 from ledger.snapshot import NONE
+from ledger.statements.decided import BASES
 
 _SUBJECT_MISSING, _CATEGORY_EXCLUDED = REASONS.index("subject_missing"), REASONS.index("category_excluded")
 _SCOPES = (Scope.EVERYTHING, Scope.CATEGORY, Scope.CONTENT)
@@ -50,6 +51,10 @@ class Decisions:
     def counts(self) -> dict[str, int]:
         """Rows by reason, `allowed` among them; absent where zero."""
         return {REASONS[i]: int(n) for i, n in enumerate(np.bincount(self.codes, minlength=len(REASONS))) if n}
+
+    def rests_on(self) -> dict[str, int]:
+        """Allowed rows by what their yes rests on; absent where zero."""
+        return {BASES[i]: int(n) for i, n in enumerate(np.bincount(self.basis, minlength=256)[: len(BASES)]) if n}
 
 
 def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions:

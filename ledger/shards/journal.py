@@ -23,8 +23,6 @@ from ledger.objects import Address, Place
 PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
 _MAX_BYTES = 256 << 20
 _MAX_LINE = 1 << 20
-_UNUSABLE = (VerificationError, KeyError, AttributeError, TypeError)
-"""Torn by a crash, or by another key: that shard is done again."""
 
 
 class Journal:
@@ -44,7 +42,11 @@ class Journal:
 
     def finish(self, name: str, deciding: dict[str, str], result: dict[str, Any]) -> None:
         """Durable when it returns."""
-        payload = canonical.encode({"name": name, "deciding": deciding, "result": result})
+        self.note({"name": name, "deciding": deciding, "result": result})
+
+    def note(self, document: dict[str, Any]) -> None:
+        """A line of its own. Durable when it returns."""
+        payload = canonical.encode(document)
         line = (
             canonical.encode(
                 {"payload": payload.decode(), "sig": canonical.encode_base64(self._key.sign(dsse.pae(PAYLOAD_TYPE, payload)))}
@@ -52,7 +54,7 @@ class Journal:
             + b"\n"
         )
         if isinstance(self._path, Address):
-            files.publish_bytes(_object(self._path, name), line)
+            files.publish_bytes(_object(self._path, document["name"]), line)
             return
         try:
             with self._lock, self._path.open("ab") as file:
@@ -72,10 +74,8 @@ def _read_object(address: Address, key: PrivateKey) -> dict[str, Any] | None:
         return None
     with address.open() as file:
         data = file.read(_MAX_LINE + 1)
-    try:
-        return _open(data.removesuffix(b"\n"), key) if len(data) <= _MAX_LINE else None
-    except _UNUSABLE:
-        return None
+    line = _open(data.removesuffix(b"\n"), key) if len(data) <= _MAX_LINE else None
+    return line if line is not None and "name" in line else None
 
 
 def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
@@ -92,16 +92,24 @@ def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
         raise ShardError(f"cannot use {path}: {error.strerror or error}", hint=files.advice(error)) from error
     lines = {}
     for sealed in data.split(b"\n"):
-        try:
-            line = _open(sealed, key)
-        except _UNUSABLE:
-            continue
-        lines[line["name"]] = line
+        # A line that is torn by a crash, or is of another key: that shard is done again.
+        if (line := _open(sealed, key)) is not None and "name" in line:
+            lines[line["name"]] = line
     return lines
 
 
-def _open(sealed: bytes, key: PrivateKey) -> dict[str, Any]:
-    envelope = canonical.decode(sealed)
-    payload: bytes = envelope["payload"].encode()
-    key.public.verify(canonical.decode_base64(envelope["sig"]), dsse.pae(PAYLOAD_TYPE, payload))
-    return canonical.decode(payload)
+def last_note(path: Path, key: PrivateKey) -> dict[str, Any]:
+    """What the last line says; nothing where it is torn, or of another key."""
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES)
+    return _open(data.rstrip(b"\n").rpartition(b"\n")[2], key) or {}
+
+
+def _open(sealed: bytes, key: PrivateKey) -> dict[str, Any] | None:
+    try:
+        envelope = canonical.decode(sealed, limit=_MAX_BYTES)
+        payload: bytes = envelope["payload"].encode()
+        key.public.verify(canonical.decode_base64(envelope["sig"]), dsse.pae(PAYLOAD_TYPE, payload))
+        return canonical.decode(payload, limit=_MAX_BYTES)
+    except (VerificationError, KeyError, AttributeError, TypeError):
+        return None

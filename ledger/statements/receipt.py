@@ -58,6 +58,7 @@ ACTS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
          "withdraw_url": text, "accepts": list_of(version)}),
     "notice_declared": ({"notice_id": identifier, "version": version, "language": text, "sha256": sha256}, {}),
     "key_added": ({"role": one_of("log", "run"), "vkey": text}, {}),
+    "key_ended": ({"role": one_of("run"), "vkey": text}, {}),
     "import_finished": (
         {"file_sha256": sha256, "new": count, "repeated": count, "suppressed": count, "reversals": count, "rejected": count},
         {"source": text}),

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ledger import objects, times
 from ledger.errors import ShardError, UsageError, VerificationError
@@ -26,6 +26,8 @@ from ledger.log import canonical, dsse
 from ledger.log import trust as trust_file
 from ledger.log.trust import Trust
 from ledger.objects import Address, Place
+from ledger.statements.audit_statement import AUDIT, AuditRecord, audit_of
+from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
 from ledger.statements.one_log import Histories
 from ledger.statements.receipt import (
@@ -36,7 +38,7 @@ from ledger.statements.receipt import (
     open_act_receipt,
     open_event_receipt,
 )
-from ledger.statements.statement import RUN, RunRecord, parse_run, set_root
+from ledger.statements.statement import RUN, RunRecord, run_of
 
 P = TypeVar("P", Path, Address, Place)
 
@@ -50,6 +52,10 @@ _KINDS = "name a folder of shards, its statement, the receipt of an event, or a 
 _NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
+Record = RunRecord | AuditRecord
+_RECORDS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {RUN: run_of, AUDIT: audit_of}
+
+
 @dataclass(frozen=True)
 class Verified:
     """checked: what was, and what was not, in sentences for an auditor."""
@@ -58,10 +64,10 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class VerifiedRun:
+class VerifiedStatement:
     """A statement whose signatures and proofs hold. logged: None for one that is not in the log. Of shards nothing is known."""
 
-    run: RunRecord
+    record: Record
     snapshot: VerifiedAct
     logged: VerifiedAct | None
 
@@ -100,52 +106,70 @@ def statement_path(folder: P) -> P:
     return folder.with_name(folder.name + STATEMENT_SUFFIX)
 
 
-def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -> VerifiedRun:
+def read_statement(path: Place) -> bytes:
+    """A statement's file as it is. Raises VerificationError where it cannot be read, or is too long."""
+    return _read(path, LIMITS.statement)
+
+
+def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -> VerifiedStatement:
     """A statement's file: line 1 the signed envelope, line 2 the receipt of the act that logged it. Raises VerificationError."""
     if len(data) > LIMITS.statement:
         raise VerificationError(f"a statement of {len(data)} bytes is longer than the {LIMITS.statement} that are allowed")
     envelope, *rest = data.split(b"\n")
     if not rest or rest.pop() or len(rest) > 1:
         raise VerificationError("a statement's file has two lines, the envelope and the receipt of its entry in the log")
-    payload = dsse.open_envelope(envelope, [verifier.public for verifier in trust.run], limit=LIMITS.statement)
-    run = parse_run(payload)
-    snapshot = open_act_receipt(run.snapshot_receipt.encode(), trust)
-    if run.snapshot_receipt.endswith("\n"):
+    kind, record = record_of(envelope, trust)
+    snapshot = open_act_receipt(record.snapshot_receipt.encode(), trust)
+    if record.snapshot_receipt.endswith("\n"):
         raise VerificationError("the statement's snapshot_receipt is not a receipt's line")
-    _require_snapshot_of(run, snapshot)
+    _require_snapshot_of(record, snapshot)
     if not rest and not allow_unlogged:
         raise VerificationError(
             "the statement is not in the log: the receipt of its entry is missing",
-            hint="have it logged where the ledger is (Ledger.admit), or take it as it is with --allow-unlogged",
+            hint="have it logged where the ledger is (`consent admit`), or take it as it is with --allow-unlogged",
         )
     logged = open_act_receipt(rest[0], trust) if rest else None
     if logged is not None:
-        _require_logged(envelope, run, snapshot, logged)
-    return VerifiedRun(run, snapshot, logged)
+        _require_logged(envelope, kind, record, snapshot, logged)
+    return VerifiedStatement(record, snapshot, logged)
 
 
-def _require_snapshot_of(run: RunRecord, snapshot: VerifiedAct) -> None:
+def record_of(envelope: bytes, trust: Trust) -> tuple[str, Record]:
+    """The type of a statement that a trusted run key has signed, and what it says; its proofs are yet to be checked."""
+    payload = dsse.open_envelope(envelope, [verifier.public for verifier in trust.run], limit=LIMITS.statement)
+    statement = canonical.decode(payload, limit=LIMITS.statement)
+    kind = statement.get("predicateType")
+    if not isinstance(kind, str) or kind not in _RECORDS:
+        raise VerificationError(
+            f"a statement of type {kind!r:.100} is unknown to this version", hint=f"it knows {' and '.join(_RECORDS)}"
+        )
+    return kind, _RECORDS[kind](statement)
+
+
+def _require_snapshot_of(record: Record, snapshot: VerifiedAct) -> None:
     act = snapshot.act
     _require_act(act["act"], "snapshot_compiled")
-    if (act["snapshot_sha256"], act["purpose"]) != (run.snapshot_sha256, run.purpose):
+    if (act["snapshot_sha256"], act["purpose"]) != (record.snapshot_sha256, record.purpose):
         raise VerificationError("the statement's snapshot receipt is of another snapshot, or for another purpose")
-    if snapshot.checkpoint.origin != run.origin:
-        raise VerificationError(f"the snapshot is of log {snapshot.checkpoint.origin!r:.80}, the statement of {run.origin!r:.80}")
+    if snapshot.checkpoint.origin != record.origin:
+        said, shown = record.origin, snapshot.checkpoint.origin
+        raise VerificationError(f"the snapshot is of log {shown!r:.80}, the statement of {said!r:.80}")
     as_of = times.parse(act["as_of"])
-    if as_of > run.decided_at:
+    if as_of > record.decided_at:
         raise VerificationError("the statement's rows were decided before the moment that its snapshot speaks of")
-    if (run.decided_at - as_of) // timedelta(seconds=1) > run.age_seconds:
+    if (record.decided_at - as_of) // timedelta(seconds=1) > record.age_seconds:
         raise VerificationError("the statement says that its snapshot was younger than its receipt shows")
 
 
-def _require_logged(envelope: bytes, run: RunRecord, snapshot: VerifiedAct, logged: VerifiedAct) -> None:
+def _require_logged(envelope: bytes, kind: str, record: Record, snapshot: VerifiedAct, logged: VerifiedAct) -> None:
     _require_act(logged.act["act"], "statement_made")
-    if logged.act["statement_sha256"] != sha256(envelope).hexdigest() or logged.act["predicate_type"] != RUN:
+    if logged.act["statement_sha256"] != sha256(envelope).hexdigest() or logged.act["predicate_type"] != kind:
         raise VerificationError("the receipt in the statement's second line is of another statement")
-    if logged.act.get("snapshot_sha256", run.snapshot_sha256) != run.snapshot_sha256:
+    if logged.act.get("snapshot_sha256", record.snapshot_sha256) != record.snapshot_sha256:
         raise VerificationError("the log says that another snapshot decided the statement's rows")
-    if logged.checkpoint.origin != run.origin:
-        raise VerificationError(f"the statement is in log {logged.checkpoint.origin!r:.100}, its snapshot of {run.origin!r:.100}")
+    if logged.checkpoint.origin != record.origin:
+        said, shown = record.origin, logged.checkpoint.origin
+        raise VerificationError(f"the statement is in log {shown!r:.100}, its snapshot of {said!r:.100}")
     if logged.position <= snapshot.position:
         raise VerificationError("the statement stands in the log before the snapshot that it speaks of")
 
@@ -186,37 +210,31 @@ class _Call:
     def _check_statement(self, path: Place, folder: Place) -> None:
         if not path.exists():
             raise VerificationError(f"there is no {path.name}", hint="the statement of a folder of shards stands beside it")
-        verified = open_statement(_read(path, LIMITS.statement), self._trust, allow_unlogged=self._allow_unlogged)
-        run, snapshot, logged = verified.run, verified.snapshot, verified.logged
-        self._say(path, "the statement is signed by a trusted run key; it adds up per shard and in all: "
-                        f"{run.rows_in} rows in, {run.rows_kept} kept, {_by_word(run.rows_dropped)} dropped")  # fmt: skip
+        verified = open_statement(read_statement(path), self._trust, allow_unlogged=self._allow_unlogged)
+        record, snapshot, logged = verified.record, verified.snapshot, verified.logged
+        self._say(path, f"the statement is signed by a trusted run key; {_summed_up(record)}")
         self._meet(snapshot)
-        self._say(path, f"rows were decided for purpose {run.purpose!r} at {times.text(run.decided_at)} by snapshot "
-                        f"{run.snapshot_sha256}, {_in_log(snapshot)}; its age was {run.age_seconds} s, "
-                        f"the limit {run.max_age_seconds} s")  # fmt: skip
+        self._say(path, f"rows were decided for purpose {record.purpose!r} at {times.text(record.decided_at)} by snapshot "
+                        f"{record.snapshot_sha256}, {_in_log(snapshot)}; its age was {record.age_seconds} s, "
+                        f"the limit {record.max_age_seconds} s")  # fmt: skip
         if logged is None:
             self._say(path, "NOT logged: the statement has no entry in the log, so that its maker could deny or replace it")
         else:
             self._meet(logged)
             self._say(path, f"the statement is {_in_log(logged)}, after its snapshot")
         if self._signature_only:
-            self._say(path, f"NOT looked at: the {len(run.shards)} shards")
+            self._say(path, f"NOT looked at: the {len(record.shards)} shards")
         else:
-            self._check_shards(folder, run)
-            self._say(folder, f"the folder holds exactly the {len(run.shards)} shards that the statement names, each with its "
-                              f"digest; set root {set_root(run.digests)}")  # fmt: skip
+            self._check_shards(folder, record.digests)
+            self._say(folder, f"the folder holds exactly the {len(record.shards)} shards that the statement names, each with its "
+                              f"digest; set root {set_root(record.digests)}")  # fmt: skip
 
-    def _check_shards(self, folder: Place, run: RunRecord) -> None:
-        expected = run.digests
-        if not folder.is_dir():
-            raise VerificationError(f"there is no folder {folder.name}", hint="--signature-only checks the statement alone")
-        found = _shards(folder, expected)
-        if missing := sorted(expected.keys() - found.keys()):
-            raise VerificationError(f"the folder lacks {_names(missing)}", hint="--signature-only checks the statement alone")
+    def _check_shards(self, folder: Path, digests: Mapping[str, str]) -> None:
+        found = exact_shards(folder, digests)
         for done, (name, path) in enumerate(sorted(found.items())):
             self._on_progress(done, len(found))
-            if _digest(path) != expected[name]:
-                raise VerificationError(f"the shard {name!r:.200} is not the one that the statement names: its digest is another")
+            if _digest(path) != digests[name]:
+                raise another_digest(name)
         self._on_progress(len(found), len(found))
 
     def _check_snapshot(self, path: Place, receipt: bytes) -> None:
@@ -264,6 +282,15 @@ def _in_log(verified: VerifiedAct | VerifiedEvent) -> str:
     return f"entry {verified.position} of log {checkpoint.origin!r:.100}, under its signed checkpoint of size {checkpoint.size}"
 
 
+def _summed_up(record: Record) -> str:
+    if isinstance(record, RunRecord):
+        return (f"it is of a run and adds up per shard and in all: {record.rows_in} rows in, {record.rows_kept} kept, "
+                f"{_by_word(record.rows_dropped)} dropped")  # fmt: skip
+    columns = ", ".join(f"{name} {value!r:.200}" for name, value in sorted(record.columns.items()))
+    return (f"it is of an audit, which does not say where the shards come from: all {record.rows} rows were allowed, "
+            f"by {columns}")  # fmt: skip
+
+
 def _by_word(counts: dict[str, int]) -> str:
     listed = ", ".join(f"{word} {number}" for word, number in sorted(counts.items()))
     return f"{sum(counts.values())}" + (f" ({listed})" if listed else "")
@@ -280,15 +307,49 @@ def whole(data: bytes) -> bytes:
     return data
 
 
-def _shards(folder: Place, expected: Collection[str]) -> dict[str, Place]:
-    """Name -> path of the files under a folder. Raises VerificationError for the first that is not expected, and for a link."""
+def exact_shards(folder: Place, expected: Collection[str]) -> dict[str, Place]:
+    """Name -> path of the files under a folder, which are those that are expected and no others.
+
+    Raises VerificationError for the first that is not expected, for one that is missing, and for a link.
+    """
+    if not folder.is_dir():
+        raise VerificationError(f"there is no folder {folder.name}", hint="--signature-only checks the statement alone")
     above = {name[:end] for name in expected for end, letter in enumerate(name) if letter == "/"}
     found: dict[str, Place] = {}
     for name, path in _files(folder, {*expected, *above}):
         if name not in expected:
             raise VerificationError(f"the folder holds {name!r:.200}, which the statement does not name")
         found[name] = path
+    if missing := sorted({*expected} - found.keys()):
+        raise VerificationError(f"the folder lacks {_names(missing)}", hint="--signature-only checks the statement alone")
     return found
+
+
+def open_shard(path: Place) -> BufferedReader:
+    """A shard of a verified folder, to be read. Raises VerificationError for a link and for what is no file."""
+    if isinstance(path, Address):
+        return path.open()
+    return _open(path, follow=False)
+
+
+def another_digest(name: str) -> VerificationError:
+    return VerificationError(f"the shard {name!r:.200} is not the one that the statement names: its digest is another")
+
+
+def stated_kind(path: Place) -> str | None:
+    """The type that the statement in a file says that it has, whoever signed it; empty where it is none. None: there is no file.
+
+    Other tools call theirs `*.intoto.jsonl` as well.
+    """
+    if not (path.exists() if isinstance(path, Address) else os.path.lexists(path)):
+        return None
+    try:
+        with path.open() if isinstance(path, Address) else _open(path, follow=True) as file:
+            line = file.readline(LIMITS.statement + 1).removesuffix(b"\n")
+        payload = canonical.decode_base64(canonical.decode(line, limit=LIMITS.statement)["payload"])
+        return str(canonical.decode(payload, limit=LIMITS.statement)["predicateType"])
+    except (VerificationError, KeyError, AttributeError, TypeError):
+        return ""
 
 
 def _files(root: Place, named: Collection[str]) -> Iterator[tuple[str, Place]]:

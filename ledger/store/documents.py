@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ledger import times
 from ledger.consent import Event, Purpose, check_id, check_text, split_purpose
-from ledger.errors import IntegrityError, UsageError
+from ledger.errors import IntegrityError, UsageError, VerificationError
+from ledger.log.keys import PublicKey
+from ledger.log.note import Verifier
 
 TIMES = ("occurred_at", "recorded_at", "expires_at", "content_since")
 TEXTS = (
@@ -112,6 +115,36 @@ def purpose_of(act: Mapping[str, Any]) -> tuple[datetime, Purpose]:
         return times.parse(act["recorded_at"]), Purpose(**fields)
     except (TypeError, KeyError, ValueError) as error:
         raise IntegrityError(f"a stored purpose is none: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """standing: by name, added and not ended. ended: public half -> the name that it had. log: those that sign the log."""
+
+    standing: Mapping[str, Verifier]
+    ended: Mapping[PublicKey, str]
+    log: Sequence[Verifier]
+
+
+def run_keys(acts: Iterable[Mapping[str, Any]]) -> RunKeys:
+    """What acts about keys come to, in log order. Raises IntegrityError where one does not follow from those before."""
+    standing: dict[str, Verifier] = {}
+    ended: dict[PublicKey, str] = {}
+    log: list[Verifier] = []
+    for act in acts:
+        try:
+            key = Verifier.from_vkey(act["vkey"])
+        except (VerificationError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"a stored act {act.get('act')!r:.40} names no key: {error}") from error
+        if act["act"] == "key_added" and act["role"] == "log":
+            log.append(key)
+        elif act["act"] == "key_added" and key.public not in ended and key.name not in standing:
+            standing[key.name] = key
+        elif act["act"] == "key_ended" and standing.get(key.name) == key:
+            ended[key.public] = standing.pop(key.name).name
+        else:
+            raise IntegrityError(f"a stored act {act['act']!r:.40} of the key {key.name!r:.80} does not follow from those before")
+    return RunKeys(standing, ended, log)
 
 
 def check_purpose(purpose: Purpose) -> None:

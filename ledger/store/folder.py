@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ledger import files, locks
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.log import checkpoint
 from ledger.log import trust as trust_lines
-from ledger.log.keys import PrivateKey, is_key_name
+from ledger.log.keys import PrivateKey, PublicKey, is_key_name
 from ledger.log.note import Verifier
 from ledger.log.trust import Trust
 
@@ -138,6 +138,18 @@ class Folder:
 
     def trust(self) -> Trust:
         return trust_lines.parse(self.trust_text())
+
+    def write_trust(self, *, added: Collection[Verifier], ended: Collection[PublicKey]) -> None:
+        """Bring the trust file up to date: run keys get a line, that of an ended one becomes a comment. For the lock's holder.
+
+        What else it says stays: it may be the user's own.
+        """
+        lines = self.trust_text().removesuffix("\n").split("\n")
+        lines = [f"# ended: {line}" if any(v.public in ended for v in trust_lines.parse(line).run) else line for line in lines]
+        listed = trust_lines.parse("\n".join(lines)).run
+        lines += [f"run {verifier.vkey}" for verifier in added if verifier not in listed and verifier.public not in ended]
+        if (text := "\n".join(lines) + "\n") != self.trust_text():
+            files.publish_bytes(self.path / "trust", text.encode())
 
     def log_verifiers(self) -> list[Verifier]:
         """The keys that may sign this ledger's checkpoints."""

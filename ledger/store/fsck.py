@@ -20,7 +20,7 @@ from ledger.log.entry import subject_tag
 from ledger.log.merkle import RightEdge
 from ledger.store.append import index_columns
 from ledger.store.database import check_revision, reading
-from ledger.store.documents import event_of, purpose_of
+from ledger.store.documents import event_of, purpose_of, run_keys
 from ledger.store.folder import Folder
 from ledger.store.history import History, Opened
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
@@ -60,11 +60,19 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
         if connection.scalars(sa.select(_head.c.id)).all() != [1]:
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:
-            return _Check(connection, history, tag_key).run(head.size, head.root, on_progress)
+            check = _Check(connection, history, tag_key)
+            report = check.run(head.size, head.root, on_progress)
+            keys = run_keys(check.key_acts)
         except (VerificationError, TypeError, ValueError, KeyError, AttributeError) as error:
             if isinstance(error, IntegrityError) and not isinstance(error, VerificationError):
                 raise
             raise IntegrityError(f"stored bytes are not what they were: {error}") from error
+    if handed_out := [verifier.name for verifier in folder.trust().run if verifier.public in keys.ended]:
+        raise IntegrityError(
+            f"the file trust hands out the run key {handed_out[0]!r:.80}, which was ended",
+            hint=f"run `consent key end {handed_out[0].rpartition('/')[2]}` again, or take its line out",
+        )
+    return report
 
 
 class _Check:
@@ -75,6 +83,7 @@ class _Check:
         self._levels: list[list[bytes]] = [[]]
         self._tiles_seen = 0
         self._notices: set[str] = set()
+        self.key_acts: list[dict[str, Any]] = []
         self._checkpoints = connection.execute(
             sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)
         ).all()
@@ -135,6 +144,8 @@ class _Check:
             expected = {"act": document["act"], **index_columns(None)}
             if document["act"] == "purpose_declared":
                 purpose_of(document)
+            if document["act"] in ("key_added", "key_ended"):
+                self.key_acts.append(document)
             if document["act"] == "notice_declared":
                 self._notices.add(document["sha256"])
         if columns.position != opened.position:

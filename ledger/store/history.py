@@ -197,8 +197,8 @@ class History:
         for row in rows:
             yield (row[6], row[7], row[8]), checked(*row[:6])
 
-    def acts(self, kind: str) -> list[tuple[int, dict[str, Any]]]:
-        return [(o.position, o.document()) for o in self._where(_openings.c.act == kind)]
+    def acts(self, *kinds: str) -> list[tuple[int, dict[str, Any]]]:
+        return [(o.position, o.document()) for o in self._where(_openings.c.act.in_(kinds))]
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ledger
 from ledger import files
+from ledger.errors import ConsentLedgerError, VerificationError
 from ledger.objects import Address
 from tests.conftest import Bucket
 from tests.proxy import Request, before
@@ -60,7 +64,7 @@ def test_every_way_between_a_store_and_this_machine_gives_the_same_bytes(story: 
     for name in SHARDS:
         assert bucket.get(f"up/{name}") == bucket.get(f"over/{name}") == plain[name]
         assert (tmp_path / "down" / name).read_bytes() == plain[name]
-    assert [k for k in bucket.keys() if k.endswith(".tmp")] == []
+    assert [k for k in bucket.names() if k.endswith(".tmp")] == []
     assert bucket.name not in bucket.get("up.intoto.jsonl").decode()
     explained = story("explain", bucket.address("raw/a.parquet"), "--row", "1", *ANSWERS)
     assert explained.code == 0 and "bob" in explained.out
@@ -74,10 +78,10 @@ def test_what_is_changed_added_or_taken_away_in_the_store_does_not_verify(story:
     def verified() -> int:
         return int(story("verify", bucket.address("train"), *WAY).code)
 
-    for key in ("train/b.parquet", "train//a.parquet", "train/day=1//a.parquet", "train/x", "train/_x=1/part", "train/../a.parquet"):
-        bucket.put(key, other)
-        assert verified() == 4, key
-        bucket.delete(key)
+    for name in ("b.parquet", "/a.parquet", "day=1//a.parquet", "x", "_x=1/part", "../a.parquet"):
+        bucket.put(f"train/{name}", other)
+        assert verified() == 4, name
+        bucket.delete(f"train/{name}")
     assert verified() == 0
     bucket.put("train/_SUCCESS", b"")
     bucket.put("train/day=3/", b"")
@@ -152,7 +156,7 @@ def test_what_a_run_must_not_write_over_or_into_is_refused(story: Command, bucke
     bucket.delete("train/other.parquet")
     bucket.put("train.intoto.jsonl", b"another tool's")
     assert run("raw", bucket.address("train")).code == 2
-    assert [k for k in bucket.keys() if not k.startswith("raw/")] == ["train.intoto.jsonl"]
+    assert [k for k in bucket.names() if not k.startswith("raw/")] == ["train.intoto.jsonl"]
 
 
 def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
@@ -174,9 +178,9 @@ def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
         process.wait()
         proxy.trouble = lambda request: "reset"
         go_on.set()
-        left = [k for k in bucket.keys() if k.startswith("train/")]
+        left = [k for k in bucket.names() if k.startswith("train/")]
         assert "train/a.parquet" in left and [k for k in left if k.endswith(".tmp")]
-        assert not any(k.startswith("train.intoto") for k in bucket.keys())
+        assert not any(k.startswith("train.intoto") for k in bucket.names())
     first = bucket.client.head_object(Bucket=bucket.name, Key="train/a.parquet")["LastModified"]
     assert story("verify", bucket.address("train"), *WAY).code == 4
 
@@ -187,8 +191,8 @@ def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
         copied = [r.path for r in proxy.requests if r.is_copy and r.path.endswith(".parquet")]
     assert not any(path.endswith("train/a.parquet") for path in copied) and len(copied) == 2
     assert bucket.client.head_object(Bucket=bucket.name, Key="train/a.parquet")["LastModified"] == first
-    assert [k for k in bucket.keys() if k.endswith(".tmp")] == []
-    assert sorted(k for k in bucket.keys() if k.startswith("train/")) == [f"train/{name}" for name in SHARDS]
+    assert [k for k in bucket.names() if k.endswith(".tmp")] == []
+    assert sorted(k for k in bucket.names() if k.startswith("train/")) == [f"train/{name}" for name in SHARDS]
     assert story("verify", bucket.address("train"), *WAY).code == 0
 
 
@@ -196,7 +200,7 @@ def test_a_journal_counts_for_its_own_shard_and_the_output_that_stands_there(sto
     bucket.put("raw/copy.parquet", bucket.get("raw/a.parquet"))
     source, train = bucket.address("raw"), bucket.address("train")
     assert story("filter", source, "-o", train, *ANSWERS).code == 0
-    whole, journal = bucket.get("train/a.parquet"), [k for k in bucket.keys() if k.startswith("train.journal/")]
+    whole, journal = bucket.get("train/a.parquet"), [k for k in bucket.names() if k.startswith("train.journal/")]
     assert len(journal) == 4
     lines = {key: bucket.get(key) for key in journal}
     for key in journal:  # each shard's line under every other's name
@@ -224,7 +228,7 @@ def test_a_run_whose_upload_was_swept_away_by_another_fails_and_signs_nothing(
         proxy.trouble = sweep
         run = story("filter", "raw", "-o", f"{bucket.address('train')}?endpoint_override={endpoint}&scheme=http", *ANSWERS)
     assert run.code == 1, run.err
-    assert "train/a.parquet" not in bucket.keys() and "train.intoto.jsonl" not in bucket.keys()
+    assert "train/a.parquet" not in bucket.names() and "train.intoto.jsonl" not in bucket.names()
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -243,3 +247,32 @@ def test_a_store_that_refuses_is_no_verdict(story: Command, bucket: Bucket, stat
                 # 2 where the store says that there is nothing by that name
                 assert run.code in ((4,) if command[0] == "verify" else (1, 2)), (command, run.err)
                 assert "hint: " in run.err and "a-secret" not in run.err
+
+
+def test_attest_and_the_gate_take_a_store_too(story: Command, bucket: Bucket, tmp_path: Path) -> None:
+    for name in SHARDS:
+        bucket.put(f"mine/{name}", bucket.get(f"raw/{name}"))
+    dirty = story("attest", bucket.address("mine"), *ANSWERS)
+    assert dirty.code == 3 and "mine.intoto.jsonl" not in bucket.names()
+    assert story("filter", bucket.address("raw"), "-o", bucket.address("train"), *ANSWERS).code == 0
+    for name in SHARDS:
+        bucket.put(f"mine/{name}", bucket.get(f"train/{name}"))
+    clean = story("attest", bucket.address("mine"), *ANSWERS, "--format", "json")
+    assert clean.code == 0, clean.err
+    assert json.loads(clean.out)["statement"] == bucket.address("mine.intoto.jsonl")
+    assert story("verify", bucket.address("mine"), *WAY).code == 0
+    assert story("attest", bucket.address("train"), *ANSWERS).code == 2  # a run's statement is not replaced
+    for folder in ("mine", "train"):
+        gate = ledger.open_shards(
+            bucket.address(folder), trust="consent-ledger/trust", purpose="train-ai", max_age=timedelta(days=1)
+        )
+        assert sum(batch.num_rows for batch in pickle.loads(pickle.dumps(gate))) == 3
+        bucket.put(f"{folder}/a.parquet", bucket.get("raw/a.parquet"))
+        with pytest.raises(ConsentLedgerError):
+            list(gate)
+        with pytest.raises(VerificationError):
+            ledger.open_shards(bucket.address(folder), trust="consent-ledger/trust", purpose="train-ai", max_age=timedelta(days=1))
+    bucket.put("mine.part-1-of-2.journal.jsonl", b"")
+    assert story("attest", bucket.address("mine"), *ANSWERS).code == 1
+    run = story("filter", "raw", "-o", bucket.address("parts"), *ANSWERS, "--part", "1/2")
+    assert run.code == 2 and "no locks" in run.err

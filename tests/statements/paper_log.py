@@ -16,6 +16,7 @@ from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
+from ledger.statements.audit_statement import AuditedShard, AuditRecord
 from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.statements.statement import RUN, RunRecord, ShardRecord
 
@@ -141,6 +142,34 @@ def run_record(receipt: bytes, **fields: Any) -> RunRecord:
             "rests_on": {"session": 8, "import": 4},
             "unmapped": 1,
             "shards": (shard("b/a.parquet", b"kept b"), shard()),
+            "versions": {"pyarrow": "26.0.0"},
+            "started_at": NOON + timedelta(seconds=90),
+            "finished_at": NOON + timedelta(seconds=95),
+            **fields,
+        }
+    )
+
+
+def audit_record(receipt: bytes, **fields: Any) -> AuditRecord:
+    """Of the same two shards unless told."""
+    return AuditRecord(
+        **{
+            "audit_id": "a1",
+            "purpose": "train-ai@2",
+            "rule_version": "1",
+            "origin": "paper.example/log",
+            "snapshot_sha256": sha256(b"snapshot"),
+            "answers_sha256": sha256(b"answers"),
+            "snapshot_receipt": receipt.decode(),
+            "columns": {"subject": ["user_id"], "category": "=post"},
+            "decided_at": NOON + timedelta(seconds=90),
+            "age_seconds": 90,
+            "max_age_seconds": 86400,
+            "rests_on": {"session": 8, "import": 4},
+            "shards": (
+                AuditedShard(name="b/a.parquet", sha256=sha256(b"kept b"), rows=5),
+                AuditedShard(name="a.parquet", sha256=sha256(b"kept"), rows=7),
+            ),
             "versions": {"pyarrow": "26.0.0"},
             "started_at": NOON + timedelta(seconds=90),
             "finished_at": NOON + timedelta(seconds=95),

@@ -39,6 +39,7 @@ ACT_FIELDS: dict[str, dict[str, Any]] = {
     },
     "notice_declared": {"notice_id": "n", "version": 1, "language": "de", "sha256": DIGEST},
     "key_added": {"role": "run", "vkey": "n+00000000+AA=="},
+    "key_ended": {"role": "run", "vkey": "v"},
     "import_finished": {
         "file_sha256": DIGEST,
         "new": 1,

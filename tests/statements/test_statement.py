@@ -15,7 +15,8 @@ from paper_log import NOON, PaperLog, run_record, sha256, shard
 from ledger.consent import REASONS
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import canonical
-from ledger.statements.statement import DROPPED, RUN, RunRecord, parse_run, run_statement, set_root
+from ledger.statements.decided import set_root
+from ledger.statements.statement import DROPPED, RUN, RunRecord, parse_run, run_statement
 
 RECEIPT = PaperLog().log_snapshot()
 
@@ -145,8 +146,8 @@ def test_other_names_are_taken(name: str) -> None:
 
 CHANGES: list[tuple[list[str | int], Any, str]] = [
     (["_type"], "https://in-toto.io/Statement/v0.1", "_type"),
-    (["predicateType"], "urn:consent-ledger:audit:v1", "'urn:consent-ledger:audit:v1' is unknown"),
-    (["predicateType"], 5, "5 is unknown"),
+    (["predicateType"], "urn:consent-ledger:audit:v1", "type 'urn:consent-ledger:audit:v1', and not of"),
+    (["predicateType"], 5, "type 5, and not of"),
     (["more"], "x", "'more'"),
     (["predicate", "more"], "x", "'more'"),
     (["predicate", "shards", 0, "more"], "x", "'more'"),
@@ -188,7 +189,7 @@ def test_every_field_is_required_but_three() -> None:
             if name in ("recipient", "warnings", "dropped_metadata"):
                 continue
             value = holder.pop(name)
-            refused(statement, name if name != "predicateType" else "None is unknown")
+            refused(statement, name if name != "predicateType" else "type None, and not of")
             holder[name] = value
     parse_run(canonical.encode(statement))
 

@@ -171,7 +171,7 @@ def test_signature_only_looks_at_no_shard(made: Made) -> None:
 
 def test_what_was_verified_can_be_read(made: Made) -> None:
     verified = open_statement(made.statement.read_bytes(), made.log.trust)
-    assert verified.run.columns == {"subject": ["user_id"], "category": "=post"}
+    assert verified.record.columns == {"subject": ["user_id"], "category": "=post"}
     assert verified.logged is not None and verified.logged.position == 4
     assert verified.snapshot.position == 3
 
@@ -354,10 +354,11 @@ def test_a_snapshot_receipt_with_a_newline_is_not_its_line(made: Made) -> None:
 
 def test_an_unknown_predicate_is_refused_by_name(made: Made) -> None:
     payload = json.loads(canonical.decode_base64(json.loads(made.lines()[0])["payload"]))
-    payload["predicateType"] = "urn:consent-ledger:audit:v1"
-    line = made.log.seal(canonical.encode(payload))
-    made.statement.write_bytes(line + b"\n" + made.log.log_statement(line, predicate_type=payload["predicateType"]) + b"\n")
-    made.refused("type 'urn:consent-ledger:audit:v1' is unknown")
+    for kind in ("urn:consent-ledger:erasure:v1", ""):
+        payload["predicateType"] = kind
+        line = made.log.seal(canonical.encode(payload))
+        made.statement.write_bytes(line + b"\n" + made.log.log_statement(line, predicate_type="x") + b"\n")
+        made.refused(f"type {kind!r} is unknown")
 
 
 def test_a_payload_that_is_not_canonical_is_refused(made: Made) -> None:

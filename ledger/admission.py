@@ -1,0 +1,154 @@
+"""Whose statements the log takes: those of run keys that an act added and none ended, over snapshots that it compiled.
+
+An ended key stays ended, under whatever name it is offered again: it may have been ended because it was stolen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from ledger import files, locks
+from ledger.errors import ConsentLedgerError, UsageError, VerificationError
+from ledger.log.keys import PublicKey
+from ledger.log.note import Verifier
+from ledger.log.trust import Trust
+from ledger.statements.verify import Record, open_statement, record_of
+from ledger.store.append import Transaction
+from ledger.store.documents import RunKeys, run_keys
+from ledger.store.folder import Folder
+from ledger.store.history import History
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def keys_of(history: History) -> RunKeys:
+    return run_keys(act for _, act in history.acts("key_added", "key_ended"))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The run keys of one ledger, by the names that follow its origin and a slash. The trust file that it hands out follows.
+
+    Not the verifiers' own: whoever keeps an ended key's line still verifies what it signed.
+    """
+
+    folder: Folder
+    append: Callable[[Callable[[Transaction], None]], object]
+    read: Callable[[Callable[[History], RunKeys]], RunKeys]
+    recorded_by: str
+
+    def names(self) -> list[str]:
+        """Of those that stand."""
+        return sorted(map(self._short, self.read(keys_of).standing))
+
+    def admits(self, public: PublicKey) -> bool:
+        return public in [verifier.public for verifier in self.read(keys_of).standing.values()]
+
+    def check_new(self, name: str) -> None:
+        """Raises UsageError for a name that is none, or is another key's."""
+        self._require_free(name, self.read(keys_of))
+
+    def _require_free(self, name: str, keys: RunKeys) -> None:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r:.120} is no name for a key", hint="letters, digits and . _ - , as in spark")
+        if f"{self.folder.origin}/{name}" in keys.standing:
+            raise UsageError(
+                f"a key is called {name} already", hint=f"choose another name, or end that key first: consent key end {name}"
+            )
+
+    def add(self, name: str, public: PublicKey) -> str:
+        """Admit a run key: its verifier key, NAME+ID+KEY. Admitted by this name already, nothing is recorded.
+
+        Raises UsageError for a name that is taken, and for a key that was ended, has another name, or signs the log.
+        """
+        wanted = Verifier.of(f"{self.folder.origin}/{name}", public) if _NAME.fullmatch(name) else None
+
+        def plan(tx: Transaction) -> None:
+            keys = keys_of(tx.history)
+            if wanted is not None and keys.standing.get(wanted.name) == wanted:
+                return
+            if public in keys.ended:
+                raise UsageError("this key was ended, and an ended key does not come back", hint="make another, and add that")
+            if other := [v.name for v in (*keys.standing.values(), *keys.log) if v.public == public]:
+                raise UsageError(f"this key is in use as {other[0]!r:.120}", hint="make another: a key has one name and one use")
+            self._require_free(name, keys)
+            assert wanted is not None
+            tx.act("key_added", self.recorded_by, role="run", vkey=wanted.vkey)
+
+        self.append(plan)
+        assert wanted is not None
+        self._hand_out(wanted)
+        return wanted.vkey
+
+    def end(self, name: str) -> bool:
+        """From here on nothing that this key signs is logged. False where it was ended before. Raises UsageError for none."""
+        full, ended = f"{self.folder.origin}/{name}", []
+
+        def plan(tx: Transaction) -> None:
+            keys = keys_of(tx.history)
+            if (standing := keys.standing.get(full)) is not None:
+                ended.append(tx.act("key_ended", self.recorded_by, role="run", vkey=standing.vkey))
+            elif full not in keys.ended.values():
+                raise UsageError(
+                    f"no run key is called {name!r:.120}",
+                    hint=f"admitted: {', '.join(map(self._short, keys.standing)) or 'none'}",
+                )
+
+        self.append(plan)
+        self._hand_out()
+        return bool(ended)
+
+    def _short(self, name: str) -> str:
+        return name.removeprefix(f"{self.folder.origin}/")
+
+    def _hand_out(self, *added: Verifier) -> None:
+        with locks.exclusive(self.folder.path) as held:  # read in it: another may have ended a key since
+            if held:
+                files.sweep(self.folder.path / "trust")
+            self.folder.write_trust(added=added, ended=self.read(keys_of).ended)
+
+
+def require_standing(history: History, public: PublicKey) -> None:
+    """Raises ConsentLedgerError for a key that was ended: the log would not take what it signs."""
+    if (name := keys_of(history).ended.get(public)) is not None:
+        raise ConsentLedgerError(
+            f"the run key was ended as {name!r:.120}: what it signs is not logged any more",
+            hint="admit another with `consent key add-run NAME`, and name its file with --run-key",
+        )
+
+
+def admissible(history: History, folder: Folder, envelope: bytes) -> dict[str, Any]:
+    """The fields of the act that logs a statement. Raises VerificationError unless it is one that this log takes."""
+    keys = keys_of(history)
+    trust = Trust(tuple(folder.log_verifiers()), tuple(keys.standing.values()))
+    try:
+        kind, record = record_of(envelope, trust)
+    except VerificationError as error:
+        names = ", ".join(sorted(keys.standing)) or "none"
+        raise VerificationError(f"no statement of an admitted run key: {error}", hint=f"admitted: {names:.1000}") from error
+    _require_compiled(history, folder.origin, record)
+    open_statement(envelope + b"\n", trust, allow_unlogged=True)
+    return {
+        "statement_sha256": sha256(envelope).hexdigest(),
+        "predicate_type": kind,
+        "snapshot_sha256": record.snapshot_sha256,
+    }
+
+
+def _require_compiled(history: History, origin: str, record: Record) -> None:
+    compiled = [act for _, act in history.acts("snapshot_compiled") if act["snapshot_sha256"] == record.snapshot_sha256]
+    if record.origin != origin or record.purpose not in [act["purpose"] for act in compiled]:
+        raise VerificationError(
+            f"this log has compiled no snapshot {record.snapshot_sha256} for {record.purpose!r:.120}",
+            hint="a statement is logged by the ledger whose snapshot decided its rows",
+        )
+
+
+def logged_at(history: History, envelope: bytes) -> int | None:
+    """The position of the act that logged this very statement."""
+    digest = sha256(envelope).hexdigest()
+    return next((at for at, act in history.acts("statement_made") if act["statement_sha256"] == digest), None)

@@ -12,6 +12,8 @@ from ledger.cli.filter import consent_of, signing
 from ledger.cli.options import Place, Text, asking, deciding_options, output_format, progress, shown, workers_option, write_json
 from ledger.cli.project import completed
 
+from ledger.objects import Address
+
 
 @click.command(epilog="Example: consent attest train/ --snapshot answers.parquet --subject user_id --run-key run.key")
 @click.argument("folder", type=Place(path_type=Path), metavar="DIR")

@@ -229,7 +229,7 @@ class _Call:
             self._say(folder, f"the folder holds exactly the {len(record.shards)} shards that the statement names, each with its "
                               f"digest; set root {set_root(record.digests)}")  # fmt: skip
 
-    def _check_shards(self, folder: Path, digests: Mapping[str, str]) -> None:
+    def _check_shards(self, folder: Place, digests: Mapping[str, str]) -> None:
         found = exact_shards(folder, digests)
         for done, (name, path) in enumerate(sorted(found.items())):
             self._on_progress(done, len(found))

@@ -263,16 +263,17 @@ def test_attest_and_the_gate_take_a_store_too(story: Command, bucket: Bucket, tm
     assert story("verify", bucket.address("mine"), *WAY).code == 0
     assert story("attest", bucket.address("train"), *ANSWERS).code == 2  # a run's statement is not replaced
     for folder in ("mine", "train"):
-        gate = ledger.open_shards(
-            bucket.address(folder), trust="consent-ledger/trust", purpose="train-ai", max_age=timedelta(days=1)
-        )
+        fresh: dict[str, Any] = {"trust": "consent-ledger/trust", "purpose": "train-ai", "max_age": timedelta(days=1)}
+        gate = ledger.open_shards(bucket.address(folder), **fresh)
         assert sum(batch.num_rows for batch in pickle.loads(pickle.dumps(gate))) == 3
         bucket.put(f"{folder}/a.parquet", bucket.get("raw/a.parquet"))
         with pytest.raises(ConsentLedgerError):
             list(gate)
         with pytest.raises(VerificationError):
-            ledger.open_shards(bucket.address(folder), trust="consent-ledger/trust", purpose="train-ai", max_age=timedelta(days=1))
+            ledger.open_shards(bucket.address(folder), **fresh)
     bucket.put("mine.part-1-of-2.journal.jsonl", b"")
     assert story("attest", bucket.address("mine"), *ANSWERS).code == 1
-    run = story("filter", "raw", "-o", bucket.address("parts"), *ANSWERS, "--part", "1/2")
+    assert story("snapshot", "--purpose", "train-ai", "-o", "answers.parquet").code == 0
+    part = ("--part", "1/2", "--snapshot", "answers.parquet", "--run-key", "consent-ledger/run.key", *KEYS)
+    run = story("filter", "raw", "-o", bucket.address("parts"), *part)
     assert run.code == 2 and "no locks" in run.err

@@ -227,17 +227,23 @@ def fetch(address: Address) -> tuple[io.BufferedRandom, Identity]:
     The folder for it is that of $TMPDIR. Raises ShardError where the object was replaced meanwhile.
     """
     raw = _Object(address)
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - handed out
     try:
-        while piece := raw.read(_PIECE):
-            file.write(piece)
-        if file.tell() != raw.size:
-            raise ShardError(f"{address} ends after {file.tell()} of {raw.size} bytes")
-        require_same(address, raw.identity)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - handed out
+        try:
+            while piece := raw.read(_PIECE):
+                file.write(piece)
+            if file.tell() != raw.size:
+                raise ShardError(f"{address} ends after {file.tell()} of {raw.size} bytes")
+            file.seek(0)
+            require_same(address, raw.identity)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what could not be written, it would write again
+                file.close()
+            raise
+    except OSError as error:
+        raise ShardError(
+            f"cannot keep {address} in a file of this machine: {error.strerror or error}", hint="name a folder with room in TMPDIR"
+        ) from error
     return file, raw.identity
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,3 +292,38 @@ def test_a_bucket_that_is_not_there(bucket: Bucket) -> None:
     with pytest.raises(ShardError) as failed:
         files.publish_bytes("s3://no-such-bucket-at-all/x", b"x")
     assert "no such bucket" in str(failed.value.hint)
+
+
+def test_a_request_that_is_answered_late_is_waited_for(bucket: Bucket, proxy: Proxy) -> None:
+    bucket.put("a.parquet", posts())
+    proxy.trouble = lambda r: time.sleep(2) if r.number == 0 else None
+    with ShardFile(bucket.address("a.parquet")) as shard:
+        assert shard.num_rows == 6
+
+
+def test_a_listing_of_several_pages_is_read_to_its_end(bucket: Bucket, proxy: Proxy) -> None:
+    names = [f"x{n:04}.parquet" for n in range(1001)]
+    for name in names:
+        bucket.put(f"in/{name}", b"x")
+    assert [name for name, is_object in address(bucket, "in").below() if is_object] == names
+    proxy.trouble = lambda r: 403 if "continuation" in r.path else None
+    with pytest.raises(ShardError):
+        list(address(bucket, "in").below())
+
+
+def test_a_folder_without_room_for_what_is_fetched(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put("a.parquet", posts())
+    monkeypatch.setattr("tempfile.tempdir", "/dev/full/x")
+    with pytest.raises((ShardError, OSError)) as failed:
+        ShardFile(bucket.address("a.parquet"), whole=True)
+    assert isinstance(failed.value, ShardError)
+    # In the middle: the file may not grow.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(ShardError, match="cannot keep"):
+            objects.fetch(address(bucket, "a.parquet"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

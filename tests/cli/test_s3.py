@@ -159,15 +159,18 @@ def test_what_a_run_must_not_write_over_or_into_is_refused(story: Command, bucke
     assert [k for k in bucket.names() if not k.startswith("raw/")] == ["train.intoto.jsonl"]
 
 
+@pytest.mark.parametrize("at_copy", [True, False])
 def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
-    story: Command, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    story: Command, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, at_copy: bool
 ) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
-    def stop(request: Request) -> None:
-        if request.is_copy and "/train/day" in request.path:
-            reached.set()
-            go_on.wait(30)
+    def stop(request: Request) -> str | None:
+        if request.method != "PUT" or request.is_copy != at_copy or "/train/day" not in request.path:
+            return None
+        reached.set()
+        go_on.wait(30)
+        return "reset"
 
     with before(bucket.endpoint) as (proxy, endpoint):
         proxy.trouble = stop
@@ -179,7 +182,8 @@ def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
         proxy.trouble = lambda request: "reset"
         go_on.set()
         left = [k for k in bucket.names() if k.startswith("train/")]
-        assert "train/a.parquet" in left and [k for k in left if k.endswith(".tmp")]
+        assert "train/a.parquet" in left and any(k.endswith(".tmp") for k in left) == at_copy
+        assert not any("day=1/a.parquet" in k for k in left if not k.endswith(".tmp"))
         assert not any(k.startswith("train.intoto") for k in bucket.names())
     first = bucket.client.head_object(Bucket=bucket.name, Key="train/a.parquet")["LastModified"]
     assert story("verify", bucket.address("train"), *WAY).code == 4

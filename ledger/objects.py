@@ -242,7 +242,7 @@ def fetch(address: Address) -> tuple[io.BufferedRandom, Identity]:
             raise
     except OSError as error:
         raise ShardError(
-            f"cannot keep {address} in a file of this machine: {error.strerror or error}", hint="name a folder with room in TMPDIR"
+            f"cannot keep {address} on this machine: {error.strerror or error}", hint="name a folder with room in TMPDIR"
         ) from error
     return file, raw.identity
 

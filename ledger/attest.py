@@ -71,7 +71,8 @@ def attest(
         inputs = find_inputs([folder], hidden=True)
         names = [source.name for source in inputs]
         _require_no_others(folder, names)
-        for place in dict.fromkeys((folder, folder.resolve())):  # their journals stand beside the folder or the link to it that they were told
+        # Their journals stand beside the folder or the link to it that they were told.
+        for place in dict.fromkeys((folder, folder.resolve())):
             parts.require_whole(place, names, columns.document(), key)
         audited = audit(inputs, snapshot, columns, workers=workers, on_progress=on_progress, hashed=True)
         if not audited.compliant:

@@ -9,12 +9,14 @@ from typing import Any
 import click
 from ledger.cli.audit import say
 from ledger.cli.filter import consent_of, signing
-from ledger.cli.options import Text, asking, deciding_options, output_format, progress, shown, workers_option, write_json
+from ledger.cli.options import Place, Text, asking, deciding_options, output_format, progress, shown, workers_option, write_json
 from ledger.cli.project import completed
+
+from ledger.objects import Address
 
 
 @click.command(epilog="Example: consent attest train/ --snapshot answers.parquet --subject user_id --run-key run.key")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=Place(path_type=Path), metavar="DIR")
 @deciding_options
 @click.option("--recipient", type=Text(), metavar="R", help="Who the shards are for; signed into the statement.")
 @click.option(
@@ -26,7 +28,7 @@ from ledger.cli.project import completed
 def command(
     ledger_path: Path | None,
     /,
-    folder: Path,
+    folder: Path | Address,
     form: str,
     workers: int,
     recipient: str | None,

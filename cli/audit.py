@@ -13,13 +13,14 @@ from ledger.cli.project import completed
 
 import ledger
 from ledger.errors import VerificationError
+from ledger.objects import Address
 from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path, verify
 
 
 @click.command(epilog="Example: consent audit train/ --purpose train-ai --subject user_id --content post_id")
 @shard_options
 @click.pass_obj
-def command(ledger_path: Path | None, /, shards: tuple[Path, ...], form: str, workers: int, **told: Any) -> int:
+def command(ledger_path: Path | None, /, shards: tuple[Path | Address, ...], form: str, workers: int, **told: Any) -> int:
     """Check finished shards row by row. Exit 0: every row's people said yes; 3: some did not.
 
     A folder with a statement beside it needs no columns: they are taken from the statement where its signature is trusted and
@@ -53,7 +54,7 @@ def say(audit: ledger.Audit, *, text: bool) -> int:
     return 0 if audit.compliant else 3
 
 
-def _stated_columns(ledger_path: Path | None, shards: tuple[Path, ...], trust: Path | None) -> dict[str, Any]:
+def _stated_columns(ledger_path: Path | None, shards: tuple[Path | Address, ...], trust: Path | None) -> dict[str, Any]:
     """The columns that the folder's own statement was made with. Another's could name a column whose people said yes."""
     path = statement_path(shards[0])
     if len(shards) > 1 or not path.is_file():

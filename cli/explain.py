@@ -8,20 +8,21 @@ from typing import Any
 
 import click
 from ledger.cli.filter import consent_of
-from ledger.cli.options import deciding_options, output_format, shown, write_json
+from ledger.cli.options import Place, deciding_options, output_format, shown, write_json
 from ledger.cli.project import completed
 
 import ledger
 from ledger import times
+from ledger.objects import Address
 
 
 @click.command(epilog="Example: consent explain posts/a.parquet --row 7 --purpose train-ai --subject user_id --content post_id")
-@click.argument("shard", type=click.Path(path_type=Path))
+@click.argument("shard", type=Place(path_type=Path))
 @click.option("--row", type=click.IntRange(0), required=True, metavar="N", help="From 0, as in the exclusions of a run.")
 @deciding_options
 @output_format
 @click.pass_obj
-def command(ledger_path: Path | None, /, shard: Path, row: int, form: str, **told: Any) -> None:
+def command(ledger_path: Path | None, /, shard: Path | Address, row: int, form: str, **told: Any) -> None:
     """Say why a row is kept or dropped: its keys, the reason, and for each subject the event that decides."""
     with ExitStack() as stack:
         book, consent = consent_of(stack, ledger_path, **completed(ledger_path, **told))

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Share, Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.options import Place, Share, Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
 from ledger.cli.project import completed
 
 import ledger
 from ledger.errors import UsageError
+from ledger.objects import Address
 
 
 @click.command(epilog="Example: consent filter posts/ -o train/ --purpose train-ai --subject user_id --content post_id")
 @shard_options
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The statement goes beside it."
+    "-o", "--output", required=True, type=Place(path_type=Path), metavar="DIR", help="The statement goes beside it."
 )
 @click.option(
     "--exclusions",
@@ -49,8 +50,8 @@ from ledger.errors import UsageError
 def command(
     ledger_path: Path | None,
     /,
-    shards: tuple[Path, ...],
-    output: Path,
+    shards: tuple[Path | Address, ...],
+    output: Path | Address,
     form: str,
     workers: int,
     exclusions: Path | None,

@@ -17,13 +17,20 @@ from warnings import catch_warnings
 
 import click
 
-from ledger import files, times
+from ledger import files, objects, times
 from ledger.errors import ConsentLedgerError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PASSPHRASE_FILE = "CONSENT_LEDGER_PASSPHRASE_FILE"  # noqa: S105 - a name
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Place(click.Path):
+    """A file or folder, or an address in an object store."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return objects.place(value) if str(value).startswith(objects.SCHEME) else super().convert(value, param, ctx)
 
 
 class Moment(click.ParamType[datetime]):
@@ -144,7 +151,7 @@ def shard_options(command: F) -> F:
         output_format,
         workers_option,
         deciding_options,
-        click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SHARD..."),
+        click.argument("shards", nargs=-1, required=True, type=Place(path_type=Path), metavar="SHARD..."),
     ):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ from ledger.cli.options import shown
 from ledger import config
 from ledger.config import Config
 from ledger.errors import UsageError
+from ledger.objects import Address
 
 
 class Project:
@@ -49,12 +50,13 @@ class Project:
     def trust(self) -> Path | None:
         return None if self._config is None else self._take("trust", self._config.trust)
 
-    def trust_for(self, paths: tuple[Path, ...]) -> Path | None:
+    def trust_for(self, paths: tuple[Path | Address, ...]) -> Path | None:
         """Unless one of the paths lies beside the file or below it: a bundle does not vouch for itself."""
         if self._config is None or self._config.trust is None:
             return None
         home = self._config.path.parent.resolve()
-        seen = [place for path in paths for place in (Path(os.path.normpath(path.absolute())), path.resolve())]
+        here = [path for path in paths if isinstance(path, Path)]
+        seen = [place for path in here for place in (Path(os.path.normpath(path.absolute())), path.resolve())]
         if any(place.is_relative_to(home) for place in seen):
             click.echo(f"trust of {shown(str(self._config.path))} does not count for what lies beside it", err=True)
             return None

@@ -6,22 +6,28 @@ import os
 from pathlib import Path
 
 import click
-from ledger.cli.options import output_format, shown, trust_file, write_json
+from ledger.cli.options import Place, output_format, shown, trust_file, write_json
 from ledger.cli.project import Project, names_a_ledger
 
 from ledger.errors import UsageError
+from ledger.objects import Address
 from ledger.statements.verify import verify
 
 
 @click.command(epilog="Example: consent verify train/ --trust trust")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|DIR...")
+@click.argument("paths", nargs=-1, required=True, type=Place(path_type=Path), metavar="FILE|DIR...")
 @trust_file
 @click.option("--signature-only", is_flag=True, help="Check the statement alone, not the shards that it speaks of.")
 @click.option("--allow-unlogged", is_flag=True, help="Accept a statement that the log does not hold.")
 @output_format
 @click.pass_obj
 def command(
-    ledger_path: Path | None, paths: tuple[Path, ...], trust: Path | None, signature_only: bool, allow_unlogged: bool, form: str
+    ledger_path: Path | None,
+    paths: tuple[Path | Address, ...],
+    trust: Path | None,
+    signature_only: bool,
+    allow_unlogged: bool,
+    form: str,
 ) -> None:
     """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
     if trust is None and not names_a_ledger(ledger_path):

@@ -18,6 +18,7 @@ from ledger.audit import Audit, audit
 from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log import dsse
 from ledger.log.keys import PrivateKey
+from ledger.objects import Place
 from ledger.run import VERSIONS, published
 from ledger.shards.columns import Columns
 from ledger.shards.inputs import find_inputs
@@ -32,7 +33,7 @@ class Attestation:
     """audit: of every shard. statement: its file, None where the folder is not clean."""
 
     audit: Audit
-    statement: Path | None
+    statement: Place | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent attest` (schemas/attest.json)."""
@@ -40,7 +41,7 @@ class Attestation:
 
 
 def attest(
-    folder: Path,
+    folder: Place,
     snapshot: Snapshot,
     columns: Columns,
     *,
@@ -57,7 +58,7 @@ def attest(
         raise UsageError(
             "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
         )
-    folder = folder.resolve() if folder.name in ("", "..") else folder
+    folder = folder.resolve() if isinstance(folder, Path) and folder.name in ("", "..") else folder
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", hint="name the folder of the shards: its statement stands beside it")
     path = statement_path(folder)
@@ -70,7 +71,8 @@ def attest(
         inputs = find_inputs([folder], hidden=True)
         names = [source.name for source in inputs]
         _require_no_others(folder, names)
-        for place in (folder, folder.resolve()):  # their journals stand beside the folder or the link to it that they were told
+        # Their journals stand beside the folder or the link to it that they were told.
+        for place in dict.fromkeys((folder, folder.resolve())):
             parts.require_whole(place, names, columns.document(), key)
         audited = audit(inputs, snapshot, columns, workers=workers, on_progress=on_progress, hashed=True)
         if not audited.compliant:
@@ -104,7 +106,7 @@ def attest(
         return Attestation(audit=audited, statement=path)
 
 
-def _require_no_others(folder: Path, names: Sequence[str]) -> None:
+def _require_no_others(folder: Place, names: Sequence[str]) -> None:
     """Raises ShardError for what some reader would take, and `verify` refuse: no statement would hold."""
     try:
         exact_shards(folder, names)

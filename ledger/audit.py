@@ -94,7 +94,7 @@ def audit(
         counts: Counter[str] = Counter()
         rests_on: Counter[str] = Counter()
         rows = known = 0
-        with ShardFile(source.path) as shard:
+        with ShardFile(source.path, whole=hashed) as shard:
             sha256 = shard.sha256 if hashed else None
             names = columns.check(shard.schema_arrow, categories)
             for group in range(shard.num_row_groups):

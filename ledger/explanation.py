@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from ledger.consent import ALLOWED, NO, REASONS, Event, Purpose, Row, Scope, spl
 from ledger.consent import Explanation as Rule
 from ledger.consent import explain as explain_by_rule
 from ledger.errors import IntegrityError, UsageError
+from ledger.objects import Place
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import decide
@@ -124,7 +124,7 @@ class RowExplanation:
         }
 
 
-def explain(consent: ConsentFilter, shard: str | Path, row: int, *, book: Ledger | None = None) -> RowExplanation:
+def explain(consent: ConsentFilter, shard: str | Place, row: int, *, book: Ledger | None = None) -> RowExplanation:
     """Why a row of a shard (from 0) is kept or dropped now. book: the ledger that the snapshot is of, to look its events up.
 
     Raises UsageError for a row that is not there and for columns that cannot be keys, SnapshotError for a stale snapshot,
@@ -173,7 +173,7 @@ def explain(consent: ConsentFilter, shard: str | Path, row: int, *, book: Ledger
     )
 
 
-def _keys_of(shard: str | Path, row: int, columns: Columns, categories: Sequence[str]) -> tuple[Path, Keys]:
+def _keys_of(shard: str | Place, row: int, columns: Columns, categories: Sequence[str]) -> tuple[Place, Keys]:
     inputs = find_inputs([shard])
     if len(inputs) != 1:
         raise UsageError(f"{shard} means {len(inputs)} shards", hint="name the one that the row is in")

@@ -5,6 +5,8 @@
   until then it has a hidden name beside the final one that no reader of data sets picks up. What a killed process left under
   such a name is swept away by the next one that holds its lock.
 - What the system refuses comes out as ConsentLedgerError.
+
+What is published, withdrawn or swept may also be an object of a store, by its address: see `objects`.
 """
 
 from __future__ import annotations
@@ -12,15 +14,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from ledger.errors import ConsentLedgerError
+from ledger import objects
+from ledger.errors import ConsentLedgerError, ShardError
+from ledger.objects import Address, Place
+
+P = TypeVar("P", Path, Address, Place)
 
 _MAX_PRIVATE_BYTES = 64 << 10
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
@@ -82,9 +89,12 @@ def name_new(temporary: Path, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def publish_bytes(path: str | Path, data: bytes) -> None:
+def publish_bytes(path: str | Place, data: bytes) -> None:
     """Write or replace a file: after a crash its name leads to the old content or to the new, never to part of one."""
-    path = Path(path)
+    path = objects.place(path)
+    if isinstance(path, Address):
+        objects.publish(path, temporary_beside(path), io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+        return
     with _failing(f"cannot write {path}"):
         temporary = temporary_beside(path)
         try:
@@ -99,29 +109,42 @@ def publish_bytes(path: str | Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def withdraw(path: str | Path) -> None:
+def withdraw(path: str | Place) -> None:
     """Remove a file, where there is one, durably: after a crash it does not come back."""
-    path = Path(path)
+    path = objects.place(path)
+    if isinstance(path, Address):
+        path.remove()
+        return
     with _failing(f"cannot remove {path}"), contextlib.suppress(FileNotFoundError):
         path.unlink()
         sync_folder(path.parent)
 
 
-def temporary_beside(path: Path) -> Path:
+def temporary_beside(path: P) -> P:
     """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
     return path.with_name(f"{_hidden(path)}{secrets.token_hex(8)}.tmp")
 
 
-def sweep(path: Path) -> None:
+def sweep(path: Place) -> None:
     """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
+    if isinstance(path, Address):
+        for name, _ in list(path.parent.below(recursive=False)):
+            if name[:-20] == _hidden(path) and _TEMPORARY.fullmatch(name):
+                (path.parent / name).remove()
+        return
     with _failing(f"cannot clean up beside {path}"):
         for found in path.parent.iterdir() if path.parent.is_dir() else ():
             if found.stem[:-16] == _hidden(path):
                 _sweep(found)
 
 
-def sweep_below(folder: Path) -> None:
+def sweep_below(folder: Place) -> None:
     """The same for every file in a folder and in those below it; links are not followed."""
+    if isinstance(folder, Address):
+        for name, is_object in list(folder.below()):
+            if is_object and _TEMPORARY.fullmatch(name.rpartition("/")[2]):
+                (folder / name).remove()
+        return
     with _failing(f"cannot clean up in {folder}"):
         for above, _, names in os.walk(folder):
             for name in names:
@@ -135,13 +158,25 @@ def _sweep(found: Path) -> None:
                 found.unlink()
 
 
-def _hidden(path: Path) -> str:
+def shards_below(folder: Place) -> list[str]:
+    """The names from a folder of every `*.parquet` in it and below it, hidden or not; links to folders are not followed."""
+    if isinstance(folder, Address):
+        return sorted(name for name, is_object in folder.below() if is_object and name.endswith(".parquet"))
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")] if folder.is_dir() else []
+
+
+def _hidden(path: Place) -> str:
     return f".{path.name[:40]}."
 
 
-def make_folder(folder: str | Path) -> None:
-    """A folder with its missing parents, durably."""
-    folder = Path(folder)
+def make_folder(folder: str | Place) -> None:
+    """A folder with its missing parents, durably. In a store there are none: only the bucket must be there."""
+    folder = objects.place(folder)
+    if isinstance(folder, Address):
+        bucket = Address(folder.bucket, "", folder.options)
+        if not bucket.exists():
+            raise ShardError(f"there is no bucket {bucket}", hint="make it, or look at its name and at the store's endpoint")
+        return
     with _failing(f"cannot create {folder}"):
         if not folder.is_dir():
             make_folder(folder.parent)
@@ -167,8 +202,10 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def sha256_of(path: str | Path) -> str:
+def sha256_of(path: str | Place) -> str:
     """The digest of a file's content, in hexadecimal."""
+    if isinstance(path, Address):
+        return objects.sha256_of(path)
     with _failing(f"cannot read {path}"), Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

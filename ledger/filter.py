@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ledger import times
+from ledger import objects, times
 from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
 from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
+from ledger.objects import Place
 from ledger.parts import Part
 from ledger.run import Run, run
 from ledger.shards.answers import Answers, answers_at
@@ -65,8 +66,8 @@ class ConsentFilter:
 
     def filter_shards(
         self,
-        inputs: Sequence[str | Path],
-        output: str | Path,
+        inputs: Sequence[str | Place],
+        output: str | Place,
         *,
         workers: int = 2,
         key: PrivateKey | None = None,
@@ -81,6 +82,8 @@ class ConsentFilter:
     ) -> Run:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
 
+        Inputs and output may be addresses in an object store, `s3://bucket/folder`; exclusions are a file of this machine.
+
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
         the least share of rows that must be kept. exclusions: a Parquet file of what was dropped.
@@ -90,7 +93,7 @@ class ConsentFilter:
         """
         return run(
             find_inputs(inputs),
-            Path(output),
+            objects.place(output),
             self.snapshot,
             self.columns,
             workers=workers,
@@ -99,19 +102,19 @@ class ConsentFilter:
             admit=admit,
             recipient=recipient,
             min_kept=min_kept,
-            exclusions=None if exclusions is None else Path(exclusions),
+            exclusions=None if exclusions is None else objects.local(exclusions),
             drop_metadata=drop_metadata,
             part=None if part is None else Part(*part),
             on_progress=on_progress,
         )
 
-    def audit_shards(self, paths: Sequence[str | Path], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
+    def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
 
     def attest_shards(
         self,
-        folder: str | Path,
+        folder: str | Place,
         *,
         key: PrivateKey,
         workers: int = 2,
@@ -127,7 +130,7 @@ class ConsentFilter:
         would refuse, or not all that the journals of a run's parts speak of.
         """
         return attest(
-            Path(folder),
+            objects.place(folder),
             self.snapshot,
             self.columns,
             workers=workers,

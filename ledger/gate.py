@@ -31,6 +31,7 @@ from ledger import times
 from ledger.consent import split_purpose
 from ledger.errors import ShardError, SnapshotError, UsageError, VerificationError
 from ledger.log.trust import Trust
+from ledger.objects import Address, Place, place
 from ledger.statements.verify import (
     Record,
     another_digest,
@@ -51,7 +52,7 @@ MAX_AGE = timedelta(hours=24)
 class GateShard:
     """A shard that was checked. blocks: the SHA-256 of each of its blocks, one after another."""
 
-    path: Path
+    path: Place
     name: str
     size: int
     blocks: bytes
@@ -61,7 +62,7 @@ class GateShard:
 class Gate:
     """Iterate over it, as often as you like, for pyarrow RecordBatches of at most BATCH_ROWS rows, shard after shard."""
 
-    records: Mapping[Path, Record]
+    records: Mapping[Place, Record]
     shards: Sequence[GateShard]
     columns: Sequence[str] | None
     max_age: timedelta
@@ -80,7 +81,7 @@ class Gate:
 
 
 def open_shards(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Place | Sequence[str | Place],
     *,
     trust: str | Path | Trust,
     purpose: str,
@@ -97,12 +98,12 @@ def open_shards(
     Raises VerificationError where something does not hold, UsageError for another purpose or a path that is no folder,
     SnapshotError for answers that are too old, ShardError for what cannot be read; all before the first row.
     """
-    paths = [paths] if isinstance(paths, str | Path) else paths
+    paths = [paths] if isinstance(paths, str | Path | Address) else paths
     if not paths:
         raise UsageError("no folder of shards was named")
     known = trust if isinstance(trust, Trust) else load_trust(trust)
-    records: dict[Path, Record] = {}
-    for path in map(Path, paths):
+    records: dict[Place, Record] = {}
+    for path in map(place, paths):
         if not path.is_dir():
             raise UsageError(f"{path} is no folder", hint="a statement speaks of a folder of shards as a whole: name that")
         records[path] = _record(path, known, purpose, max_age, allow_unlogged)
@@ -114,7 +115,7 @@ def open_shards(
     return gate
 
 
-def _record(folder: Path, trust: Trust, purpose: str, max_age: timedelta, allow_unlogged: bool) -> Record:
+def _record(folder: Place, trust: Trust, purpose: str, max_age: timedelta, allow_unlogged: bool) -> Record:
     try:
         record = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=allow_unlogged).record
     except VerificationError as error:
@@ -128,7 +129,7 @@ def _record(folder: Path, trust: Trust, purpose: str, max_age: timedelta, allow_
     return record
 
 
-def _require_fresh(folder: Path, record: Record, max_age: timedelta) -> None:
+def _require_fresh(folder: Place, record: Record, max_age: timedelta) -> None:
     now = times.now()
     if record.decided_at > now:
         raise SnapshotError(f"the rows of {folder} were decided at {times.text(record.decided_at)}, which has not come yet")
@@ -141,7 +142,7 @@ def _require_fresh(folder: Path, record: Record, max_age: timedelta) -> None:
         )
 
 
-def _checked(folder: Path, record: Record) -> Iterator[GateShard]:
+def _checked(folder: Place, record: Record) -> Iterator[GateShard]:
     digests = record.digests
     try:
         found = exact_shards(folder, digests)

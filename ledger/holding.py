@@ -14,17 +14,26 @@ from pathlib import Path
 
 from ledger import files, locks
 from ledger.errors import LedgerBusy, ShardError
+from ledger.objects import Address, Place
 from ledger.statements.verify import statement_path
 
 _OTHER = "wait for it to end, or choose another folder with -o"
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Place) -> Iterator[None]:
     """The folder, for this process alone; made where it is not there, and not left behind empty by one that failed.
 
-    Raises ShardError where another is writing to it. What a killed one left under hidden names is removed.
+    Raises ShardError where another is writing to it. What a killed one left under hidden names is removed. A store has no
+    locks: of two at once, one may take away what the other has uploaded and not yet published, which then fails.
     """
+    if isinstance(folder, Address):
+        files.make_folder(folder)
+        files.sweep_below(folder)
+        files.sweep_below(folder.with_name(f"{folder.name}.journal"))
+        files.sweep(statement_path(folder))
+        yield
+        return
     made = not folder.exists()
     files.make_folder(folder)
     with contextlib.ExitStack() as stack:

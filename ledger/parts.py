@@ -18,6 +18,7 @@ from typing import Any
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
+from ledger.objects import Address, Place
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, last_note
 
@@ -53,13 +54,18 @@ class Part:
             "deciding": {**deciding, "inputs": sha256(canonical.encode({"names": names})).hexdigest()}})  # fmt: skip
 
 
-def journals(folder: Path) -> dict[Part, Path]:
+def journals(folder: Place) -> dict[Part, Place]:
     """Those that stand beside a folder."""
     pattern = re.compile(re.escape(folder.name) + r"\.part-([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5})\.journal\.jsonl")
-    found = {}
-    for path in folder.parent.iterdir():
-        if (match := pattern.fullmatch(path.name)) and int(match[1]) <= int(match[2]) <= MOST:
-            found[Part(int(match[1]), int(match[2]))] = path
+    names = (
+        [name for name, _ in folder.parent.below(recursive=False)]
+        if isinstance(folder, Address)
+        else [path.name for path in folder.parent.iterdir()]
+    )
+    found: dict[Part, Place] = {}
+    for name in names:
+        if (match := pattern.fullmatch(name)) and int(match[1]) <= int(match[2]) <= MOST:
+            found[Part(int(match[1]), int(match[2]))] = folder.parent / name
     return found
 
 
@@ -72,7 +78,7 @@ def require_same_division(folder: Path, part: Part) -> None:
         )
 
 
-def require_whole(folder: Path, names: Sequence[str], columns: Mapping[str, Any], key: PrivateKey) -> None:
+def require_whole(folder: Place, names: Sequence[str], columns: Mapping[str, Any], key: PrivateKey) -> None:
     """Raises ShardError where journals of parts stand beside the folder, and it does not hold what all parts together make.
 
     names: of the shards that are there. columns: as `Columns.document()`. key: that of all parts; lines of others do not count.
@@ -80,6 +86,10 @@ def require_whole(folder: Path, names: Sequence[str], columns: Mapping[str, Any]
     found = journals(folder)
     if not found:
         return
+    if isinstance(folder, Address):  # no part runs into a store: these were copied there
+        raise ShardError(
+            f"journals of parts stand beside {folder}", hint="attest the set where its parts were run, or move them away"
+        )
     if len(divisions := sorted({part.of for part in found})) > 1:
         raise ShardError(f"{folder} was begun in {divisions[0]} parts and in {divisions[1]}", hint=_hint(folder))
     ends = {number: _end(found.get(Part(number, divisions[0])), key) for number in range(1, divisions[0] + 1)}
@@ -109,8 +119,8 @@ def require_whole(folder: Path, names: Sequence[str], columns: Mapping[str, Any]
         raise ShardError(f"{folder} holds {strange[0]!r:.200}, which no part has made", hint=_hint(folder))
 
 
-def _end(journal: Path | None, key: PrivateKey) -> dict[str, Any] | None:
-    end = {} if journal is None else last_note(journal, key)
+def _end(journal: Place | None, key: PrivateKey) -> dict[str, Any] | None:
+    end = {} if not isinstance(journal, Path) else last_note(journal, key)
     return end if "shards" in end else None
 
 
@@ -118,7 +128,7 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:20])) + (f" and {len(numbers) - 20} more" if len(numbers) > 20 else "")
 
 
-def _hint(folder: Path) -> str:
+def _hint(folder: Place) -> str:
     return (
         f"run these parts again (`consent filter --part K/N -o {folder}`); "
         "to seal what is there all the same, move the parts' journals away"

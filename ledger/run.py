@@ -25,6 +25,7 @@ from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
+from ledger.objects import Address, Place
 from ledger.parts import Part
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
@@ -64,7 +65,7 @@ class Run:
 
     record: RunRecord
     checkpoint: str
-    statement: Path | None
+    statement: Place | None
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent filter` (schemas/filter.json)."""
@@ -89,7 +90,7 @@ class Run:
 
 def run(
     inputs: list[Input],
-    output: Path,
+    output: Place,
     snapshot: Snapshot,
     columns: Columns,
     *,
@@ -118,7 +119,12 @@ def run(
         )
     if not 0 <= min_kept <= 1:  # NaN is no limit at all
         raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
-    output = output.resolve() if output.name in ("", "..") else output
+    if part is not None and isinstance(output, Address):
+        raise UsageError(
+            f"parts are run into a folder that their machines share, and {output} is in a store, which has no locks",
+            hint="give each machine its own inputs and its own output folder, or copy the sealed folder to the store",
+        )
+    output = output.resolve() if isinstance(output, Path) and output.name in ("", "..") else output
     _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
     share = inputs if part is None else part.share(inputs)
@@ -131,7 +137,7 @@ def run(
 
     progress = Progress(rows_of(share, check), on_progress)
     answers = answers_at(snapshot, started_at)
-    with holding.alone(output) if part is None else holding.together(output, part.journal(output)):
+    with holding.alone(output) if part is None or isinstance(output, Address) else holding.together(output, part.journal(output)):
         _check_output(output, inputs, exclusions, part)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
             snapshot = published(publish, snapshot)
@@ -213,11 +219,13 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(set(keys), key=str.encode))
 
 
-def _journal_path(output: Path, part: Part | None) -> Path:
+def _journal_path(output: Place, part: Part | None) -> Place:
+    if isinstance(output, Address):
+        return output.with_name(f"{output.name}.journal")
     return output.with_name(output.name + ".journal.jsonl") if part is None else part.journal(output)
 
 
-def _check_output(output: Path, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
+def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
     """inputs: of all parts, where this is one."""
     target = output.resolve()
     sources = {source.path.resolve() for source in inputs}
@@ -229,7 +237,7 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None, pa
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
-    if part is not None and output.parent.is_dir():
+    if part is not None and isinstance(output, Path) and output.parent.is_dir():
         parts.require_same_division(output, part)
     # Other tools call theirs `*.intoto.jsonl` as well.
     if stated_kind(statement_path(output)) not in (None, RUN, AUDIT):
@@ -237,7 +245,7 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None, pa
             f"{statement_path(output)} is not the statement of a run or an audit, and would be replaced by one",
             hint="choose another folder with -o, or move that file away",
         )
-    for folder, folders, _ in os.walk(output):
+    for folder, folders, _ in os.walk(output) if isinstance(output, Path) else ():
         if links := [name for name in folders if (Path(folder) / name).is_symlink()]:
             raise UsageError(
                 f"{output} holds shards that this run does not make, behind the link {Path(folder) / links[0]}",
@@ -247,10 +255,10 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None, pa
         if target in path.parents or path.parent == target:
             raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
     names = {source.name for source in inputs}
-    strange = [p for p in (output.rglob("*.parquet") if output.is_dir() else ()) if p.relative_to(output).as_posix() not in names]
+    strange = [name for name in files.shards_below(output) if name not in names]
     if strange:
         raise UsageError(
-            f"{output} holds shards that this run does not make, {strange[0].relative_to(output)} among them",
+            f"{output} holds shards that this run does not make, {strange[0]} among them",
             hint="choose an empty folder with -o, or remove them",
         )
 
@@ -259,7 +267,7 @@ def _check_output(output: Path, inputs: list[Input], exclusions: Path | None, pa
 class _Work:
     """What all workers of a run share."""
 
-    output: Path
+    output: Place
     snapshot: Snapshot
     columns: Columns
     answers: Answers
@@ -271,7 +279,7 @@ class _Work:
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
         target, categories = self.output / source.name, self.snapshot.header.categories
-        with ShardFile(source.path) as file:
+        with ShardFile(source.path, whole=True) as file:
             deciding = {
                 "input_sha256": file.sha256,
                 "answers_sha256": self.answers.digest,
@@ -342,7 +350,7 @@ def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...
     return (*unknown, *sorted({carrier for r in results for carrier in r["carriers"]}))
 
 
-def _publish(output: Path, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Path | None:
+def _publish(output: Place, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Place | None:
     if key is None:
         return None
     line = dsse.seal(run_statement(record), key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,6 +90,64 @@ def shard(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of a server that speaks S3, on loopback, for the session."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket of that server, which addresses lead to."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "an-id",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = Bucket(f"bucket-{secrets.token_hex(4)}", s3)
+    made.client.create_bucket(Bucket=made.name)
+    return made
+
+
+class Bucket:
+    """By another client than the one that is tested."""
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        import boto3
+
+        self.name, self.endpoint = name, endpoint
+        self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+
+    def address(self, key: str = "") -> str:
+        return f"s3://{self.name}/{key}"
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        data = content.read_bytes() if isinstance(content, Path) else content
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def get(self, key: str) -> bytes:
+        return bytes(self.client.get_object(Bucket=self.name, Key=key)["Body"].read())
+
+    def names(self) -> list[str]:
+        """All but the empty objects that stand for folders."""
+        found = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
+        return sorted(o["Key"] for o in found if not (o["Key"].endswith("/") and not o["Size"]))
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.name, Key=key)
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,35 @@
 - A table of Delta Lake, Iceberg or Hudi is refused, and so is any part of one: only its own log knows which files, and which
   rows of them, are still in it. Read as plain files, its deleted rows would come back.
 - No two inputs share an output name.
+- A store has no folders: `s3://bucket/posts` means the objects whose keys begin with `posts/`, by the same rules. A key that
+  would be an unsafe path (`a//b`, `..`) is refused, and so is an address that is object and folder at once. There are no globs.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger import files
+from ledger import files, objects
 from ledger.errors import ShardError, UsageError
+from ledger.objects import Address, Place
+
+_TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
+_ICEBERG = ".metadata.json"
 
 
 @dataclass(frozen=True)
 class Input:
     """A shard: where it is, and its relative name in the output, with forward slashes."""
 
-    path: Path
+    path: Place
     name: str
 
 
-def find_inputs(paths: Sequence[str | Path], *, hidden: bool = False) -> list[Input]:
+def find_inputs(paths: Sequence[str | Place], *, hidden: bool = False) -> list[Input]:
     """Every shard that the paths mean, in the order of the paths. hidden: with those that are else skipped.
 
     Raises UsageError where a path means nothing or two shards would get one name, ShardError for what must not be read as
@@ -38,16 +44,18 @@ def find_inputs(paths: Sequence[str | Path], *, hidden: bool = False) -> list[In
     if not paths:
         raise UsageError("no shard was named")
     named: dict[str, Input] = {}
+    clear: set[Address] = set()
     try:
         for path in paths:
-            found = list(_inputs(str(path), hidden))
+            found = list(_inputs(path, hidden, clear))
             if not found:
                 raise UsageError(
                     f"there is no shard in {path}",
                     hint="a shard is a *.parquet file; names of files and folders that begin with _ or . are skipped",
                 )
             for shard in found:
-                _refuse_table_above(shard.path)
+                if isinstance(shard.path, Path):
+                    _refuse_table_above(shard.path)
                 if named.setdefault(shard.name, shard) is not shard:
                     raise UsageError(
                         f"{named[shard.name].path} and {shard.path} would both be written as {shard.name}",
@@ -58,9 +66,11 @@ def find_inputs(paths: Sequence[str | Path], *, hidden: bool = False) -> list[In
     return list(named.values())
 
 
-def _inputs(text: str, hidden: bool) -> Iterator[Input]:
-    path = Path(text)
-    if path.is_dir():
+def _inputs(named: str | Place, hidden: bool, clear: set[Address]) -> Iterator[Input]:
+    path, text = objects.place(named), str(named)
+    if isinstance(path, Address):
+        yield from _objects(path, hidden, clear)
+    elif path.is_dir():
         yield from (_input(shard, path) for shard in _shards(path, hidden))
     elif path.exists():
         yield _input(path, path.parent)
@@ -85,8 +95,50 @@ def _matches(pattern: str, hidden: bool) -> Iterator[Input]:
             yield from (_input(shard, root) for shard in _shards(match, hidden))
 
 
+def _objects(address: Address, hidden: bool, clear: set[Address]) -> Iterator[Input]:
+    """clear: folders that are known to be no tables."""
+    found = dict(address.below())
+    if address.is_file():
+        if found:
+            raise UsageError(f"{address} is an object, and a folder as well", hint="move one of them away, or copy what is meant")
+    elif not found:
+        if glob.has_magic(address.key):
+            raise UsageError(f"{address} is a glob, and none is looked for in a store", hint="name a folder or an object")
+        raise UsageError(f"{address} does not exist", hint="look at the name: a shard is an object, or a folder of them")
+    for above in address.parents:
+        if above not in clear:
+            marks = [mark for mark in _TABLES if (above / mark).exists()]
+            marks += [f"metadata/{name}" for name, _ in (above / "metadata").below(recursive=False)]
+            _refuse_tables(above, marks, hidden)
+            clear.add(above)
+    _refuse_tables(address, found, hidden)
+    if not found:
+        yield _named(address, address.name)
+    for name in sorted((name for name, is_object in found.items() if is_object), key=str.encode):
+        if _is_shard(name, hidden) and (hidden or not any(map(_skipped, name.split("/")))):
+            yield _named(address / name, name)
+
+
+def _refuse_tables(root: Address, names: Iterable[str], hidden: bool) -> None:
+    """names: from the root, of what is in it. What is below a folder that is passed over is, too."""
+    for name in names:
+        parts = name.split("/")
+        for at, part in enumerate(parts):
+            if part in _TABLES:
+                raise _table("/".join([str(root), *parts[:at]]), _TABLES[part])
+            if part == "metadata" and len(parts) == at + 2 and parts[-1].endswith(_ICEBERG):
+                raise _table("/".join([str(root), *parts[:at]]), "Iceberg")
+            if not hidden and _skipped(part):
+                break
+
+
 def _input(path: Path, root: Path) -> Input:
-    name = path.relative_to(root).as_posix()
+    return _named(path, path.relative_to(root).as_posix())
+
+
+def _named(path: Place, name: str) -> Input:
+    if isinstance(path, Address) and objects.unsafe(name):
+        raise ShardError(f"the name of {name!r} has a part that is empty, `.` or `..`", hint="copy the object to another key")
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -130,15 +182,15 @@ def _refuse_table_above(path: Path) -> None:
 
 
 def _refuse_table(folder: Path) -> None:
-    if (folder / "_delta_log").is_dir():
-        kind = "Delta Lake"
-    elif (folder / ".hoodie").is_dir():
-        kind = "Hudi"
-    elif next((folder / "metadata").glob("*.metadata.json"), None) is not None:
-        kind = "Iceberg"
-    else:
-        return
-    raise ShardError(
+    for mark, kind in _TABLES.items():
+        if (folder / mark).is_dir():
+            raise _table(folder, kind)
+    if next((folder / "metadata").glob(f"*{_ICEBERG}"), None) is not None:
+        raise _table(folder, "Iceberg")
+
+
+def _table(folder: str | Path, kind: str) -> ShardError:
+    return ShardError(
         f"{folder} is a table of {kind}: some of its files and rows may be deleted, which only its log tells",
         hint="write the table as it stands to plain Parquet files with its own engine, and name those",
     )

@@ -1,5 +1,7 @@
 """What a run has finished, one signed line a shard, so that a run that is started again does only the rest.
 
+In a store, where nothing can be appended to, each line is an object of its own, named by the shard's name hashed.
+
 A line counts when its signature is the run key's, and when what decided the shard (input digest, answers, columns, code) and
 the output that stands there are all what the line says. Anything else is done again.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +18,24 @@ from ledger import files
 from ledger.errors import ShardError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
+from ledger.objects import Address, Place
 
 PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
 _MAX_BYTES = 256 << 20
+_MAX_LINE = 1 << 20
 
 
 class Journal:
     """Lines by output name. Raises ShardError where the file cannot be read or written."""
 
-    def __init__(self, path: Path, key: PrivateKey) -> None:
+    def __init__(self, path: Place, key: PrivateKey) -> None:
         self._path, self._key, self._lock = path, key, threading.Lock()
-        self._lines = _read(path, key)
+        self._lines = {} if isinstance(path, Address) else _read(path, key)
 
-    def finished(self, name: str, deciding: dict[str, str], output: Path) -> dict[str, Any] | None:
+    def finished(self, name: str, deciding: dict[str, str], output: Place) -> dict[str, Any] | None:
         """The result that was journalled for this very work, if the output still is what it made."""
-        line = self._lines.get(name)
-        if line is None or line["deciding"] != deciding or not output.is_file():
+        line = _read_object(_object(self._path, name), self._key) if isinstance(self._path, Address) else self._lines.get(name)
+        if line is None or line["name"] != name or line["deciding"] != deciding or not output.is_file():
             return None
         result: dict[str, Any] = line["result"]
         return result if files.sha256_of(output) == result["output_sha256"] else None
@@ -51,6 +56,9 @@ class Journal:
             )
             + b"\n"
         )
+        if isinstance(self._path, Address):
+            files.publish_bytes(_object(self._path, document["name"]), line)
+            return
         try:
             with self._lock, self._path.open("ab") as file:
                 file.write(line)
@@ -58,6 +66,19 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise ShardError(f"cannot write {self._path}: {error.strerror or error}", hint=files.advice(error)) from error
+
+
+def _object(folder: Address, name: str) -> Address:
+    return folder / f"{sha256(name.encode()).hexdigest()}.json"
+
+
+def _read_object(address: Address, key: PrivateKey) -> dict[str, Any] | None:
+    if not address.is_file():
+        return None
+    with address.open() as file:
+        data = file.read(_MAX_LINE + 1)
+    line = _open(data.removesuffix(b"\n"), key) if len(data) <= _MAX_LINE else None
+    return line if line is not None and "name" in line else None
 
 
 def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:

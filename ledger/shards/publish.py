@@ -2,7 +2,7 @@
 
 The bytes go to a hidden temporary name beside the final one. Only `publish` gives the file its name, once its bytes are on
 disk; an exception, a crash or a forgotten sink leaves nothing under it. The digest is of the bytes that were handed over, not
-of what a second reading of the disk returns.
+of what a second reading of the disk returns. What is to become an object of a store is first a file without a name.
 
 A `pyarrow.parquet.ParquetWriter` that is abandoned writes a valid footer when it is collected. So what follows the row groups
 can be held back (`hold`, `release`) and replaced, and a sink that was discarded takes further bytes and drops them.
@@ -14,12 +14,14 @@ import contextlib
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger import files
+from ledger import files, objects
 from ledger.errors import ShardError
+from ledger.objects import Place
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -31,16 +33,20 @@ class HashingSink(io.RawIOBase):
     Missing folders are created. Raises ShardError where the system refuses.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.temporary = files.temporary_beside(self.path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = objects.place(path)
+        self.temporary: Path | None = None
         self._hash = hashlib.sha256()
         self._written = 0
         self._held: bytearray | None = None
         self._file: io.FileIO | None = None
         with self._failing():
             files.make_folder(self.path.parent)
-            self._file = self.temporary.open("xb", buffering=0)
+            if isinstance(self.path, Path):
+                self.temporary = files.temporary_beside(self.path)
+                self._file = self.temporary.open("x+b", buffering=0)
+            else:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by discard
 
     @property
     def sha256(self) -> str:
@@ -75,23 +81,37 @@ class HashingSink(io.RawIOBase):
         held, self._held = bytes(self._held or b""), None
         return held
 
+    def written(self) -> io.BufferedReader:
+        """What was written so far, to read from its beginning, before anything more is."""
+        if self._file is None:
+            raise ShardError(f"{self.path} was discarded")
+        self._file.seek(0)
+        return os.fdopen(os.dup(self._file.fileno()), "rb")
+
     def publish(self) -> None:
         """Give the file its name, durably. What stood there before is replaced."""
         if self._file is None or self._held is not None:
             raise ShardError(f"{self.path} cannot be published: it was discarded or is not complete")
         with self._failing():
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self.temporary.replace(self.path)
-            self._file = None
-            files.sync_folder(self.path.parent)
+            if isinstance(self.path, Path):
+                assert self.temporary is not None
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self.temporary.replace(self.path)
+                self._file = None
+                files.sync_folder(self.path.parent)
+            else:
+                with self.written() as file:
+                    objects.publish(self.path, files.temporary_beside(self.path), file, self._written, self.sha256)
+                self.discard()
 
     def discard(self) -> None:
         """Remove what was not published. May be called at any time, and again."""
         file, self._file = getattr(self, "_file", None), None
         if file is not None:
             file.close()
-            self.temporary.unlink(missing_ok=True)
+            if self.temporary is not None:
+                self.temporary.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Also called by the collector, so that a forgotten sink leaves nothing behind."""

@@ -1,6 +1,7 @@
 """One shard, rewritten without some of its rows and otherwise as it was.
 
-- One open file is hashed and decoded. It is read, never mapped: a mapped file that is cut short kills the process.
+- One open file is hashed and decoded. It is read, never mapped: a mapped file that is cut short kills the process. An object
+  of a store is read in ranges, or first fetched whole, and is the same before and after.
 - Keys are read as every reader sees them. What is written is read as bits alone (see footer): dictionary, view and extension
   types do not exist there, so no dictionary of the source brings values of dropped rows along. The writer is given nothing but
   the kept rows; statistics, dictionaries and indexes are made from them.
@@ -15,17 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ledger import objects
 from ledger.errors import ShardError
+from ledger.objects import Address, Place
 from ledger.shards import footer
 from ledger.shards.publish import HashingSink
 
@@ -51,17 +54,23 @@ _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 class ShardFile:
     """A shard that is open for reading, once. Not for several threads at a time.
 
-    footer: what its footer says. Raises ShardError, naming the file, for whatever is wrong with it.
+    whole: an object is fetched before it is read, by whoever reads all of it. footer: what its footer says.
+    Raises ShardError, naming the file, for whatever is wrong with it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place, *, whole: bool = False) -> None:
+        self.path = objects.place(path)
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
+        self._file: io.BufferedReader | io.BufferedRandom
+        self._identity: Any
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
-            self._file = self.path.open("rb")
-            try:
+            if isinstance(self.path, Address):
+                self._file, self._identity = (objects.fetch if whole else objects.open_object)(self.path)
+            else:
+                self._file = self.path.open("rb")
                 self._identity = self._now()
+            try:
                 self.footer = footer.read(self._file)
             except BaseException:
                 self._file.close()
@@ -130,6 +139,9 @@ class ShardFile:
     def check_unchanged(self) -> None:
         """Raises ShardError where the file is not what it was when it was opened, or another is in its place."""
         with _reading(self.path):
+            if isinstance(self.path, Address):
+                objects.require_same(self.path, self._identity)
+                return
             status = self.path.stat()
             if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
                 raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
@@ -270,7 +282,7 @@ def _codec(leaf: footer.Leaf, codec: int) -> str:
 
 
 def _check_written(sink: HashingSink, carried: footer.Fields, rows: tuple[int, ...]) -> None:
-    with _reading(sink.path), sink.temporary.open("rb") as file:
+    with _reading(sink.path), sink.written() as file:
         written = footer.read(file)
         if written.carried() != carried or written.rows != rows:
             raise ShardError("what was written has not the schema and rows that it was to have")
@@ -280,18 +292,19 @@ def _check_written(sink: HashingSink, carried: footer.Fields, rows: tuple[int, .
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Place) -> Iterator[None]:
     """What goes wrong in here is the fault of this file, which the error names."""
     try:
         yield
     except ShardError as error:
-        raise ShardError(f"{path}: {error}", hint=error.hint or _FETCH) from error
+        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise ShardError(said, hint=error.hint or _FETCH) from error
     except _UNREADABLE as error:
         raise ShardError(f"{path} cannot be read: {error}", hint=_FETCH) from error
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Place) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:

@@ -1,4 +1,5 @@
-"""Verification of what leaves a ledger: run statements with their shards, event receipts, snapshots. No database, no network.
+"""Verification of what leaves a ledger: run statements with their shards, event receipts, snapshots. No database; no network,
+but for what is named by an address `s3://bucket/...`.
 
 - Everything that an input speaks of is checked, or the answer says what was not. An absent shard is a failure.
 - Trust is what the relying party hands in; nothing that a document carries adds to it.
@@ -17,13 +18,14 @@ from datetime import timedelta
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ledger import times
-from ledger.errors import UsageError, VerificationError
+from ledger import objects, times
+from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log import trust as trust_file
 from ledger.log.trust import Trust
+from ledger.objects import Address, Place
 from ledger.statements.audit_statement import AUDIT, AuditRecord, audit_of
 from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
@@ -37,6 +39,8 @@ from ledger.statements.receipt import (
     open_event_receipt,
 )
 from ledger.statements.statement import RUN, RunRecord, run_of
+
+P = TypeVar("P", Path, Address, Place)
 
 STATEMENT_SUFFIX = ".intoto.jsonl"
 RECEIPT_SUFFIX = ".receipt"
@@ -69,7 +73,7 @@ class VerifiedStatement:
 
 
 def verify(
-    *paths: str | Path,
+    *paths: str | Place,
     trust: str | Path | Trust,
     signature_only: bool = False,
     allow_unlogged: bool = False,
@@ -84,7 +88,7 @@ def verify(
         raise UsageError("there is nothing to verify", hint=_KINDS)
     call = _Call(trust if isinstance(trust, Trust) else load_trust(trust), signature_only, allow_unlogged, on_progress)
     for path in paths:
-        call.check(Path(path))
+        call.check(objects.place(path))
     return Verified(call.checked + call.histories.sentences())
 
 
@@ -96,13 +100,13 @@ def load_trust(path: str | Path) -> Trust:
         raise VerificationError(f"the trust file {path} is not UTF-8") from error
 
 
-def statement_path(folder: Path) -> Path:
+def statement_path(folder: P) -> P:
     """Where the statement of a folder of shards is: beside it."""
-    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    folder = folder if isinstance(folder, Address) or folder.name not in ("", "..") else folder.resolve()
     return folder.with_name(folder.name + STATEMENT_SUFFIX)
 
 
-def read_statement(path: Path) -> bytes:
+def read_statement(path: Place) -> bytes:
     """A statement's file as it is. Raises VerificationError where it cannot be read, or is too long."""
     return _read(path, LIMITS.statement)
 
@@ -186,7 +190,7 @@ class _Call:
         self._allow_unlogged = allow_unlogged
         self._on_progress = on_progress or (lambda done, total: None)
 
-    def check(self, path: Path) -> None:
+    def check(self, path: Place) -> None:
         try:
             if path.is_dir() or (not path.exists() and statement_path(path).exists()):
                 self._check_statement(statement_path(path), path)
@@ -198,10 +202,12 @@ class _Call:
                 self._check_receipt(path)
         except VerificationError as error:
             raise VerificationError(f"{path}: {error}", hint=error.hint or _NO_PROOF) from error
+        except ShardError as error:  # of an object's store
+            raise VerificationError(f"{path}: {error}", hint=error.hint) from error
         except (OSError, ValueError) as error:  # ValueError: a path that can be none
             raise VerificationError(f"{path}: cannot be read: {error}", hint=_KINDS) from error
 
-    def _check_statement(self, path: Path, folder: Path) -> None:
+    def _check_statement(self, path: Place, folder: Place) -> None:
         if not path.exists():
             raise VerificationError(f"there is no {path.name}", hint="the statement of a folder of shards stands beside it")
         verified = open_statement(read_statement(path), self._trust, allow_unlogged=self._allow_unlogged)
@@ -223,7 +229,7 @@ class _Call:
             self._say(folder, f"the folder holds exactly the {len(record.shards)} shards that the statement names, each with its "
                               f"digest; set root {set_root(record.digests)}")  # fmt: skip
 
-    def _check_shards(self, folder: Path, digests: Mapping[str, str]) -> None:
+    def _check_shards(self, folder: Place, digests: Mapping[str, str]) -> None:
         found = exact_shards(folder, digests)
         for done, (name, path) in enumerate(sorted(found.items())):
             self._on_progress(done, len(found))
@@ -231,7 +237,7 @@ class _Call:
                 raise another_digest(name)
         self._on_progress(len(found), len(found))
 
-    def _check_snapshot(self, path: Path, receipt: bytes) -> None:
+    def _check_snapshot(self, path: Place, receipt: bytes) -> None:
         verified = open_act_receipt(whole(receipt), self._trust)
         act = verified.act
         _require_act(act["act"], "snapshot_compiled")
@@ -247,7 +253,7 @@ class _Call:
         else:
             self._say(path, "the file is the one that the log names, byte for byte")
 
-    def _check_receipt(self, path: Path) -> None:
+    def _check_receipt(self, path: Place) -> None:
         data = _read(path, LIMITS.receipt, hint=_KINDS)
         kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.receipt).get("format")
         if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
@@ -267,7 +273,7 @@ class _Call:
     def _meet(self, verified: VerifiedAct | VerifiedEvent) -> None:
         self.histories.meet(verified.checkpoint, verified.roots)
 
-    def _say(self, path: Path, sentence: str) -> None:
+    def _say(self, path: Place, sentence: str) -> None:
         self.checked.append(f"{path}: {sentence}")
 
 
@@ -301,7 +307,7 @@ def whole(data: bytes) -> bytes:
     return data
 
 
-def exact_shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
+def exact_shards(folder: Place, expected: Collection[str]) -> dict[str, Place]:
     """Name -> path of the files under a folder, which are those that are expected and no others.
 
     Raises VerificationError for the first that is not expected, for one that is missing, and for a link.
@@ -309,7 +315,7 @@ def exact_shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise VerificationError(f"there is no folder {folder.name}", hint="--signature-only checks the statement alone")
     above = {name[:end] for name in expected for end, letter in enumerate(name) if letter == "/"}
-    found = {}
+    found: dict[str, Place] = {}
     for name, path in _files(folder, {*expected, *above}):
         if name not in expected:
             raise VerificationError(f"the folder holds {name!r:.200}, which the statement does not name")
@@ -319,8 +325,10 @@ def exact_shards(folder: Path, expected: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def open_shard(path: Path) -> BufferedReader:
+def open_shard(path: Place) -> BufferedReader:
     """A shard of a verified folder, to be read. Raises VerificationError for a link and for what is no file."""
+    if isinstance(path, Address):
+        return path.open()
     return _open(path, follow=False)
 
 
@@ -328,15 +336,15 @@ def another_digest(name: str) -> VerificationError:
     return VerificationError(f"the shard {name!r:.200} is not the one that the statement names: its digest is another")
 
 
-def stated_kind(path: Path) -> str | None:
+def stated_kind(path: Place) -> str | None:
     """The type that the statement in a file says that it has, whoever signed it; empty where it is none. None: there is no file.
 
     Other tools call theirs `*.intoto.jsonl` as well.
     """
-    if not os.path.lexists(path):
+    if not (path.exists() if isinstance(path, Address) else os.path.lexists(path)):
         return None
     try:
-        with _open(path, follow=True) as file:
+        with path.open() if isinstance(path, Address) else _open(path, follow=True) as file:
             line = file.readline(LIMITS.statement + 1).removesuffix(b"\n")
         payload = canonical.decode_base64(canonical.decode(line, limit=LIMITS.statement)["payload"])
         return str(canonical.decode(payload, limit=LIMITS.statement)["predicateType"])
@@ -344,7 +352,12 @@ def stated_kind(path: Path) -> str | None:
         return ""
 
 
-def _files(root: Path, named: Collection[str]) -> Iterator[tuple[str, Path]]:
+def _files(root: Place, named: Collection[str]) -> Iterator[tuple[str, Place]]:
+    if isinstance(root, Address):
+        for name, is_object in root.below():
+            if is_object and (name in named or not _is_aside(name) or _is_parquet(root / name)):
+                yield name, root / name
+        return
     folders = [("", root)]
     while folders:
         above, folder = folders.pop()
@@ -365,22 +378,24 @@ def _is_aside(name: str) -> bool:
     return any(part.startswith(("_", ".")) for part in name.split("/")) and not name.lower().endswith(".parquet")
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_parquet(path: Place) -> bool:
     """By its end, as readers tell: Spark takes `_x=1/part` and others follow `_metadata`. A link counts as what it leads to."""
     if not path.is_file():
         return False
-    with _open(path, follow=True) as file:
+    with path.open() if isinstance(path, Address) else _open(path, follow=True) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
         return file.read(4) in (b"PAR1", b"PARE")
 
 
-def _digest(path: Path, *, follow: bool = False) -> str:
+def _digest(path: Place, *, follow: bool = False) -> str:
+    if isinstance(path, Address):
+        return objects.sha256_of(path)
     with _open(path, follow=follow) as file:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path, limit: int, *, hint: str | None = None) -> bytes:
-    with _open(path, follow=True) as file:
+def _read(path: Place, limit: int, *, hint: str | None = None) -> bytes:
+    with objects.reading(path) if isinstance(path, Address) else _open(path, follow=True) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise VerificationError(f"{path.name} is longer than the {limit} bytes that are allowed", hint=hint)

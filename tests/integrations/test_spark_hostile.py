@@ -137,7 +137,7 @@ def test_null_in_the_file_is_no_row_that_goes_unseen(by: Any, df: Any, answers: 
         by.filter(df, held, ledger.Columns(subject="s"))
 
 
-@pytest.mark.parametrize("name", ["[ab]", "with space/%2e/{a,b}/*?/back\\slash/a:b/é/purpose=ai/_x/.x"])
+@pytest.mark.parametrize("name", ["[ab]", "with space/%2e/{a,b}/*?/back\\slash/é/purpose=ai/_x/.x"])
 def test_a_path_is_taken_as_it_is_written(by: Any, df: Any, answers: Snapshot, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,17 +28,31 @@ def by(spark: Any) -> Any:
     return by_spark
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`yes`, `1` ... said yes; `no` took it back; `item` but for item `c`, `kind` but for `photo`; `new` for what is new."""
+    folder = tmp_path_factory.mktemp("made")
+    with ledger.create(folder / "ledger") as book:
+        book.declare_purpose("train-ai", title="T", description="D")
+        subjects = ("yes", "1", "no", "item", "kind", "pre:yes", "9" * 38, "-128")
+        book.record_all([*map(yes, subjects), yes("new", content_since=datetime(1970, 1, 1, tzinfo=UTC))])
+        for subject, scope in (
+            ("no", {}),
+            ("item", {"content_id": "c"}),
+            ("item", {"content_id": "pre:c"}),
+            ("kind", {"category": "photo"}),
+        ):
+            book.record(ledger.Event(state="withdrawn", subject_id=subject, purposes=["train-ai"], **scope))
+        book.snapshot("train-ai", output=folder / "snapshot.parquet")
+    return folder
+
+
 @pytest.fixture
-def answers(book: ledger.Ledger, tmp_path: Path) -> Snapshot:
-    """`yes` and `1` said yes; `no` took it back; `item` but for item `c`, `kind` but for `photo`; `new` for what is new."""
-    for subject in ("yes", "1", "no", "item", "kind", "pre:yes", "9" * 38, "-128"):
-        book.record(yes(subject))
-    book.record(yes("new", content_since=datetime(1970, 1, 1, tzinfo=UTC)))
-    book.withdraw("no")
-    for subject, scope in (("item", {"content_id": "c"}), ("item", {"content_id": "pre:c"}), ("kind", {"category": "photo"})):
-        book.record(ledger.Event(state="withdrawn", subject_id=subject, purposes=["train-ai"], **scope))
-    book.snapshot("train-ai", output=tmp_path / "snapshot.parquet")
-    return ledger.load_snapshot(tmp_path / "snapshot.parquet", trust=book.trust)
+def answers(made: Path, tmp_path: Path) -> Snapshot:
+    """Of a copy, which a test may spoil."""
+    for name in ("snapshot.parquet", "snapshot.parquet.receipt"):
+        shutil.copy(made / name, tmp_path / name)
+    return ledger.load_snapshot(tmp_path / "snapshot.parquet", trust=made / "ledger" / "trust")
 
 
 @pytest.fixture
@@ -93,9 +108,7 @@ def test_a_file_that_is_swapped_after_the_plan_was_made_changes_nothing(by: Any,
 
 FORGERIES: dict[str, Callable[[list[dict[str, Any]]], list[dict[str, Any]]]] = {
     "every no gone": all_say_yes,
-    "no rows": lambda rows: [],
     "a row gone": lambda rows: rows[1:],
-    "a row twice": lambda rows: [*rows, rows[0]],
     "a row three times": lambda rows: [rows[0], *rows, rows[0]],
     "a row twice for another": lambda rows: [rows[1], *rows[1:]],
     "a yes of another": lambda rows: [{**row, "subject_id": row["subject_id"].replace("yes", "no")} for row in rows],
@@ -124,24 +137,21 @@ def test_null_in_the_file_is_no_row_that_goes_unseen(by: Any, df: Any, answers: 
         by.filter(df, held, ledger.Columns(subject="s"))
 
 
-NAMES = ["with space", "%2e", "[ab]", "{a,b}", "*", "?", "back\\slash", "a:b", "é", "purpose=ai", "_x", ".x"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["[ab]", "with space/%2e/{a,b}/*?/back\\slash/é/purpose=ai/_x/.x"])
 def test_a_path_is_taken_as_it_is_written(by: Any, df: Any, answers: Snapshot, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
-    folder.mkdir()
+    folder.mkdir(parents=True)
     assert answers.path is not None
     (tmp_path / "a").mkdir()
-    forged(answers, tmp_path / "a" / "snapshot.parquet", all_say_yes)
+    forged(answers, tmp_path / "a" / "snapshot.parquet", all_say_yes)  # which the first name is a pattern of
     path = answers.path.rename(folder / "snapshot.parquet")
     kept = by.filter(df, replace(answers, path=path), ledger.Columns(subject="s"))
     assert {row["s"] for row in kept.collect()} == {"yes"}
 
 
-def test_a_snapshot_in_memory_is_refused(by: Any, df: Any, book: ledger.Ledger) -> None:
+def test_a_snapshot_in_memory_is_refused(by: Any, df: Any, answers: Snapshot) -> None:
     with pytest.raises(ledger.UsageError, match="in memory"):
-        by.filter(df, book.look("train-ai"), ledger.Columns(subject="s"))
+        by.filter(df, replace(answers, path=None, _rows=answers.rows()), ledger.Columns(subject="s"))
 
 
 def test_answers_of_nobody_let_nothing_through(by: Any, df: Any, answers: Snapshot, tmp_path: Path) -> None:
@@ -347,3 +357,29 @@ def test_lists(by: Any, spark: Any, answers: Snapshot) -> None:
     assert kept.schema == frame.schema, "what cannot be null still cannot"
     assert sorted(row["n"] for row in kept.collect()) == [0, 0, 8, 8]
     assert sum(by.counts(doubled, answers, ledger.Columns(subject="l")).values()) == 18
+
+
+def test_no_setting_of_the_session_changes_an_answer(by: Any, spark: Any, answers: Snapshot) -> None:
+    settings = {
+        "spark.sql.function.concatBinaryAsString": "true",
+        "spark.sql.legacy.sizeOfNull": "true",
+        "spark.sql.legacy.followThreeValuedLogicInArrayExists": "false",
+        "spark.sql.caseSensitive": "true",
+        "spark.sql.ansi.enforceReservedKeywords": "true",
+        "spark.sql.ansi.doubleQuotedIdentifiers": "true",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+    }
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        lists = [["yes"], ["yes", "no"], [], None, [None], ["yes", "yes"]]
+        frame = spark.createDataFrame(
+            [(subjects, "c", n) for n, subjects in enumerate(lists)], "l array<string>, i string, n int"
+        )
+        told = reasons(by, frame, answers, subject="l", subject_prefix="pre:", content="i", content_prefix="pre:")
+        missing = "subject_missing"
+        assert told == ["allowed", "no_record", missing, missing, missing, "allowed"]
+    finally:
+        for name in settings:
+            spark.conf.unset(name)

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from ledger import times
 from ledger.consent import YES, Event, check_against, lookalike, resolve_purposes, split_purpose
-from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
@@ -349,6 +349,8 @@ def create(engine: sa.Engine, folder: Folder) -> None:
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
 
     def fill(connection: sa.Connection) -> None:
+        if connection.scalars(sa.select(_head.c.id)).all():  # two came at once
+            raise UsageError("there is a ledger in this database", hint="a ledger has a database, or a schema, for itself alone")
         connection.execute(sa.insert(_head).values(id=HEAD, note=note))
 
     migrate(engine, fill)

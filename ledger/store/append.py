@@ -266,7 +266,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
-            check_not_moved(connection)
+            check_not_moved(connection, folder)
             history = History(connection, folder.origin, verifiers)
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
@@ -335,9 +335,10 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
         ) from error
 
 
-def check_not_moved(connection: sa.Connection) -> None:
+def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
     """With the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
-    if connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+    # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
+    if folder.moved_to is not None or connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: it can be read, and no longer written to",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",

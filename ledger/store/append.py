@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from ledger import times
 from ledger.consent import YES, Event, check_against, lookalike, resolve_purposes, split_purpose
-from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent
+from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
@@ -266,7 +266,7 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
-            check_not_moved(connection)
+            check_not_moved(connection, folder)
             history = History(connection, folder.origin, verifiers)
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
@@ -335,9 +335,10 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
         ) from error
 
 
-def check_not_moved(connection: sa.Connection) -> None:
+def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
     """With the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
-    if connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+    # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
+    if folder.moved_to is not None or connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: it can be read, and no longer written to",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",
@@ -349,6 +350,8 @@ def create(engine: sa.Engine, folder: Folder) -> None:
     note = sign_checkpoint(Checkpoint(folder.origin, 0, merkle.EMPTY_ROOT), folder.log_key())
 
     def fill(connection: sa.Connection) -> None:
+        if connection.scalars(sa.select(_head.c.id)).all():  # two came at once
+            raise UsageError("there is a ledger in this database", hint="a ledger has a database, or a schema, for itself alone")
         connection.execute(sa.insert(_head).values(id=HEAD, note=note))
 
     migrate(engine, fill)

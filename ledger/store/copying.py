@@ -46,7 +46,7 @@ def copy(
         check_empty(database)
     engine = connect(old.database)
     with writing(engine) as (connection, transaction):
-        check_not_moved(connection)
+        check_not_moved(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
         whole = fsck(engine, old, on_progress)
         new = Folder(path, old.origin, database or f"sqlite:///{(path / 'ledger.db').absolute()}", old.anchors_of(path))
@@ -68,6 +68,7 @@ def copy(
                 f"whether {old.path} is marked as moved is not known: {getattr(error, 'orig', error)}",
                 hint=f"if it can no longer be written to, rename {path / PENDING} to ledger.toml; else remove {path}",
             ) from error
+    old.mark_moved(path)
     (path / PENDING).rename(path / "ledger.toml")
     files.sync_folder(path)
     return whole

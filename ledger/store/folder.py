@@ -41,6 +41,7 @@ class Folder:
     database: str
     anchors: tuple[Path, ...]
     passphrase: Passphrase | None = field(default=None, compare=False, repr=False)
+    moved_to: str | None = None
 
     @classmethod
     def create(cls, path: Path, origin: str | None = None, database: str | None = None) -> Folder:
@@ -91,11 +92,17 @@ class Folder:
             if not isinstance(further, list):
                 raise TypeError("anchors is not a list of files")
             anchors = [path / "head", *(path / anchor for anchor in further)]
+            moved_to = config.get("moved_to")
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
             raise IntegrityError(f"{config_path} cannot be read: {error}") from error
         if not isinstance(origin, str) or not is_key_name(origin) or not isinstance(database, str):
             raise IntegrityError(f"{config_path} names no origin")
-        return cls(path, origin, database, tuple(anchors), passphrase)
+        return cls(path, origin, database, tuple(anchors), passphrase, None if moved_to is None else str(moved_to))
+
+    def mark_moved(self, target: Path) -> None:
+        """Say in ledger.toml where the ledger went."""
+        config = self.path / "ledger.toml"
+        files.publish_bytes(config, f"moved_to = {json.dumps(str(target.absolute()))}\n{_text(config)}".encode())
 
     def anchors_of(self, path: Path) -> tuple[Path, ...]:
         """Those of this ledger in another folder: its own `head`, and every further one, which stays where it is."""

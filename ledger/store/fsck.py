@@ -54,7 +54,7 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
         check_storage(connection)
         history = History(connection, folder.origin, folder.log_verifiers())
         _, head = history.check_anchors(anchors)
-        if connection.scalars(sa.select(_head.c.id)).all() not in ([HEAD], [MOVED]):
+        if connection.scalars(sa.select(_head.c.id)).all() != [HEAD if folder.moved_to is None else MOVED]:
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:
             check = _Check(connection, history, tag_key)

@@ -84,6 +84,16 @@ def test_the_old_one_can_be_read_and_not_written_to(full: Ledger, tmp_path: Path
     assert not (tmp_path / "third").exists()
 
 
+def test_a_backup_of_the_old_database_does_not_go_on(full: Ledger, tmp_path: Path) -> None:
+    """As if it had never been moved: the folder knows better."""
+    ledger.copy(full.folder.path, tmp_path / "new")
+    run(full.folder.database, "UPDATE head SET id = 1")
+    with ledger.open(full.folder.path) as old, pytest.raises(ConsentLedgerError, match="moved"):
+        old.withdraw("u1")
+    with pytest.raises(IntegrityError, match="table head"):
+        ledger.fsck(full.folder.path)
+
+
 def test_there_and_back_again(full: Ledger, tmp_path: Path, new_database: Callable[[], str]) -> None:
     before = _rows(full.folder.database)
     ledger.copy(full.folder.path, tmp_path / "b", database=new_database())

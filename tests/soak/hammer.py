@@ -132,7 +132,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = hammer(Path(folder) / "ledger", **vars(options))
-    print(f"{report.acknowledged} acknowledged in {report.seconds:.1f} s, {report.busy} times busy, {report.verified} verified meanwhile")
+    print(
+        f"{report.acknowledged} acknowledged in {report.seconds:.1f} s, "
+        f"{report.busy} times busy, {report.verified} verified meanwhile"
+    )
 
 
 if __name__ == "__main__":

@@ -21,4 +21,7 @@ def test_sixteen_writers_and_four_readers(tmp_path: Path, database: Database) ->
 @pytest.mark.soak
 def test_sixteen_writers_and_four_readers_for_long(tmp_path: Path, database: Database) -> None:
     report = hammer(tmp_path / "ledger", database=database(), writers=16, readers=4, goal=3000, seconds=900)
-    print(f"{report.acknowledged} acknowledged in {report.seconds:.0f} s, {report.busy} times busy, {report.verified} verified meanwhile")
+    print(
+        f"{report.acknowledged} acknowledged in {report.seconds:.0f} s, "
+        f"{report.busy} times busy, {report.verified} verified meanwhile"
+    )

@@ -13,6 +13,10 @@ import pytest
 
 from tests.shards.world import World
 
+# Read by Ray when it is imported, whoever comes first.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so named, it is what keeps to loopback on any system
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -24,8 +28,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     """Ray on two cores, which listens on this machine's loopback alone."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so named, it is what keeps to loopback on any system
     import ray
     import ray.data
 

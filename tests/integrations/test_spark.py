@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,25 +124,3 @@ def test_the_plan_is_made_of_joins_that_spark_chooses(spark: Any, book: ledger.L
             assert not re.search("Python|Pandas|Arrow|UDF", plan)
     unmapped = by_spark.filter(df, snapshot, ledger.Columns(subject="user_id"))
     assert re.findall(r"\w*Join\b", unmapped._jdf.queryExecution().executedPlan().toString()) == ["BroadcastHashJoin"]
-
-
-def test_real_shards_have_the_expected_count_of_every_reason(
-    spark: Any, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ledger.integrations import spark as by_spark
-
-    expected = json.loads((shared / "data" / "expected.json").read_text(encoding="utf-8"))
-    real, began = times.now, times.now()
-    monkeypatch.setattr(times, "now", lambda: times.read(expected["moment"]) + (real() - began))
-    columns = {
-        "speeches": ledger.Columns(subject="user_id", content="content_id", category="category", created="created_at"),
-        "plays": ledger.Columns(subject="participants", content="content_id", category="=scene"),
-    }
-    with ledger.create(tmp_path / "consent-ledger") as book:
-        book.declare_purpose("train-ai", title="T", description="D", categories=["address", "inaugural", "scene"])
-        book.declare_purpose("search", title="S", description="D")
-        book.import_file(shared / "data" / "consents.csv")
-        snapshot = replace(book.snapshot("train-ai", output=tmp_path / "snapshot.parquet"), max_age=timedelta(days=36_500))
-        for shard, counts in expected["shards"].items():
-            df = spark.read.parquet(f"file://{shared / 'data' / shard}")
-            assert by_spark.counts(df, snapshot, columns[shard.split("/")[0]]) == counts, shard

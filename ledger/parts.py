@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from ledger.errors import ShardError, UsageError
@@ -39,7 +38,7 @@ class Part:
     def share(self, inputs: Sequence[Input]) -> list[Input]:
         return sorted(inputs, key=lambda source: source.name.encode())[self.number - 1 :: self.of]
 
-    def journal(self, folder: Path) -> Path:
+    def journal(self, folder: Place) -> Place:
         return folder.with_name(f"{folder.name}.part-{self.number}-of-{self.of}.journal.jsonl")
 
     def begin(self, journal: Journal) -> None:
@@ -69,7 +68,7 @@ def journals(folder: Place) -> dict[Part, Place]:
     return found
 
 
-def require_same_division(folder: Path, part: Part) -> None:
+def require_same_division(folder: Place, part: Part) -> None:
     """Raises UsageError where the folder's set was divided otherwise: shards of both would stand there."""
     if others := sorted({other.of for other in journals(folder)} - {part.of}):
         raise UsageError(
@@ -86,13 +85,10 @@ def require_whole(folder: Place, names: Sequence[str], columns: Mapping[str, Any
     found = journals(folder)
     if not found:
         return
-    if isinstance(folder, Address):  # no part runs into a store: these were copied there
-        raise ShardError(
-            f"journals of parts stand beside {folder}", hint="attest the set where its parts were run, or move them away"
-        )
     if len(divisions := sorted({part.of for part in found})) > 1:
         raise ShardError(f"{folder} was begun in {divisions[0]} parts and in {divisions[1]}", hint=_hint(folder))
-    ends = {number: _end(found.get(Part(number, divisions[0])), key) for number in range(1, divisions[0] + 1)}
+    parts = [Part(number, divisions[0]) for number in range(1, divisions[0] + 1)]
+    ends = {part.number: _end(part, found.get(part), key) for part in parts}
     if missing := [number for number, end in ends.items() if end is None]:
         raise ShardError(
             f"{folder} was begun in {divisions[0]} parts, and these are not finished, as this run key's journals tell: "
@@ -119,9 +115,9 @@ def require_whole(folder: Place, names: Sequence[str], columns: Mapping[str, Any
         raise ShardError(f"{folder} holds {strange[0]!r:.200}, which no part has made", hint=_hint(folder))
 
 
-def _end(journal: Place | None, key: PrivateKey) -> dict[str, Any] | None:
-    end = {} if not isinstance(journal, Path) else last_note(journal, key)
-    return end if "shards" in end else None
+def _end(part: Part, journal: Place | None, key: PrivateKey) -> dict[str, Any] | None:
+    end = {} if journal is None else last_note(journal, key)
+    return end if "shards" in end and (end["part"], end["of"]) == (part.number, part.of) else None
 
 
 def _listed(numbers: Sequence[int]) -> str:

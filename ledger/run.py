@@ -119,11 +119,6 @@ def run(
         )
     if not 0 <= min_kept <= 1:  # NaN is no limit at all
         raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
-    if part is not None and isinstance(output, Address):
-        raise UsageError(
-            f"parts are run into a folder that their machines share, and {output} is in a store, which has no locks",
-            hint="give each machine its own inputs and its own output folder, or copy the sealed folder to the store",
-        )
     output = output.resolve() if isinstance(output, Path) and output.name in ("", "..") else output
     _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
@@ -137,7 +132,7 @@ def run(
 
     progress = Progress(rows_of(share, check), on_progress)
     answers = answers_at(snapshot, started_at)
-    with holding.alone(output) if part is None or isinstance(output, Address) else holding.together(output, part.journal(output)):
+    with holding.alone(output) if part is None else holding.together(output, part.journal(output)):
         _check_output(output, inputs, exclusions, part)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
             snapshot = published(publish, snapshot)
@@ -220,9 +215,9 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
 
 
 def _journal_path(output: Place, part: Part | None) -> Place:
-    if isinstance(output, Address):
-        return output.with_name(f"{output.name}.journal")
-    return output.with_name(output.name + ".journal.jsonl") if part is None else part.journal(output)
+    if part is not None:
+        return part.journal(output)
+    return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
 
 
 def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
@@ -237,7 +232,7 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
-    if part is not None and isinstance(output, Path) and output.parent.is_dir():
+    if part is not None and output.parent.is_dir():
         parts.require_same_division(output, part)
     # Other tools call theirs `*.intoto.jsonl` as well.
     if stated_kind(statement_path(output)) not in (None, RUN, AUDIT):

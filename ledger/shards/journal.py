@@ -1,6 +1,7 @@
 """What a run has finished, one signed line a shard, so that a run that is started again does only the rest.
 
-In a store, where nothing can be appended to, each line is an object of its own, named by the shard's name hashed.
+In a store, where nothing can be appended to, each line is an object of its own, named by the shard's name hashed; the last line
+about the whole is `note.json`.
 
 A line counts when its signature is the run key's, and when what decided the shard (input digest, answers, columns, code) and
 the output that stands there are all what the line says. Anything else is done again.
@@ -23,6 +24,7 @@ from ledger.objects import Address, Place
 PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
 _MAX_BYTES = 256 << 20
 _MAX_LINE = 1 << 20
+_NOTE = "note.json"
 
 
 class Journal:
@@ -35,7 +37,7 @@ class Journal:
     def finished(self, name: str, deciding: dict[str, str], output: Place) -> dict[str, Any] | None:
         """The result that was journalled for this very work, if the output still is what it made."""
         line = _read_object(_object(self._path, name), self._key) if isinstance(self._path, Address) else self._lines.get(name)
-        if line is None or line["name"] != name or line["deciding"] != deciding or not output.is_file():
+        if line is None or line.get("name") != name or line["deciding"] != deciding or not output.is_file():
             return None
         result: dict[str, Any] = line["result"]
         return result if files.sha256_of(output) == result["output_sha256"] else None
@@ -57,7 +59,7 @@ class Journal:
             + b"\n"
         )
         if isinstance(self._path, Address):
-            files.publish_bytes(_object(self._path, document["name"]), line)
+            files.publish_bytes(_object(self._path, document["name"]) if "name" in document else self._path / _NOTE, line)
             return
         try:
             with self._lock, self._path.open("ab") as file:
@@ -72,13 +74,12 @@ def _object(folder: Address, name: str) -> Address:
     return folder / f"{sha256(name.encode()).hexdigest()}.json"
 
 
-def _read_object(address: Address, key: PrivateKey) -> dict[str, Any] | None:
+def _read_object(address: Address, key: PrivateKey, limit: int = _MAX_LINE) -> dict[str, Any] | None:
     if not address.is_file():
         return None
     with address.open() as file:
-        data = file.read(_MAX_LINE + 1)
-    line = _open(data.removesuffix(b"\n"), key) if len(data) <= _MAX_LINE else None
-    return line if line is not None and "name" in line else None
+        data = file.read(limit + 1)
+    return _open(data.removesuffix(b"\n"), key) if len(data) <= limit else None
 
 
 def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
@@ -101,8 +102,10 @@ def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
     return lines
 
 
-def last_note(path: Path, key: PrivateKey) -> dict[str, Any]:
+def last_note(path: Place, key: PrivateKey) -> dict[str, Any]:
     """What the last line says; nothing where it is torn, or of another key."""
+    if isinstance(path, Address):
+        return _read_object(path / _NOTE, key, _MAX_BYTES) or {}
     with path.open("rb") as file:
         data = file.read(_MAX_BYTES)
     return _open(data.rstrip(b"\n").rpartition(b"\n")[2], key) or {}

@@ -275,9 +275,49 @@ def test_attest_and_the_gate_take_a_store_too(story: Command, bucket: Bucket, tm
             list(gate)
         with pytest.raises(VerificationError):
             ledger.open_shards(bucket.address(folder), **fresh)
-    bucket.put("mine.part-1-of-2.journal.jsonl", b"")
-    assert story("attest", bucket.address("mine"), *ANSWERS).code == 1
+
+
+def test_parts_of_one_run_and_a_seal(story: Command, bucket: Bucket) -> None:
     assert story("snapshot", "--purpose", "train-ai", "-o", "answers.parquet").code == 0
-    part = ("--part", "1/2", "--snapshot", "answers.parquet", "--run-key", "consent-ledger/run.key", *KEYS)
-    run = story("filter", "raw", "-o", bucket.address("parts"), *part)
-    assert run.code == 2 and "no locks" in run.err
+    made = ("--snapshot", "answers.parquet", "--run-key", "consent-ledger/run.key", *KEYS)
+    source, output = bucket.address("raw"), bucket.address("train")
+    assert story("filter", source, "-o", output, *made, "--part", "1/2").code == 0
+    half = story("attest", output, *made)
+    assert half.code == 1 and "not finished" in half.err
+    other = story("filter", source, "-o", output, *made, "--part", "1/3")
+    assert other.code == 2 and "in 2 parts" in other.err
+    assert story("filter", source, "-o", output, *made, "--part", "2/2").code == 0
+    before = {key: bucket.get(key) for key in bucket.names() if key.startswith("train")}
+    assert story("filter", source, "-o", output, *made, "--part", "2/2").code == 0  # nothing of it is done again
+    assert {key: bucket.get(key) for key in before} == before
+
+    lost = bucket.get("train/day=2/b.parquet")
+    bucket.delete("train/day=2/b.parquet")
+    assert story("attest", output, *made).code == 1
+    bucket.put("train/day=2/b.parquet", lost)
+    stray = ".train.1234567890abcdef.tmp"
+    bucket.put(f"train/{stray}", b"of a part that was killed")
+    sealed = story("attest", output, *made)
+    assert sealed.code == 0, sealed.err
+    assert not any(stray in key for key in bucket.names())
+    assert story("verify", output, *WAY).code == 0
+    assert story("filter", source, "-o", output, *made, "--part", "2/2").code == 0  # a part that begins again breaks the seal
+    assert story("verify", output, *WAY).code == 4
+
+
+def test_a_part_in_a_store_counts_only_by_its_own_last_line(story: Command, bucket: Bucket) -> None:
+    assert story("snapshot", "--purpose", "train-ai", "-o", "answers.parquet").code == 0
+    made = ("--snapshot", "answers.parquet", "--run-key", "consent-ledger/run.key", *KEYS)
+    output = bucket.address("train")
+    for part in ("1/2", "2/2"):
+        assert story("filter", "raw", "-o", output, *made, "--part", part).code == 0
+    note = "train.part-{}-of-2.journal.jsonl/note.json"
+    whole = bucket.get(note.format(2))
+    for bad in (bucket.get(note.format(1)), b"", whole[:-9], whole.replace(b"day=1", b"day=2")):
+        assert bad != whole
+        bucket.put(note.format(2), bad)
+        half = story("attest", output, *made)
+        assert half.code == 1 and "these are not finished" in half.err
+        assert "train.intoto.jsonl" not in bucket.names()
+    bucket.put(note.format(2), whole)
+    assert story("attest", output, *made).code == 0

@@ -1,7 +1,7 @@
 """The rule of `ledger.consent.decide` as a Spark plan: left joins of rows with a snapshot's Parquet file. No Python per row.
 
-Keys are compared as bytes, so that no collation, padding or setting of the session makes two ids one. The rows are read once and
-never joined with themselves: keys, answer and row travel together to the end, however often a task is tried.
+Keys are compared as bytes: no collation, padding or setting of the session makes two ids one. The rows are read once and never
+joined with themselves: keys, answer and row travel together to the end, however often a task is tried.
 """
 
 from __future__ import annotations
@@ -34,10 +34,8 @@ _NO_ANSWER = {"no_at": NONE, "no_position": -1, "reason": ALLOWED, "yes_at": NON
 
 
 def filter(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
-    """The allowed rows of df, same schema: a plan, for which the answers are read, authenticated and judged as of now.
-
-    Raises as `ConsentFilter.decide` does; executed, it fails where the snapshot has grown too old or keys are not UTF-8.
-    """
+    """The allowed rows of df, same schema: a plan, for which the answers are read, authenticated and judged as of now. Raises as
+    `ConsentFilter.decide` does; executed, it fails where the snapshot has grown too old or keys are not UTF-8."""
     return _decided(df, snapshot, columns).where(F.col("code") == ALLOWED).drop("code").toDF(*df.columns)
 
 
@@ -50,8 +48,7 @@ def decide(df: DataFrame, snapshot: Snapshot, columns: Columns) -> DataFrame:
 def counts(df: DataFrame, snapshot: Snapshot, columns: Columns) -> dict[str, int]:
     """Rows by reason, `allowed` among them, absent where zero; one pass. Raises as `filter`, and ShardError where they are not
     as many as came in (a lost stage that was run again counts what came in twice)."""
-    came_in = Observation()
-    decided = _decided(df.observe(came_in, F.count(F.lit(1)).alias("rows")), snapshot, columns, carry=False)
+    decided = _decided(df.observe(came_in := Observation(), F.count(F.lit(1)).alias("rows")), snapshot, columns, carry=False)
     found = Counter({REASONS[code]: rows for code, rows in decided.groupBy("code").count().collect()})
     account("the DataFrame", came_in.get["rows"] if found else df.count(), found)  # nothing is observed of a plan without rows
     return in_order(found)
@@ -65,6 +62,10 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     mapped = {part for name in columns.names() for part in (name, name.split(".")[0])}
     kinds = [(f.name, to_arrow_type(f.dataType, timezone="UTC") if f.name in mapped else pa.null()) for f in df.schema]
     columns.check(pa.schema(kinds), snapshot.header.categories)
+    numbers = [name for name, kind in kinds if name in (*columns.subject, columns.content) and not pa.types.is_string(kind)]
+    if numbers and any(f"/{name}=" in file for file in df.inputFiles() for name in numbers):
+        hint = "turn spark.sql.sources.partitionColumnTypeInference.enabled off and read them again"
+        raise UsageError(f"ids in names of folders were taken for numbers ({', '.join(numbers)}): 01 for 1", hint=hint)
     parts = [(*_at(df.schema, name), columns.subject_prefix) for name in columns.subject]
     one = len(parts) == 1 and not isinstance(parts[0][1], T.ArrayType)
     subject = _key(*parts[0]) if one else _all_subjects(parts)
@@ -78,8 +79,8 @@ def _decided(df: DataFrame, snapshot: Snapshot, columns: Columns, carry: bool = 
     answered = partial(_answered, *_answers(df.sparkSession, snapshot), snapshot, columns)
     if one:
         return answered(rows).select(*payload, "code")
-    # To pairs of row and subject, and back. A group is all that have the same keys, so that a row gets the answer to its own
-    # keys, whichever rows a second try gives the same number. The first pair carries the row, which comes back once.
+    # To pairs of row and subject, and back. A group has one number and the same keys: a row gets the answer to its own, even if
+    # a second try gives the number to another. The first pair carries the row, which comes back once.
     rows = rows.select("*", F.struct(F.lit(True), *payload).alias("row"), F.monotonically_increasing_id().alias("number"))
     group = ["number", "subjects", *_KEYS.values(), "created"]
     pairs = rows.select(*group, "row", F.posexplode("subjects").alias("place", "subject"))
@@ -129,9 +130,8 @@ def _answered(answers: DataFrame, scopes: list[int], snapshot: Snapshot, columns
 def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, list[int]]:
     """A snapshot's rows (of, scope, item, `at` as _NO_ANSWER, whether its no stands for unknown items), and which scopes occur.
 
-    Executors read the file by its name, and could meet another. So its rows are frozen first, in blocks that are never made
-    again from the file; then a salt is drawn, and the frozen rows must have the hash of those that were authenticated.
-    """
+    Executors could meet another file of its name. So its rows are frozen first, in blocks that are never made again from it; then
+    a salt is drawn, and the frozen rows must have the hash of those that were authenticated."""
     if snapshot.path is None:
         raise UsageError("executors cannot read a snapshot in memory", hint="write it to a file: consent snapshot -o FILE")
     rows, path = snapshot.rows(), re.sub(r"([][{}*?\\])", r"\\\1", str(snapshot.path.resolve()))
@@ -140,8 +140,8 @@ def _answers(session: SparkSession, snapshot: Snapshot) -> tuple[DataFrame, list
     row = " || ',' || ".join([f"'{secrets.token_hex(16)}'", *as_text])
     xor = f"bit_xor(CAST(conv(substring(sha2({row}, 256), 1, 15), 16, 10) AS BIGINT))"
     with duckdb.connect(":memory:", config={"enable_external_access": False}) as con:
-        same = f"bit_xor(CAST('0x' || substring(sha256({row}), 1, 15) AS BIGINT))"
-        expected = con.from_arrow(rows).aggregate(f"count(*), {same}").fetchall()
+        same = f"count(*), bit_xor(CAST('0x' || substring(sha256({row}), 1, 15) AS BIGINT))"
+        expected = con.from_arrow(rows).aggregate(same).fetchall()
     if [tuple(found) for found in frozen.selectExpr("count(*)", xor).collect()] != expected:
         raise IntegrityError(f"what Spark reads from {snapshot.path} was not authenticated", hint="give all machines one file")
     answers = frozen.selectExpr(

@@ -101,6 +101,24 @@ def test_what_is_changed_added_or_taken_away_in_the_store_does_not_verify(story:
     assert verified() == 4
 
 
+def test_an_object_that_is_a_folder_as_well_is_still_an_object(story: Command, bucket: Bucket) -> None:
+    assert story("filter", "raw", "-o", bucket.address("train"), *ANSWERS).code == 0
+    good, other = bucket.get("train/a.parquet"), bucket.get("raw/a.parquet")
+    bucket.put("train/a.parquet/", other)  # DuckDB takes it for `train/*.parquet`
+    assert story("verify", bucket.address("train"), *WAY).code == 4
+    assert story("audit", bucket.address("train"), *ANSWERS).code == 1
+    bucket.put("train/a.parquet/", b"")
+    assert story("verify", bucket.address("train"), *WAY).code == 0
+    bucket.put("train/a.parquet", other)
+    assert story("audit", bucket.address("train"), *ANSWERS).code == 3
+    assert story("verify", bucket.address("train"), *WAY).code == 4
+    bucket.delete("train/a.parquet/")
+    bucket.put("train/a.parquet/note", b"x")
+    assert story("audit", bucket.address("train"), *ANSWERS).code == 3
+    bucket.put("train/a.parquet", good)
+    assert story("verify", bucket.address("train"), *WAY).code == 4
+
+
 def test_which_objects_are_meant(story: Command, bucket: Bucket) -> None:
     good = bucket.get("raw/day=1/a.parquet")
 
@@ -127,7 +145,7 @@ def test_which_objects_are_meant(story: Command, bucket: Bucket) -> None:
     assert rows("raw/a.parquet")[0] == 3
 
 
-@pytest.mark.parametrize("mark", ["_delta_log/0.json", ".hoodie/x", "metadata/v1.metadata.json"])
+@pytest.mark.parametrize("mark", ["_delta_log/0.json", ".hoodie/x", "metadata/v1.metadata.json", "metadata/v1.metadata.json.gz"])
 def test_tables_are_refused_from_wherever_they_are_named(story: Command, bucket: Bucket, mark: str) -> None:
     bucket.put(f"lake/t/{mark}", b"{}")
     for key in ("lake/t/x.parquet", "lake/t/day=1/x.parquet"):
@@ -137,6 +155,23 @@ def test_tables_are_refused_from_wherever_they_are_named(story: Command, bucket:
         assert run.code == 1 and "is a table of" in run.err, (named, run.err)
     bucket.delete(f"lake/t/{mark}")
     assert story("audit", bucket.address("lake"), *ANSWERS).code == 3
+
+
+def test_a_table_is_refused_in_each_store_that_has_the_bucket(story: Command, bucket: Bucket) -> None:
+    for key in ("t/_delta_log/0.json", "t/x/a.parquet", "t/y/b.parquet"):
+        bucket.put(key, bucket.get("raw/a.parquet"))
+    with before(bucket.endpoint) as (proxy, other):  # a store that has the same, but for the table's log
+
+        def without_log(request: Request) -> int | bytes | None:
+            if "_delta_log" not in request.path:
+                return None
+            return 404 if request.method == "HEAD" else b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+
+        proxy.trouble = without_log
+        there, here = f"t/x/a.parquet?endpoint_override={other}", f"t/y/b.parquet?endpoint_override={bucket.endpoint}"
+        assert story("audit", bucket.address(there), *ANSWERS).code == 3
+        run = story("audit", bucket.address(there), bucket.address(here), *ANSWERS)
+        assert run.code == 1 and "is a table of Delta Lake" in run.err, run.err
 
 
 def test_what_a_run_must_not_write_over_or_into_is_refused(story: Command, bucket: Bucket, tmp_path: Path) -> None:

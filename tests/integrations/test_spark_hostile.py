@@ -218,6 +218,24 @@ def test_columns_of_any_name(by: Any, spark: Any, answers: Snapshot) -> None:
             by.filter(frame, answers, ledger.Columns(subject=wrong))
 
 
+def test_ids_in_names_of_folders_are_not_taken_for_numbers(by: Any, spark: Any, answers: Snapshot, tmp_path: Path) -> None:
+    """Spark reads the person `01`, who is silent, as 1, who said yes."""
+    for s in ("01", "1"):
+        (tmp_path / f"posts/s={s}").mkdir(parents=True)
+        pq.write_table(pa.table({"n": [int(s), int(s)]}), tmp_path / f"posts/s={s}/x.parquet")
+    frame, inference = spark.read.parquet(str(tmp_path / "posts")), "spark.sql.sources.partitionColumnTypeInference.enabled"
+    for named in ({"subject": "s"}, {"subject": ["n", "s"]}, {"subject": "n", "content": "s"}):
+        with pytest.raises(ledger.UsageError, match="taken for numbers"):
+            by.filter(frame.where("n > 0"), answers, ledger.Columns(**named))
+    spark.conf.set(inference, "false")
+    try:
+        frame = spark.read.parquet(str(tmp_path / "posts"))
+    finally:
+        spark.conf.unset(inference)
+    assert by.counts(frame, answers, ledger.Columns(subject="s")) == {"allowed": 2, "no_record": 2}
+    assert by.counts(frame, answers, ledger.Columns(subject="n")) == {"allowed": 4}
+
+
 def test_names_that_differ_by_case_are_two_and_a_name_that_stands_twice_is_no_key(by: Any, spark: Any, answers: Snapshot) -> None:
     twins = spark.createDataFrame([("yes", "no", 1, 1)], "s string, S string, n int, x int").toDF("s", "S", "n", "n")
     columns = ledger.Columns(subject="s"), ledger.Columns(subject="S")

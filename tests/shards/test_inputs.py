@@ -95,6 +95,13 @@ def test_tables_and_their_parts_are_refused(tmp_path: Path, kind: str, named: st
     assert refused.value.hint
 
 
+def test_an_older_table_of_iceberg_with_compressed_metadata_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "table/data/x.parquet", "table/metadata/v1.metadata.json.gz")
+    for named in (tmp_path, tmp_path / "table/data/x.parquet"):
+        with pytest.raises(ShardError, match="is a table of Iceberg"):
+            names(named)
+
+
 def test_a_folder_called_metadata_is_no_table(tmp_path: Path) -> None:
     make(tmp_path, "x.parquet", "metadata/readme.json")
     assert names(tmp_path) == ["x.parquet"]

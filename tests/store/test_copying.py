@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_ledger import no, run, yes
 
@@ -76,12 +78,30 @@ def test_the_old_one_can_be_read_and_not_written_to(full: Ledger, tmp_path: Path
                 with pytest.raises(ConsentLedgerError, match="moved") as refused:
                     write()
                 assert refused.value.exit_code == 1
-            assert again.show("u1")["events"]
+            assert again.events_of(["u1"])
             assert again.checkpoint() == head
     ledger.fsck(full.folder.path)
     with pytest.raises(ConsentLedgerError, match="moved"):
         ledger.copy(full.folder.path, tmp_path / "third")
     assert not (tmp_path / "third").exists()
+
+
+def test_the_old_one_does_not_tell_what_holds_now(full: Ledger, tmp_path: Path, other: str | None) -> None:
+    """Whoever goes on using it would find a yes, and fresh, where the new one has a no."""
+    assert full.show("u4")["decisions"][0]["allowed"]
+    ledger.copy(full.folder.path, tmp_path / "new", database=other)
+    with ledger.open(tmp_path / "new") as new:
+        new.withdraw("u4")
+    with ledger.open(full.folder.path) as old:
+        for again in (old, full):
+            for ask in (lambda book=again: book.look("train-ai"), lambda book=again: book.show("u4"), again.status):
+                with pytest.raises(ConsentLedgerError, match="moved") as refused:
+                    ask()
+                assert refused.value.exit_code == 1
+    pq.write_table(pa.table({"s": ["u4"]}), tmp_path / "shard.parquet")
+    for where, code in ((full.folder.path, 1), (tmp_path / "new", 3)):
+        line = ["--ledger", str(where), "audit", str(tmp_path / "shard.parquet"), "--purpose", "train-ai", "--subject", "s"]
+        assert cli.run(line) == code
 
 
 def test_a_backup_of_the_old_database_does_not_go_on(full: Ledger, tmp_path: Path) -> None:

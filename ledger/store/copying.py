@@ -18,7 +18,7 @@ from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.store.append import CHUNK, MOVED, check_not_moved
 from ledger.store.database import check_empty, connect, insert, migrate, reading, writing
-from ledger.store.folder import Folder
+from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
@@ -49,7 +49,7 @@ def copy(
         check_not_moved(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
         whole = fsck(engine, old, on_progress)
-        new = Folder(path, old.origin, database or f"sqlite:///{(path / 'ledger.db').absolute()}", old.anchors_of(path))
+        new = Folder(path, old.origin, database or own_database(path), old.anchors_of(path))
         try:
             _make_folder(old, new, database)
             other = connect(new.database)

@@ -106,6 +106,11 @@ def check_storage(connection: sa.Connection) -> None:
     """What is read is checked; `pg_amcheck` is who looks at the rest."""
 
 
+def may_lag(connection: sa.Connection) -> bool:
+    """A standby shows what it has replayed so far, even years after it was cut off."""
+    return bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
+
+
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """By COPY, in its binary form."""
     columns = list(table.columns)

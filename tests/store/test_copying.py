@@ -189,6 +189,24 @@ def test_a_writer_that_waits_meanwhile_does_not_go_on(
         assert "late" not in [e.event_id for _, e in moved.events()]
 
 
+def test_of_two_ledgers_that_are_copied_into_one_folder_the_first_stays(full: Ledger, tmp_path: Path) -> None:
+    """The second takes its time over the check: it may neither write into what stands there by then, nor remove it."""
+    with ledger.create(tmp_path / "first") as first:
+        first.declare_purpose("train-ai", title="Training", description="Training of models")
+    came: list[int] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not came:
+            came.append(ledger.copy(tmp_path / "first", tmp_path / "new").size)
+            with ledger.open(tmp_path / "new") as moved:
+                moved.withdraw("ann")
+
+    with pytest.raises(UsageError, match="is there already"):
+        ledger.copy(full.folder.path, tmp_path / "new", on_progress=meanwhile)
+    assert ledger.fsck(tmp_path / "new").size == came[0] + 1
+    full.withdraw("u1")
+
+
 @pytest.mark.parametrize("step", ["_make_folder", "_fill", "_digest"])
 def test_a_copy_that_fails_leaves_the_old_one_as_it_was(
     full: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -456,7 +456,8 @@ class Ledger:
         def plan(tx: Transaction) -> int:
             if (position := admission.logged_at(tx.history, envelope)) is not None:
                 return position
-            return tx.act("statement_made", _user(), **admission.admissible(tx.history, self.folder, envelope))
+            fields = admission.admissible(tx.history, self.folder, envelope, tx.recorded_at)
+            return tx.act("statement_made", _user(), **fields)
 
         return self._logged(plan)
 

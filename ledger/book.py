@@ -314,7 +314,7 @@ class Ledger:
 
         expiring: only yeses that are in force now and end within this span. Raises UsageError as `events` does.
         """
-        return cursor.page(self._read, self.origin, after, limit, expiring)
+        return cursor.page(partial(self._read, as_it_stands=expiring is not None), self.origin, after, limit, expiring)
 
     def events_of(self, subject_ids: Iterable[str], *, checkpoint: str | None = None) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order; checkpoint: of this log, among whose entries alone."""

@@ -44,7 +44,8 @@ _PASSWORDS = ("password", "sslpassword", "oauth_client_secret")
 
 
 def parse(url: sa.URL) -> sa.URL:
-    """The URL with our driver. Raises UsageError for one that holds a password, or where the driver is not installed."""
+    """The URL with our driver. Raises UsageError for one that holds a password, or what libpq does not know, and
+    ConsentLedgerError where the driver is not installed."""
     if url.password is not None or any(name in url.query for name in _PASSWORDS):
         raise UsageError(
             "a database URL must not hold a password: it would stand in the list of processes and in ledger.toml",
@@ -53,6 +54,12 @@ def parse(url: sa.URL) -> sa.URL:
     if not ERRORS:
         raise ConsentLedgerError(
             "PostgreSQL needs psycopg, which is not installed", hint="pip install 'consent-ledger[postgres]'"
+        )
+    # The driver's own settings are ours to make: some would read texts as other texts, or begin transactions elsewhere.
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - {"client_encoding"}
+    if strange := sorted(url.query.keys() - known):
+        raise UsageError(
+            f"a database URL has no parameter {strange[0]!r:.60}", hint="those of libpq are taken, as in ?sslmode=verify-full"
         )
     return url.set(drivername="postgresql+psycopg")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -94,7 +95,12 @@ def test_the_old_one_does_not_tell_what_holds_now(full: Ledger, tmp_path: Path, 
         new.withdraw("u4")
     with ledger.open(full.folder.path) as old:
         for again in (old, full):
-            for ask in (lambda book=again: book.look("train-ai"), lambda book=again: book.show("u4"), again.status):
+            for ask in (
+                lambda book=again: book.look("train-ai"),
+                lambda book=again: book.show("u4"),
+                lambda book=again: book.page(expiring=timedelta(days=1)),
+                again.status,
+            ):
                 with pytest.raises(ConsentLedgerError, match="moved") as refused:
                     ask()
                 assert refused.value.exit_code == 1

@@ -97,25 +97,15 @@ class Address:
         return kind == "Directory" or (kind == "File" and next(self.below(), None) is not None)
 
     def below(self, *, recursive: bool = True) -> Iterator[tuple[str, bool]]:
-        """(name from here, whether it is an object), each name once: one that is object and folder is an object.
-
-        Raises ShardError for two objects of one name: pyarrow takes the slash from a key `x/` that holds something.
-        """
+        """(name from here, whether it is an object) of what is in the folder; a folder may also have an object's name."""
         from pyarrow.fs import FileSelector, FileType
 
         with self._failing("cannot list"):
             found = self._store.get_file_info(FileSelector(self._path, recursive=recursive, allow_not_found=True))
-        start, names = self._path.rstrip("/") + "/", dict[str, bool]()
+        start = self._path.rstrip("/") + "/"
         for info in found:
             if info.path.startswith(start):  # it tells of the folders above as well
-                name, is_object = info.path[len(start) :], info.type == FileType.File
-                if is_object and names.get(name):
-                    raise ShardError(
-                        f"{self / name} is there twice, once with a slash at its end: only one of them can be read",
-                        hint="remove the one whose key ends with a slash",
-                    )
-                names[name] = is_object or names.get(name, False)
-        yield from names.items()
+                yield info.path[len(start) :], info.type == FileType.File
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """To read, piece by piece."""

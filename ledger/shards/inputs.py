@@ -18,17 +18,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from ledger import files, objects
 from ledger.errors import ShardError, UsageError
 from ledger.objects import Address, Place
 
 _TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
-_ICEBERG = ".metadata.json"  # an older name of a compressed one ends with .gz
-
-Clear: TypeAlias = set[tuple[Address, tuple[tuple[str, str], ...]]]
-"""Folders that are known to be no tables, each with the way to its store: another way may lead to another store."""
+_ICEBERG = ".metadata.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def find_inputs(paths: Sequence[str | Place], *, hidden: bool = False) -> list[I
     if not paths:
         raise UsageError("no shard was named")
     named: dict[str, Input] = {}
-    clear: Clear = set()
+    clear: set[Address] = set()
     try:
         for path in paths:
             found = list(_inputs(path, hidden, clear))
@@ -70,7 +66,7 @@ def find_inputs(paths: Sequence[str | Place], *, hidden: bool = False) -> list[I
     return list(named.values())
 
 
-def _inputs(named: str | Place, hidden: bool, clear: Clear) -> Iterator[Input]:
+def _inputs(named: str | Place, hidden: bool, clear: set[Address]) -> Iterator[Input]:
     path, text = objects.place(named), str(named)
     if isinstance(path, Address):
         yield from _objects(path, hidden, clear)
@@ -99,7 +95,8 @@ def _matches(pattern: str, hidden: bool) -> Iterator[Input]:
             yield from (_input(shard, root) for shard in _shards(match, hidden))
 
 
-def _objects(address: Address, hidden: bool, clear: Clear) -> Iterator[Input]:
+def _objects(address: Address, hidden: bool, clear: set[Address]) -> Iterator[Input]:
+    """clear: folders that are known to be no tables."""
     found = dict(address.below())
     if address.is_file():
         if found:
@@ -109,11 +106,11 @@ def _objects(address: Address, hidden: bool, clear: Clear) -> Iterator[Input]:
             raise UsageError(f"{address} is a glob, and none is looked for in a store", hint="name a folder or an object")
         raise UsageError(f"{address} does not exist", hint="look at the name: a shard is an object, or a folder of them")
     for above in address.parents:
-        if (above, above.options) not in clear:
+        if above not in clear:
             marks = [mark for mark in _TABLES if (above / mark).exists()]
             marks += [f"metadata/{name}" for name, _ in (above / "metadata").below(recursive=False)]
             _refuse_tables(above, marks, hidden)
-            clear.add((above, above.options))
+            clear.add(above)
     _refuse_tables(address, found, hidden)
     if not found:
         yield _named(address, address.name)
@@ -129,7 +126,7 @@ def _refuse_tables(root: Address, names: Iterable[str], hidden: bool) -> None:
         for at, part in enumerate(parts):
             if part in _TABLES:
                 raise _table("/".join([str(root), *parts[:at]]), _TABLES[part])
-            if part == "metadata" and len(parts) == at + 2 and _ICEBERG in parts[-1]:
+            if part == "metadata" and len(parts) == at + 2 and parts[-1].endswith(_ICEBERG):
                 raise _table("/".join([str(root), *parts[:at]]), "Iceberg")
             if not hidden and _skipped(part):
                 break
@@ -188,7 +185,7 @@ def _refuse_table(folder: Path) -> None:
     for mark, kind in _TABLES.items():
         if (folder / mark).is_dir():
             raise _table(folder, kind)
-    if next((folder / "metadata").glob(f"*{_ICEBERG}*"), None) is not None:
+    if next((folder / "metadata").glob(f"*{_ICEBERG}"), None) is not None:
         raise _table(folder, "Iceberg")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ledger import files, locks
+from ledger import files, locks, times
 from ledger.errors import ConsentLedgerError, UsageError, VerificationError
 from ledger.log.keys import PublicKey
 from ledger.log.note import Verifier
@@ -127,7 +128,7 @@ def require_standing(history: History, public: PublicKey, path: Path) -> None:
         )
 
 
-def admissible(history: History, folder: Folder, envelope: bytes) -> dict[str, Any]:
+def admissible(history: History, folder: Folder, envelope: bytes, now: datetime) -> dict[str, Any]:
     """The fields of the act that logs a statement. Raises VerificationError unless it is one that this log takes."""
     keys = keys_of(history)
     trust = Trust(tuple(folder.log_verifiers()), tuple(keys.standing.values()))
@@ -138,6 +139,11 @@ def admissible(history: History, folder: Folder, envelope: bytes) -> dict[str, A
         raise VerificationError(f"no statement of an admitted run key: {error}", hint=f"admitted: {names:.1000}") from error
     _require_compiled(history, folder.origin, record)
     open_statement(envelope + b"\n", trust, allow_unlogged=True)
+    if record.decided_at > now:
+        raise VerificationError(
+            f"the statement says that its rows were decided at {times.text(record.decided_at)}, which has not come yet",
+            hint="mend the clock of the machine that made it, or of this one; once that moment has passed it is logged",
+        )
     return {
         "statement_sha256": sha256(envelope).hexdigest(),
         "predicate_type": kind,

@@ -27,7 +27,7 @@ from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.status import Status
 from ledger.store import database
 from ledger.store import fsck as checking
-from ledger.store.append import Appended, Stored, Transaction, append
+from ledger.store.append import Appended, Stored, Transaction, append, check_not_moved
 from ledger.store.append import create as create_log
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.folder import Folder, Passphrase, find
@@ -138,15 +138,18 @@ class Ledger:
     def _append(self, plan: Callable[[Transaction], None]) -> Appended:
         return append(self._engine, self.folder, plan)
 
-    def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _read(self, work: Callable[..., Any], *arguments: Any, as_it_stands: bool = False) -> Any:
+        """as_it_stands: it tells what holds now. A ledger that was moved cannot: a no may have been recorded where it went."""
         with database.reading(self._engine) as connection:
             database.check_revision(connection)
+            if as_it_stands:
+                check_not_moved(connection, self.folder)
             return work(History(connection, self.origin, self.folder.log_verifiers()), *arguments)
 
-    def _anchored(self, work: Callable[[History, str, Checkpoint], Any]) -> Any:
+    def _anchored(self, work: Callable[[History, str, Checkpoint], Any], *, as_it_stands: bool = False) -> Any:
         """Like _read, with the head after checking that it extends every anchor."""
         anchors = self.folder.read_anchors()
-        return self._read(lambda history: work(history, *history.check_anchors(anchors)))
+        return self._read(lambda history: work(history, *history.check_anchors(anchors)), as_it_stands=as_it_stands)
 
     def checkpoint(self) -> str:
         """The signed note of the head, which was checked to extend every anchor. Raises IntegrityError."""
@@ -311,7 +314,7 @@ class Ledger:
 
         expiring: only yeses that are in force now and end within this span. Raises UsageError as `events` does.
         """
-        return cursor.page(self._read, self.origin, after, limit, expiring)
+        return cursor.page(partial(self._read, as_it_stands=expiring is not None), self.origin, after, limit, expiring)
 
     def events_of(self, subject_ids: Iterable[str], *, checkpoint: str | None = None) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order; checkpoint: of this log, among whose entries alone."""
@@ -329,7 +332,7 @@ class Ledger:
 
     def status(self, *, on_progress: Callable[[int, int], None] | None = None) -> Status:
         """How the ledger stands, from one pass over the log. on_progress: entries read, entries in all. Raises IntegrityError."""
-        standing: Status = self._read(status.read, self.folder.read_anchors(), on_progress)
+        standing: Status = self._read(status.read, self.folder.read_anchors(), on_progress, as_it_stands=True)
         return standing
 
     def show(self, subject_id: str, *, content_id: str | None = None) -> dict[str, Any]:
@@ -346,7 +349,7 @@ class Ledger:
                 "decisions": person.decisions(history, subject_id, [e for _, e in events], content_id),
             }
 
-        document: dict[str, Any] = self._read(work)
+        document: dict[str, Any] = self._read(work, as_it_stands=True)
         return document
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
@@ -422,7 +425,8 @@ class Ledger:
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
     ) -> Snapshot:
-        frozen: Snapshot = self._anchored(partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress))
+        work = partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress)
+        frozen: Snapshot = self._anchored(work, as_it_stands=True)
         return frozen
 
     # Proofs
@@ -452,7 +456,8 @@ class Ledger:
         def plan(tx: Transaction) -> int:
             if (position := admission.logged_at(tx.history, envelope)) is not None:
                 return position
-            return tx.act("statement_made", _user(), **admission.admissible(tx.history, self.folder, envelope))
+            fields = admission.admissible(tx.history, self.folder, envelope, tx.recorded_at)
+            return tx.act("statement_made", _user(), **fields)
 
         return self._logged(plan)
 

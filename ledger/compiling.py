@@ -47,6 +47,8 @@ def compile_at(
             "no moment before that holds all that was said",
             hint="mend the machine's clock; where the log's once jumped ahead, wait, or name a --tree-size from before",
         )
+    if history.may_lag():
+        known_until = min(began, recorded)
     if size < head.size:
         covering, note = history.covering(size - 1)
         if covering != size:

@@ -46,6 +46,8 @@ from ledger.statements.verify import (
 BLOCK = 1 << 20
 BATCH_ROWS = 65_536
 MAX_AGE = timedelta(hours=24)
+_TICK = timedelta(microseconds=1)
+_SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,11 @@ def _require_fresh(folder: Place, record: Record, max_age: timedelta) -> None:
     now = times.now()
     if record.decided_at > now:
         raise SnapshotError(f"the rows of {folder} were decided at {times.text(record.decided_at)}, which has not come yet")
-    # Its seconds are whole: what was cut off counts as one.
-    if (age := now - record.decided_at + timedelta(seconds=record.age_seconds + 1)) > max_age:
+    # Its seconds are whole: what was cut off counts as one. They may be more than a timedelta holds.
+    age = (now - record.decided_at) // _TICK + (record.age_seconds + 1) * _SECOND
+    if age > max_age // _TICK:
         raise SnapshotError(
-            f"the answers that decided the rows of {folder} are {age // timedelta(seconds=1)} seconds old; "
+            f"the answers that decided the rows of {folder} are {age // _SECOND} seconds old; "
             f"they may be {max_age // timedelta(seconds=1)}",
             hint="filter or attest the shards by a fresh snapshot, or allow more with max_age",
         )

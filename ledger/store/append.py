@@ -336,11 +336,11 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
 
 
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
-    """With the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
+    """To append, with the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
     # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
     if folder.moved_to is not None or connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
         raise ConsentLedgerError(
-            "this ledger was moved to another database: it can be read, and no longer written to",
+            "this ledger was moved to another database: its log can be read, but not written to, nor asked for what holds now",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",
         )
 

@@ -18,7 +18,7 @@ from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.store.append import CHUNK, MOVED, check_not_moved
 from ledger.store.database import check_empty, connect, insert, migrate, reading, writing
-from ledger.store.folder import Folder
+from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
@@ -40,8 +40,7 @@ def copy(
     where FROM was moved before, IntegrityError where it is not whole; then FROM is as it was.
     """
     old, path = Folder.open(Path(source)), Path(target)
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint="a ledger is copied into a new folder: name another")
+    _require_new(path)
     if database is not None:
         check_empty(database)
     engine = connect(old.database)
@@ -49,7 +48,8 @@ def copy(
         check_not_moved(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
         whole = fsck(engine, old, on_progress)
-        new = Folder(path, old.origin, database or f"sqlite:///{(path / 'ledger.db').absolute()}", old.anchors_of(path))
+        _require_new(path)  # it took a while; what another has made there since is not for us to remove
+        new = Folder(path, old.origin, database or own_database(path), old.anchors_of(path))
         try:
             _make_folder(old, new, database)
             other = connect(new.database)
@@ -72,6 +72,11 @@ def copy(
     (path / PENDING).rename(path / "ledger.toml")
     files.sync_folder(path)
     return whole
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="a ledger is copied into a new folder: name another")
 
 
 def _make_folder(old: Folder, new: Folder, database: str | None) -> None:

@@ -24,19 +24,18 @@ _MODULES = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def parse(text: str) -> sa.URL:
-    """A database's URL. Raises UsageError for one of another kind, and for one that holds a password; neither says what it is."""
+    """A database's URL. Raises UsageError for one that is not taken; that of one with a password does not say what it is."""
     try:
         url = sa.make_url(text)
         name = url.get_backend_name()
     except (exc.ArgumentError, ValueError):
         raise UsageError("this is no database URL", hint="as in postgresql+psycopg://ann@db.example.org/consent") from None
-    if name == "postgresql":
-        return postgresql.parse(url)
-    if name != "sqlite":
+    if name not in _MODULES:
         raise UsageError(
             f"database {name!r:.40} is not supported", hint="leave --database out for SQLite, or name a postgresql+psycopg: URL"
         )
-    return url
+    parsed: sa.URL = _MODULES[name].parse(url)
+    return parsed
 
 
 def connect(url: str) -> sa.Engine:
@@ -82,6 +81,12 @@ def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
 def check_storage(connection: sa.Connection) -> None:
     """What the database can say of its own storage. Raises IntegrityError."""
     _MODULES[connection.dialect.name].check_storage(connection)
+
+
+def may_lag(connection: sa.Connection) -> bool:
+    """Whether this is a copy that follows another database, which may have acknowledged more."""
+    lags: bool = _MODULES[connection.dialect.name].may_lag(connection)
+    return lags
 
 
 def check_empty(url: str) -> None:

@@ -32,6 +32,11 @@ def find(path: str | Path | None = None) -> Path:
     return Path(path or os.environ.get(VARIABLE) or "consent-ledger")
 
 
+def own_database(folder: Path) -> str:
+    """The URL of the SQLite file in a ledger's folder, whatever the folder is called."""
+    return "sqlite:///" + str((folder / "ledger.db").absolute()).replace("%", "%25").replace("?", "%3F")
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder that belongs to the user and that nobody else may write to."""
@@ -87,7 +92,7 @@ class Folder:
             raise ConsentLedgerError(f"{path} can be written to by others", hint=f"chmod go-w {path}")
         try:
             config = tomllib.loads(_text(config_path))
-            origin, database = config["origin"], config.get("database", f"sqlite:///{(path / 'ledger.db').absolute()}")
+            origin, database = config["origin"], config.get("database", own_database(path))
             further = config.get("anchors", [])
             if not isinstance(further, list):
                 raise TypeError("anchors is not a list of files")

@@ -19,6 +19,7 @@ from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
+from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
@@ -119,6 +120,10 @@ class History:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""
         last = self.recorded_at(self.head()[1].size)
         return times.now() if last is None else max(times.now(), last)
+
+    def may_lag(self) -> bool:
+        """Whether more may have been recorded, elsewhere, than is read here: nothing says that this is the newest."""
+        return database.may_lag(self._con)
 
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""

@@ -44,7 +44,8 @@ _PASSWORDS = ("password", "sslpassword", "oauth_client_secret")
 
 
 def parse(url: sa.URL) -> sa.URL:
-    """The URL with our driver. Raises UsageError for one that holds a password, or where the driver is not installed."""
+    """The URL with our driver. Raises UsageError for one that holds a password, or what libpq does not know, and
+    ConsentLedgerError where the driver is not installed."""
     if url.password is not None or any(name in url.query for name in _PASSWORDS):
         raise UsageError(
             "a database URL must not hold a password: it would stand in the list of processes and in ledger.toml",
@@ -53,6 +54,12 @@ def parse(url: sa.URL) -> sa.URL:
     if not ERRORS:
         raise ConsentLedgerError(
             "PostgreSQL needs psycopg, which is not installed", hint="pip install 'consent-ledger[postgres]'"
+        )
+    # The driver's own settings are ours to make: some would read texts as other texts, or begin transactions elsewhere.
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - {"client_encoding"}
+    if strange := sorted(url.query.keys() - known):
+        raise UsageError(
+            f"a database URL has no parameter {strange[0]!r:.60}", hint="those of libpq are taken, as in ?sslmode=verify-full"
         )
     return url.set(drivername="postgresql+psycopg")
 
@@ -104,6 +111,11 @@ def is_empty(engine: sa.Engine) -> bool:
 
 def check_storage(connection: sa.Connection) -> None:
     """What is read is checked; `pg_amcheck` is who looks at the rest."""
+
+
+def may_lag(connection: sa.Connection) -> bool:
+    """A standby shows what it has replayed so far, even years after it was cut off."""
+    return bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -11,11 +11,23 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from ledger import locks
-from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy
+from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy, UsageError
 
 ERRORS: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
 _ROOM = 64 << 10
 """Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
+
+
+def parse(url: sa.URL) -> sa.URL:
+    """The URL of a file. Raises UsageError for anything more: SQLite can be told to do without locks, or to keep nothing, and
+    a relative path is another file in another folder."""
+    beyond = url.query or url.host or url.username or url.password or url.get_driver_name() != "pysqlite"
+    if beyond or not Path(url.database or "").is_absolute():
+        raise UsageError(
+            "a SQLite database is named by the absolute path of its file, and nothing else",
+            hint="as in sqlite:////srv/consent.db; leave it out for ledger.db in the ledger's folder",
+        )
+    return url
 
 
 def connect(url: sa.URL, busy_seconds: float) -> sa.Engine:
@@ -65,6 +77,11 @@ def check_storage(connection: sa.Connection) -> None:
     found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()
     if found != ["ok"]:
         raise IntegrityError(f"the database file is damaged: {found[0]}")
+
+
+def may_lag(connection: sa.Connection) -> bool:
+    """One file is all there is."""
+    return False
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

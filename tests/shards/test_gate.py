@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 from ledger import ConsentFilter, gate, times
 from ledger.errors import ConsentLedgerError, ShardError, SnapshotError, UsageError, VerificationError
 from ledger.gate import Gate, open_shards
+from ledger.log import dsse
 from ledger.shards.columns import Columns
+from ledger.statements.audit_statement import AuditRecord, audit_statement
+from ledger.statements.verify import record_of, statement_path
 from tests.shards.world import World
 
 
@@ -132,6 +135,22 @@ def test_the_age_that_the_answers_had_counts(run: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(times, "now", lambda: now + timedelta(hours=25))
     with pytest.raises(SnapshotError, match="seconds old"):
         opened(run)
+
+
+def test_an_age_beyond_all_measure_is_too_old(run: World) -> None:
+    """BUG: OverflowError came out, which is none of ours."""
+    ages = 2**53 - 1
+    run.shard("old/a.parquet", "yes")
+    consent = ConsentFilter(run.snapshot, Columns(subject="s"))
+    consent.attest_shards(run.root / "old", key=run.book.run_key())
+    path = statement_path(run.root / "old")
+    _, record = record_of(path.read_bytes().splitlines()[0], run.book.trust)
+    assert isinstance(record, AuditRecord)
+    older = replace(record, age_seconds=ages, max_age_seconds=ages)
+    path.write_bytes(dsse.seal(audit_statement(older), run.book.run_key()) + b"\n")
+    for most in (timedelta(days=1), timedelta.max):
+        with pytest.raises(SnapshotError, match="seconds old"):
+            opened(run, "old", allow_unlogged=True, max_age=most)
 
 
 @pytest.mark.parametrize("name", ["more.parquet", "_hidden.parquet", "_metadata", "x=1/part", "more.txt"])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_ledger import no, run, yes
 
@@ -76,12 +79,35 @@ def test_the_old_one_can_be_read_and_not_written_to(full: Ledger, tmp_path: Path
                 with pytest.raises(ConsentLedgerError, match="moved") as refused:
                     write()
                 assert refused.value.exit_code == 1
-            assert again.show("u1")["events"]
+            assert again.events_of(["u1"])
             assert again.checkpoint() == head
     ledger.fsck(full.folder.path)
     with pytest.raises(ConsentLedgerError, match="moved"):
         ledger.copy(full.folder.path, tmp_path / "third")
     assert not (tmp_path / "third").exists()
+
+
+def test_the_old_one_does_not_tell_what_holds_now(full: Ledger, tmp_path: Path, other: str | None) -> None:
+    """Whoever goes on using it would find a yes, and fresh, where the new one has a no."""
+    assert full.show("u4")["decisions"][0]["allowed"]
+    ledger.copy(full.folder.path, tmp_path / "new", database=other)
+    with ledger.open(tmp_path / "new") as new:
+        new.withdraw("u4")
+    with ledger.open(full.folder.path) as old:
+        for again in (old, full):
+            for ask in (
+                lambda book=again: book.look("train-ai"),
+                lambda book=again: book.show("u4"),
+                lambda book=again: book.page(expiring=timedelta(days=1)),
+                again.status,
+            ):
+                with pytest.raises(ConsentLedgerError, match="moved") as refused:
+                    ask()
+                assert refused.value.exit_code == 1
+    pq.write_table(pa.table({"s": ["u4"]}), tmp_path / "shard.parquet")
+    for where, code in ((full.folder.path, 1), (tmp_path / "new", 3)):
+        line = ["--ledger", str(where), "audit", str(tmp_path / "shard.parquet"), "--purpose", "train-ai", "--subject", "s"]
+        assert cli.run(line) == code
 
 
 def test_a_backup_of_the_old_database_does_not_go_on(full: Ledger, tmp_path: Path) -> None:
@@ -167,6 +193,24 @@ def test_a_writer_that_waits_meanwhile_does_not_go_on(
     assert "moved" in str(outcome[0])
     with ledger.open(tmp_path / "new") as moved:
         assert "late" not in [e.event_id for _, e in moved.events()]
+
+
+def test_of_two_ledgers_that_are_copied_into_one_folder_the_first_stays(full: Ledger, tmp_path: Path) -> None:
+    """The second takes its time over the check: it may neither write into what stands there by then, nor remove it."""
+    with ledger.create(tmp_path / "first") as first:
+        first.declare_purpose("train-ai", title="Training", description="Training of models")
+    came: list[int] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not came:
+            came.append(ledger.copy(tmp_path / "first", tmp_path / "new").size)
+            with ledger.open(tmp_path / "new") as moved:
+                moved.withdraw("ann")
+
+    with pytest.raises(UsageError, match="is there already"):
+        ledger.copy(full.folder.path, tmp_path / "new", on_progress=meanwhile)
+    assert ledger.fsck(tmp_path / "new").size == came[0] + 1
+    full.withdraw("u1")
 
 
 @pytest.mark.parametrize("step", ["_make_folder", "_fill", "_digest"])

@@ -27,6 +27,48 @@ def test_what_a_new_folder_holds(book: Ledger) -> None:
     assert (path / "head").read_text() == book.checkpoint()
 
 
+@pytest.mark.parametrize("name", ["what?", "what?mode=memory&uri=true", "a%41", "%3F", "a#b@c:d", "ü +&"])
+def test_a_folder_of_any_name_holds_its_own_database(tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / name, tmp_path / f"{name}2"):
+        with ledger.create(path) as made:
+            made.declare_purpose("train-ai", title="T", description="D")
+        assert stat.S_IMODE((path / "ledger.db").stat().st_mode) == 0o600
+    ledger.copy(tmp_path / name, tmp_path / f"{name}3")
+    assert (tmp_path / f"{name}3" / "ledger.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}2", f"{name}3"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///file:{path}?nolock=1&uri=true",  # two writers at once
+        "sqlite:///file:{path}?vfs=unix-none&uri=true",
+        "sqlite:///file:{path}?mode=memory&cache=shared&uri=true",  # nothing is kept
+        "sqlite:///{path}?uri=true",
+        "sqlite:///{path}?timeout=0",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///relative.db",
+        "sqlite://host/x.db",
+        "sqlite://ann:s3cret@/x.db",
+        "sqlite+aiosqlite:///{path}",
+        "sqlite+pysqlcipher:///{path}",
+    ],
+)
+def test_a_sqlite_url_is_a_path_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = url.format(path=tmp_path / "x.db")
+    with pytest.raises(UsageError, match="absolute path of its file") as refused:
+        ledger.create(tmp_path / "new", database=url)
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}" and not list(tmp_path.iterdir())
+    ledger.create(tmp_path / "new", database=f"sqlite:///{tmp_path / 'x.db'}").close()
+    config = tmp_path / "new" / "ledger.toml"
+    config.write_text(f"origin = {json.dumps(Folder.open(tmp_path / 'new').origin)}\ndatabase = {json.dumps(url)}\n")
+    with pytest.raises(UsageError, match="absolute path of its file"):
+        ledger.open(tmp_path / "new")
+
+
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o775])
 def test_a_folder_that_others_may_write_to_is_refused(book: Ledger, mode: int) -> None:
     book.folder.path.chmod(mode)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from small_ledger import no, yes
+from small_ledger import Clock, no, yes
 
 import ledger
 from ledger import IntegrityError, Ledger
-from ledger.errors import ConsentLedgerError
+from ledger.errors import ConsentLedgerError, SnapshotError
 from ledger.store import database
 from ledger.store.folder import Folder
 from tests import postgres as servers
@@ -280,6 +282,27 @@ def test_a_failover_to_a_replica_that_lacks_a_no(book: Ledger, server: servers.O
         for use in (lambda: there.record(yes("u2")), lambda: there.look("train-ai"), lambda: there.status()):
             with pytest.raises(IntegrityError, match="rolled back"):
                 use()
+
+
+def test_answers_of_a_standby_that_was_cut_off_grow_old(
+    book: Ledger, server: servers.Own, replica: Callable[..., Path], tmp_path: Path, clock: Clock
+) -> None:
+    """From a folder of another machine, whose anchor nobody moves: the no that the standby lacks would never be missed."""
+    book.record(yes("u1"))
+    data = replica("-R")
+    server.stop(data)
+    with (data / "postgresql.auto.conf").open("a") as settings:
+        settings.write("primary_conninfo = ''\n")
+    server.start(data)
+    shutil.copytree(book.folder.path, tmp_path / "elsewhere")
+    book.withdraw("u1")
+    with ledger.open(tmp_path / "elsewhere") as there:
+        _lead_to(there, server, data)
+    clock.move(hours=25)
+    with ledger.open(tmp_path / "elsewhere") as there, pytest.raises(SnapshotError, match="is 25"):
+        there.look("train-ai").check_age(clock.now)
+    with Ledger(Folder.open(book.folder.path)) as there:
+        assert there.look("train-ai").age(clock.now) == timedelta(0)
 
 
 def test_a_standby_can_be_read_and_says_why_it_cannot_be_written_to(

@@ -60,6 +60,15 @@ def test_a_url_that_cannot_be_read_is_not_repeated(tmp_path: Path, url: str) -> 
     assert "s3cret" not in f"{refused.value} {refused.value.hint}"
 
 
+@pytest.mark.parametrize(
+    "parameter", ["client_encoding=sql_ascii", "autocommit=0", "prepare_threshold=1", "row_factory=x", "cursor_factory=x", "a=b"]
+)
+def test_the_drivers_own_settings_are_not_taken_from_the_url(tmp_path: Path, parameter: str) -> None:
+    with pytest.raises(UsageError, match="has no parameter"):
+        ledger.create(tmp_path / "new", database=f"postgresql://ann@db/x?{parameter}")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_password_written_into_ledger_toml_by_hand_is_refused(book: Ledger) -> None:
     config = book.folder.path / "ledger.toml"
     config.write_text(config.read_text().replace("postgres@", "postgres:s3cret@"))

@@ -6,6 +6,7 @@ ledger's lock.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,15 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
-from ledger.store import postgresql, sqlite
 
 REVISION = "0001"
 BUSY_SECONDS: float = 30
-_MODULES = {"sqlite": sqlite, "postgresql": postgresql}
+_MODULES = ("sqlite", "postgresql")
+
+
+def _module(name: str) -> Any:
+    """Of a database's name. Imported when it is first used: the other one's driver is not paid for."""
+    return importlib.import_module(f"ledger.store.{name}")
 
 
 def parse(text: str) -> sa.URL:
@@ -34,14 +39,14 @@ def parse(text: str) -> sa.URL:
         raise UsageError(
             f"database {name!r:.40} is not supported", hint="leave --database out for SQLite, or name a postgresql+psycopg: URL"
         )
-    parsed: sa.URL = _MODULES[name].parse(url)
+    parsed: sa.URL = _module(name).parse(url)
     return parsed
 
 
 def connect(url: str) -> sa.Engine:
     """An engine without a pool."""
     parsed = parse(url)
-    engine: sa.Engine = _MODULES[parsed.get_backend_name()].connect(parsed, BUSY_SECONDS)
+    engine: sa.Engine = _module(parsed.get_backend_name()).connect(parsed, BUSY_SECONDS)
     return engine
 
 
@@ -57,14 +62,14 @@ def writing(engine: sa.Engine) -> Iterator[tuple[sa.Connection, sa.RootTransacti
     """A transaction that holds the writer's lock, for its user to commit. Raises LedgerBusy."""
     with translated(engine), engine.connect().execution_options(writer=True) as connection:
         transaction = connection.begin()
-        _MODULES[engine.dialect.name].lock(connection)
+        _module(engine.dialect.name).lock(connection)
         yield connection, transaction
 
 
 @contextmanager
 def translated(engine: sa.Engine) -> Iterator[None]:
     """The database's errors as ours."""
-    module = _MODULES[engine.dialect.name]
+    module = _module(engine.dialect.name)
     try:
         yield
     except exc.DBAPIError as error:
@@ -75,17 +80,17 @@ def translated(engine: sa.Engine) -> Iterator[None]:
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Many rows, the fast way."""
-    _MODULES[connection.dialect.name].insert(connection, table, rows)
+    _module(connection.dialect.name).insert(connection, table, rows)
 
 
 def check_storage(connection: sa.Connection) -> None:
     """What the database can say of its own storage. Raises IntegrityError."""
-    _MODULES[connection.dialect.name].check_storage(connection)
+    _module(connection.dialect.name).check_storage(connection)
 
 
 def may_lag(connection: sa.Connection) -> bool:
     """Whether this is a copy that follows another database, which may have acknowledged more."""
-    lags: bool = _MODULES[connection.dialect.name].may_lag(connection)
+    lags: bool = _module(connection.dialect.name).may_lag(connection)
     return lags
 
 
@@ -93,7 +98,7 @@ def check_empty(url: str) -> None:
     """Raises UsageError where a ledger is, or was begun, and ConsentLedgerError where the database cannot be reached."""
     engine = connect(url)
     with translated(engine):
-        if not _MODULES[engine.dialect.name].is_empty(engine):
+        if not _module(engine.dialect.name).is_empty(engine):
             raise UsageError("there is a ledger in this database", hint="a ledger has a database, or a schema, for itself alone")
 
 
@@ -105,7 +110,7 @@ def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda co
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with translated(engine):
-        _MODULES[engine.dialect.name].make(engine)
+        _module(engine.dialect.name).make(engine)
     with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, REVISION)

@@ -314,6 +314,18 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     assert "consent-ledger[postgres]" in said
 
 
+def test_a_ledger_in_sqlite_loads_no_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; import ledger\n"
+        "with ledger.create(sys.argv[1]) as book:\n"
+        "    book.declare_purpose('train-ai', title='T', description='D')\n"
+        "    book.look('train-ai')\n"
+        "print(sorted({'psycopg', 'pyspark', 'ray', 'datatrove', 'datasets'} & sys.modules.keys()))\n"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "a")]
+    assert subprocess.run(line, check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_the_widths_of_numbers(url: str, book: Ledger) -> None:
     rows: list[Any] = servers.run(
         url,

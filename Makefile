@@ -10,7 +10,7 @@ SOURCES := pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/consent demo
 
-test: $(VENV)/.installed-dev lint
+test: $(VENV)/.installed-dev tests/browser/node_modules lint
 	$(BIN)/python -m coverage run -m pytest -m "not soak"
 	$(BIN)/python -m coverage report --include='ledger/log/*,ledger/consent.py,ledger/statements/*' --show-missing --fail-under=100
 
@@ -36,10 +36,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed constraints-dev.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints-dev.txt
 	touch $@
 
+# What looks for barriers in the pages. Without npm those tests are skipped, and say so.
+tests/browser/node_modules: tests/browser/package-lock.json
+	! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix tests/browser
+
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --output-file constraints.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra dev --extra postgres --extra spark --extra ray --extra datatrove --extra datasets --output-file constraints-dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra web --output-file constraints.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra web --extra dev --extra postgres --extra spark --extra ray --extra datatrove --extra datasets --output-file constraints-dev.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info tests/browser/node_modules

@@ -117,13 +117,13 @@ class Ledger:
     def run_key(self) -> PrivateKey:
         """The key that signs statements. Raises ConsentLedgerError for one that was ended, or never admitted."""
         key = self.folder.run_key()
-        self._read(admission.require_standing, key.public, self.folder.path / "run.key")
+        self.read(admission.require_standing, key.public, self.folder.path / "run.key")
         return key
 
     @property
     def keys(self) -> Keys:
         """The run keys whose statements are logged."""
-        return Keys(self.folder, self._append, self._read, _user())
+        return Keys(self.folder, self.append, self.read, _user())
 
     def _create(self) -> None:
         create_log(self._engine, self.folder)
@@ -133,12 +133,13 @@ class Ledger:
             for role, vkey in lines:
                 tx.act("key_added", _user(), role=role, vkey=vkey)
 
-        self._append(plan)
+        self.append(plan)
 
-    def _append(self, plan: Callable[[Transaction], None]) -> Appended:
+    def append(self, plan: Callable[[Transaction], None]) -> Appended:
+        """Run a plan in one transaction, and sign what it added. Raises as `store.append` does."""
         return append(self._engine, self.folder, plan)
 
-    def _read(self, work: Callable[..., Any], *arguments: Any, as_it_stands: bool = False) -> Any:
+    def read(self, work: Callable[..., Any], *arguments: Any, as_it_stands: bool = False) -> Any:
         """as_it_stands: it tells what holds now. A ledger that was moved cannot: a no may have been recorded where it went."""
         with database.reading(self._engine) as connection:
             database.check_revision(connection)
@@ -149,7 +150,7 @@ class Ledger:
     def _anchored(self, work: Callable[[History, str, Checkpoint], Any], *, as_it_stands: bool = False) -> Any:
         """Like _read, with the head after checking that it extends every anchor."""
         anchors = self.folder.read_anchors()
-        return self._read(lambda history: work(history, *history.check_anchors(anchors)), as_it_stands=as_it_stands)
+        return self.read(lambda history: work(history, *history.check_anchors(anchors)), as_it_stands=as_it_stands)
 
     def checkpoint(self) -> str:
         """The signed note of the head, which was checked to extend every anchor. Raises IntegrityError."""
@@ -158,13 +159,13 @@ class Ledger:
 
     def check(self, note: str) -> None:
         """That a checkpoint from elsewhere is of this log, continued. Raises IntegrityError."""
-        self._read(lambda history: history.check_extends(note, history.head()[1], "the checkpoint at hand"))
+        self.read(lambda history: history.check_extends(note, history.head()[1], "the checkpoint at hand"))
 
     # Purposes and notices
 
     def purposes(self) -> list[Purpose]:
         """Every version declared, by token."""
-        declared = self._read(lambda history: history.purposes())
+        declared = self.read(lambda history: history.purposes())
         return [purpose for token in sorted(declared) for _, purpose in declared[token]]
 
     def declare_purpose(self, token: str, *, compatible: bool = False, **fields: Any) -> Purpose:
@@ -194,7 +195,7 @@ class Ledger:
             tx.act("purpose_declared", _user(), **purpose_document(purpose))
             declared.append(purpose)
 
-        self._append(plan)
+        self.append(plan)
         return declared[0]
 
     def add_notice(self, text: bytes, *, notice_id: str, language: str) -> str:
@@ -212,7 +213,7 @@ class Ledger:
             tx.keep_text(digest, text)
             reference.append(f"{notice_id}@{version}/{language}")
 
-        self._append(plan)
+        self.append(plan)
         return reference[0]
 
     # Acts
@@ -226,7 +227,7 @@ class Ledger:
             warnings.extend(person.warnings(tx.history, event.subject_id))
             stored.append(tx.event(event, _user()))
 
-        self._append(plan)
+        self.append(plan)
         return self._recorded(stored[0], warnings)
 
     def record_all(self, events: Iterable[Event]) -> Appended:
@@ -237,7 +238,7 @@ class Ledger:
                 if isinstance(outcome, InvalidEvent):
                     raise InvalidEvent(f"event {number}: {outcome}", hint=outcome.hint)
 
-        return self._append(plan)
+        return self.append(plan)
 
     def withdraw(
         self,
@@ -268,7 +269,7 @@ class Ledger:
             # Dated by the log's clock: by the machine's, a yes that came before could look later.
             stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
 
-        self._append(plan)
+        self.append(plan)
         return self._recorded(stored[0], warnings)
 
     def import_file(
@@ -307,14 +308,14 @@ class Ledger:
 
         Read in bounded memory. Raises UsageError where the log has not as many entries.
         """
-        return ((position, event) for position, event in cursor.entries(self._read, after) if event is not None)
+        return ((position, event) for position, event in cursor.entries(self.read, after) if event is not None)
 
     def page(self, after: int = 0, *, limit: int = 1000, expiring: timedelta | None = None) -> EventPage:
         """Up to `limit` events in log order without the log's first `after` entries, and the `after` of the next page.
 
         expiring: only yeses that are in force now and end within this span. Raises UsageError as `events` does.
         """
-        return cursor.page(partial(self._read, as_it_stands=expiring is not None), self.origin, after, limit, expiring)
+        return cursor.page(partial(self.read, as_it_stands=expiring is not None), self.origin, after, limit, expiring)
 
     def events_of(self, subject_ids: Iterable[str], *, checkpoint: str | None = None) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order; checkpoint: of this log, among whose entries alone."""
@@ -327,12 +328,12 @@ class Ledger:
             found = {position: event for subject_id in set(subject_ids) for position, event in history.events_of(subject_id)}
             return sorted((position, event) for position, event in found.items() if size is None or position < size)
 
-        events: list[tuple[int, Event]] = self._read(work)
+        events: list[tuple[int, Event]] = self.read(work)
         return events
 
     def status(self, *, on_progress: Callable[[int, int], None] | None = None) -> Status:
         """How the ledger stands, from one pass over the log. on_progress: entries read, entries in all. Raises IntegrityError."""
-        standing: Status = self._read(status.read, self.folder.read_anchors(), on_progress, as_it_stands=True)
+        standing: Status = self.read(status.read, self.folder.read_anchors(), on_progress, as_it_stands=True)
         return standing
 
     def show(self, subject_id: str, *, content_id: str | None = None) -> dict[str, Any]:
@@ -349,7 +350,7 @@ class Ledger:
                 "decisions": person.decisions(history, subject_id, [e for _, e in events], content_id),
             }
 
-        document: dict[str, Any] = self._read(work, as_it_stands=True)
+        document: dict[str, Any] = self.read(work, as_it_stands=True)
         return document
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
@@ -401,7 +402,7 @@ class Ledger:
             else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
         )
         files.make_folder(path.parent)
-        size = self._read(lambda history: history.open(frozen.header.checkpoint).size)
+        size = self.read(lambda history: history.open(frozen.header.checkpoint).size)
         act = {
             "purpose": frozen.purpose,
             "snapshot_sha256": frozen.sha256,
@@ -443,7 +444,7 @@ class Ledger:
             assert opened.tag is not None
             return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(opened.position)) + b"\n"
 
-        receipt: bytes = self._read(work)
+        receipt: bytes = self.read(work)
         return receipt
 
     def admit(self, envelope: bytes) -> bytes:
@@ -463,19 +464,19 @@ class Ledger:
 
     def logged(self, envelope: bytes) -> bool:
         """Whether a statement is in the log."""
-        return self._read(admission.logged_at, envelope) is not None
+        return self.read(admission.logged_at, envelope) is not None
 
     def _logged(self, plan: Callable[[Transaction], int]) -> bytes:
         """The receipt of the act at the position that a plan returns."""
         positions: list[int] = []
-        self._append(lambda tx: positions.append(plan(tx)))
+        self.append(lambda tx: positions.append(plan(tx)))
 
         def work(history: History) -> bytes:
             opened: Opened = history.at(positions[0])
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
         with _told_that_it_was_recorded():
-            receipt: bytes = self._read(work)
+            receipt: bytes = self.read(work)
         return receipt
 
     def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:

@@ -18,6 +18,7 @@ import pytest
 from ledger.cli import run
 
 import ledger
+from tests import browser
 from tests import postgres as servers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,13 @@ def spark() -> Iterator[Any]:
         session = builder.getOrCreate()
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser. Of one module: while it runs, no other event loop can."""
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

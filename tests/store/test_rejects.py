@@ -62,7 +62,7 @@ def test_good_lines_are_recorded_and_bad_ones_kept_as_they_stood(book: Ledger) -
     for path in (_bad(book), _bad(book).with_name("bad.why")):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert _left(book) == []
-    act = next(act for _, act in book._read(lambda history: history.acts("import_finished")))
+    act = next(act for _, act in book.read(lambda history: history.acts("import_finished")))
     assert (act["new"], act["rejected"]) == (1, 4)
     ledger.fsck(book.folder.path)
 

@@ -1,0 +1,32 @@
+"""`consent serve`: the ledger over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from ledger.cli.options import asking
+
+import ledger
+from ledger.errors import ConsentLedgerError
+
+
+@click.command(epilog="Example: consent serve --port 8080")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.pass_obj
+def command(ledger_path: Path | None, host: str, port: int) -> None:
+    """Serve the pages where people say no, or yes, and the API, until it is interrupted.
+
+    It speaks plain HTTP: for others than yourself, put a server in front of it that speaks HTTPS.
+    """
+    try:
+        from ledger.web import server
+    except ModuleNotFoundError as error:
+        raise ConsentLedgerError(
+            f"serving needs the package {error.name}", hint="install it with pip install 'consent-ledger[web]'"
+        ) from error
+    with ledger.open(ledger_path, passphrase=asking()) as book:
+        server.serve(
+            book, host=host, port=port, on_start=lambda url: click.echo(f"serving at {url} (end it with Ctrl-C)", err=True)
+        )

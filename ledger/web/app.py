@@ -1,0 +1,75 @@
+"""The application that `consent serve` runs: routes, each in a module of its own, behind one shield."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ledger.book import Ledger
+from ledger.errors import ConsentLedgerError
+from ledger.web import pages
+from ledger.web.shield import Application, Shield
+from ledger.web.writer import Writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What the routes share."""
+
+    book: Ledger
+    writer: Writer
+
+
+def create_app(book: Ledger) -> Application:
+    """An ASGI application over a ledger. It records until its shutdown, and leaves the ledger open."""
+    writer = Writer(book.append)
+    service = Service(book=book, writer=writer)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        writer.close()
+
+    app = FastAPI(
+        title="consent-ledger",
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # those pages come from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+
+    @app.get("/style.css", include_in_schema=False)
+    async def style() -> Response:
+        return Response(pages.style(), media_type="text/css", headers={"cache-control": "max-age=3600"})
+
+    @app.get("/icon.svg", include_in_schema=False)
+    async def icon() -> Response:
+        return Response(pages.icon(), media_type="image/svg+xml", headers={"cache-control": "max-age=3600"})
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = pages.words_for(request)
+        what = "not_found" if error.status_code == 404 else "failed"
+        return pages.page(
+            "message.html",
+            words,
+            error.status_code,
+            dict(error.headers or {}),
+            title=words["common"][what],
+            text=words["common"][what + "_text"],
+        )
+
+    @app.exception_handler(ConsentLedgerError)
+    async def ledger_error(request: Request, error: Exception) -> Response:
+        words = pages.words_for(request)
+        title, text = words["common"]["failed"], words["common"]["failed_text"]
+        return pages.page("message.html", words, 503, {"retry-after": "5"}, title=title, text=text)
+
+    return Shield(app)

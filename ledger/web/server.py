@@ -1,0 +1,60 @@
+"""A socket, and uvicorn on it. It logs nothing: paths and addresses are personal data."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from ledger.book import Ledger
+from ledger.errors import ConsentLedgerError
+from ledger.web.app import create_app
+
+
+def serve(book: Ledger, *, host: str, port: int, on_start: Callable[[str], None]) -> None:
+    """Until SIGINT or SIGTERM; what was begun is finished. on_start: is told the URL once connections are taken.
+
+    Raises ConsentLedgerError where the address cannot be listened on, and KeyboardInterrupt at the end of the former.
+    """
+    book.folder.log_key()  # without it, or its passphrase, no act can be recorded: better known now than at the first
+    book.folder.tag_key()
+    config = uvicorn.Config(
+        create_app(book),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=30,
+        limit_concurrency=2000,
+        h11_max_incomplete_event_size=16 << 10,
+    )
+    with _listening(host, port) as listening:
+        address, number = listening.getsockname()[:2]
+        _Server(config, lambda: on_start(f"http://{f'[{address}]' if ':' in address else address}:{number}")).run([listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConsentLedgerError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            hint="another program may have this port: choose another with --port",
+        ) from error
+
+
+class _Server(uvicorn.Server):
+    """Says when it has started."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_start()

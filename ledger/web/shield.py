@@ -1,0 +1,104 @@
+"""What holds for every request and every answer, whatever stands behind it.
+
+- A body is read whole before anything sees it: up to a limit, within a time.
+- Answers load nothing from elsewhere, run no script, send no referrer, and are kept in no cache. A route may say otherwise of
+  a header by setting it.
+- An error that nobody expected is answered by 500 and told by its type alone: messages may hold ids of people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.responses import PlainTextResponse, Response
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 1 << 20
+MAX_BODY_SECONDS = 10
+POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
+"""Content-Security-Policy; what may frame the page goes in."""
+_HEADERS = {
+    "content-security-policy": POLICY.format("'none'"),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-robots-tag": "noindex, nofollow",
+    "cache-control": "no-store",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Shield:
+    """Around the whole application."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                there = {name.lower() for name, _ in message["headers"]}
+                more = [(n.encode(), v.encode()) for n, v in _HEADERS.items() if n.encode() not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        refused, body = await _body(scope, receive)
+        if refused is not None:
+            await refused(scope, receive, sending)
+            return
+        try:
+            await self._application(scope, _replaying(body, receive), sending)
+        except Exception as error:
+            print(f"error: unexpected {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the server's own log
+            if not begun:
+                await PlainTextResponse("something went wrong here; nothing is known of what was asked\n", 500)(
+                    scope, receive, sending
+                )
+
+
+async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes]:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    too_large = PlainTextResponse(f"a body has at most {MAX_BODY_BYTES} bytes\n", 413, {"connection": "close"})
+    if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES:
+        return too_large, b""
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    break
+                parts.append(message.get("body", b""))
+                more = message.get("more_body", False)
+                if sum(map(len, parts)) > MAX_BODY_BYTES:
+                    return too_large, b""
+    except TimeoutError:
+        return PlainTextResponse("the body took too long\n", 408, {"connection": "close"}), b""
+    return None, b"".join(parts)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    told = False
+
+    async def replay() -> Message:
+        nonlocal told
+        if not told:
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay

@@ -1,6 +1,7 @@
 """The ledger's folder: configuration, keys, trust file and the head's anchor, each in a file of its own.
 
 `ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
+`link.key` (0600): once links are made
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger import files, locks
+from ledger import files, locks, tokens
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.log import checkpoint
 from ledger.log import trust as trust_lines
@@ -147,6 +148,22 @@ class Folder:
                 f"{self.path / 'tag.key'} holds no key", hint="put it back from your backup: 64 hexadecimal digits"
             )
         return key
+
+    def link_keys(self) -> list[bytes]:
+        """64 bytes each, the newest first; made where there is none yet. Raises IntegrityError for a file that holds anything
+        else."""
+        path = self.path / "link.key"
+        if not path.exists():
+            with locks.exclusive(self.path):  # of two who come at once one makes it
+                if not path.exists():
+                    files.create_private(path, secrets.token_hex(tokens.KEY_BYTES).encode() + b"\n")
+        try:
+            keys = [bytes.fromhex(line) for line in files.read_private(path).decode("ascii").splitlines()]
+        except ValueError:
+            keys = []
+        if not keys or any(len(key) != tokens.KEY_BYTES for key in keys):
+            raise IntegrityError(f"{path} holds no keys", hint="put it back from your backup: lines of 128 hexadecimal digits")
+        return keys
 
     def trust_text(self) -> str:
         self._must_be_there("trust", "it names the keys that this ledger's log is signed with")

@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-from ledger import tokens
+from ledger import mailing, person, tokens
 from ledger.consent import ONE_CLICK, Event, check_id
 from ledger.errors import UsageError, VerificationError
 from ledger.statements.receipt import event_receipt
@@ -36,6 +37,7 @@ ONE_CLICK_BODY = ("List-Unsubscribe", "One-Click")
 """RFC 8058 §3.1: the field that a POST to a link says no by."""
 _BASE = re.compile(r"https?://[A-Za-z0-9._~%!$&'()*+;=:@/\[\]-]+")
 _LATEST = 100
+_TOGETHER = 500
 _TEXT = re.compile(r"([^\n/]+)(?:/([1-9][0-9]{0,8}))?\n(.+)", re.DOTALL)
 
 
@@ -129,6 +131,14 @@ def _is_click(event: Event, link: Link) -> bool:
     return event.recorded_by == RECORDED_BY and not event.is_yes and event.names(link.purpose)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """rows: links that were made. unseen: those for ids that no act in the ledger has."""
+
+    rows: int
+    unseen: int
+
+
 @dataclass(frozen=True)
 class Links:
     """The links of one ledger."""
@@ -165,6 +175,38 @@ class Links:
     def make(self, subject_id: str, *, purpose: str, base: str) -> str:
         """A link's URL. Raises as `maker` and `url` do."""
         return url(base, self.maker(purpose)(subject_id))
+
+    def make_all(
+        self, people: Path, output: Path, *, purpose: str, base: str, on_progress: Callable[[int], None] | None = None
+    ) -> Made:
+        """A CSV file with a link, and its headers, for each person of another one. Raises as `maker`, `url` and `mailing.write`
+        do; then nothing is written."""
+        make, unseen, asked = self.maker(purpose), 0, list[str]()
+        url(base, "")
+
+        def count_unseen(history: History) -> int:
+            return len(asked) - sum(map(set(history.seen(set(asked))).__contains__, asked))
+
+        def values(subject_id: str) -> list[str]:
+            nonlocal unseen
+            link = url(base, make(subject_id))
+            asked.append(subject_id)
+            if len(asked) == _TOGETHER:
+                unseen += self.read(count_unseen)
+                asked.clear()
+            return [link, *headers(link).values()]
+
+        rows = mailing.write(people, output, ["url", *headers("")], values, on_progress)
+        return Made(rows=rows, unseen=unseen + self.read(count_unseen))
+
+    def warnings(self, subject_id: str) -> list[str]:
+        """What is odd about an id: a click for one that nobody's content has closes nothing."""
+        found: list[str] = self.read(person.warnings, subject_id)
+        return found
+
+    def renew_key(self) -> None:
+        """Make links under a new key from here on. Those that were sent out stay good."""
+        self.folder.add_link_key()
 
     def open(self, token: str) -> Link | None:
         """What a token says, revoked or not; None for what is no token of a link of this ledger."""

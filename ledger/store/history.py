@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -236,6 +236,11 @@ class History:
         if self.open(note).size != size:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
+
+    def seen(self, subject_ids: Collection[str]) -> list[str]:
+        """Those of these ids that an act has."""
+        some = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(list(subject_ids))).distinct()
+        return list(self._con.scalars(some))
 
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""

@@ -35,6 +35,7 @@ COMMANDS = {
     "admit": "admit",
     "fsck": "fsck",
     "copy": "copy",
+    "link": "link",
     "serve": "serve",
     "key": "key",
     "demo": "demo",

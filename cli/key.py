@@ -78,3 +78,14 @@ def end(ledger_path: Path | None, name: str) -> None:
     click.echo(
         "hint: tell those who verify to take its line out where the key was lost, and to keep it where it was not", err=True
     )
+
+
+@command.command("new-link", epilog="Example: consent key new-link")
+@click.pass_obj
+def new_link(ledger_path: Path | None) -> None:
+    """Make links under a new key from here on. Those that were sent out stay good."""
+    with ledger.open(ledger_path) as book:
+        book.links.renew_key()
+        where = book.folder.path / "link.key"
+    click.echo(f"a new key was added to {shown(str(where))}; links made under those before it stay good", err=True)
+    click.echo("hint: copy that file to where you keep copies of the keys: without it no link works", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ledger.attest import Attestation
     from ledger.audit import Audit
-    from ledger.book import Ledger, Recorded, create, fsck
+    from ledger.book import Ledger, create, fsck
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
     from ledger.cursor import EventPage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ledger.explanation import RowExplanation, explain
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
+    from ledger.person import Recorded
     from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ledger.store.mapping import ImportColumns
 
 _WHERE = {
-    "book": ("Ledger", "Recorded", "create", "fsck"),
+    "book": ("Ledger", "create", "fsck"),
     "consent": ("Event", "Purpose"),
     "errors": (
         "ConsentLedgerError",
@@ -57,6 +58,7 @@ _WHERE = {
     "explanation": ("RowExplanation", "explain"),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
+    "person": ("Recorded",),
     "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -19,9 +19,11 @@ from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
+from ledger.links import Links
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
+from ledger.person import Recorded
 from ledger.snapshot import Snapshot, receipt_path
 from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.status import Status
@@ -38,28 +40,6 @@ from ledger.store.mapping import ImportColumns
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What became of an act, and what now holds. receipt: its own proof, which verifies alone."""
-
-    event: Event
-    position: int
-    repeated: bool
-    warnings: Sequence[str]
-    decisions: Sequence[dict[str, Any]]
-    receipt: bytes
-
-    def document(self) -> dict[str, Any]:
-        """The JSON of `consent record` and `withdraw`."""
-        return {
-            "event": event_document(self.event),
-            "position": self.position,
-            "repeated": self.repeated,
-            "warnings": list(self.warnings),
-            "decisions": list(self.decisions),
-        }
 
 
 def create(path: str | Path, *, origin: str | None = None, database: str | None = None) -> Ledger:
@@ -124,6 +104,11 @@ class Ledger:
     def keys(self) -> Keys:
         """The run keys whose statements are logged."""
         return Keys(self.folder, self.append, self.read, _user())
+
+    @property
+    def links(self) -> Links:
+        """Links by which people say no with one click."""
+        return Links(self.folder, self.append, self.read, _user())
 
     def _create(self) -> None:
         create_log(self._engine, self.folder)

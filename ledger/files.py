@@ -76,6 +76,24 @@ def open_private(path: Path) -> IO[bytes]:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
+@contextlib.contextmanager
+def publishing_private(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which its owner alone may read. At the end it gets its name, in place of what has it, whole and
+    durable; where an error comes out, nothing does."""
+    temporary = temporary_beside(path)
+    with _failing(f"cannot write {path}"):
+        try:
+            with open_private(temporary) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
 def name_new(temporary: Path, path: Path) -> None:
     """Give a synced temporary file its name. Raises ConsentLedgerError where a file of other content has it."""
     with _failing(f"cannot create {path}"):

@@ -1,12 +1,36 @@
-"""What a person is told: the decisions that now hold, and whether their id is a known one."""
+"""What a person is told: what became of an act, the decisions that now hold, and whether their id is a known one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ledger.consent import ALLOWED, Event, Row, Scope, decide, lookalike
+from ledger.store.documents import event_document
 from ledger.store.history import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What became of an act, and what now holds. receipt: its own proof, which verifies alone."""
+
+    event: Event
+    position: int
+    repeated: bool
+    warnings: Sequence[str]
+    decisions: Sequence[dict[str, Any]]
+    receipt: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent record` and `withdraw`."""
+        return {
+            "event": event_document(self.event),
+            "position": self.position,
+            "repeated": self.repeated,
+            "warnings": list(self.warnings),
+            "decisions": list(self.decisions),
+        }
 
 
 def warnings(history: History, subject_id: str) -> list[str]:

@@ -87,6 +87,7 @@ ACT_DOCUMENTS: list[dict[str, Any]] = [
     },
     {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:consent-ledger:run:v1"},
     {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:x", "snapshot_sha256": DIGEST},
+    {"act": "link_revoked", **COMMON, "token_sha256": DIGEST},
 ]
 
 

@@ -65,6 +65,7 @@ ACTS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     "snapshot_compiled": (
         {"purpose": purpose, "snapshot_sha256": sha256, "file_sha256": sha256, "tree_size": count, "as_of": moment}, {}),
     "statement_made": ({"statement_sha256": sha256, "predicate_type": text}, {"snapshot_sha256": sha256}),
+    "link_revoked": ({"token_sha256": sha256}, {}),
 }  # fmt: skip
 """Of each act the fields that it must have and those that it may have, besides these:"""
 ACT_COMMON: Mapping[str, Check] = {"act": one_of(*ACTS), "recorded_at": moment, "recorded_by": text}

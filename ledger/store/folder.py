@@ -24,6 +24,7 @@ from ledger.log.trust import Trust
 
 VARIABLE = "CONSENT_LEDGER"
 _MAX_TEXT = 1 << 20
+_MAX_LINK_KEYS = 400
 Passphrase = str | Callable[[Path], str]
 """Of protected keys; or who to ask for that of a key's file, once it is needed."""
 
@@ -149,14 +150,16 @@ class Folder:
             )
         return key
 
-    def link_keys(self) -> list[bytes]:
-        """64 bytes each, the newest first; made where there is none yet. Raises IntegrityError for a file that holds anything
-        else."""
+    def link_keys(self, *, make: bool = True) -> list[bytes]:
+        """64 bytes each, the newest first. Where there is none yet one is made, unless told otherwise: none, then.
+
+        Raises IntegrityError for a file that holds anything else.
+        """
         path = self.path / "link.key"
         if not path.exists():
-            with locks.exclusive(self.path):  # of two who come at once one makes it
-                if not path.exists():
-                    files.create_private(path, secrets.token_hex(tokens.KEY_BYTES).encode() + b"\n")
+            if not make:
+                return []
+            self.add_link_key(first=True)
         try:
             keys = [bytes.fromhex(line) for line in files.read_private(path).decode("ascii").splitlines()]
         except ValueError:
@@ -164,6 +167,20 @@ class Folder:
         if not keys or any(len(key) != tokens.KEY_BYTES for key in keys):
             raise IntegrityError(f"{path} holds no keys", hint="put it back from your backup: lines of 128 hexadecimal digits")
         return keys
+
+    def add_link_key(self, *, first: bool = False) -> None:
+        """Begin a new key for links; those before it stay. first: only where there is none yet."""
+        path = self.path / "link.key"
+        with locks.exclusive(self.path) as held:  # of two who come at once neither takes the other's away
+            if first and path.exists():
+                return
+            keys = self.link_keys(make=False)
+            if len(keys) == _MAX_LINK_KEYS:
+                raise UsageError(f"{path} has {_MAX_LINK_KEYS} keys, which is all that it may have")
+            if held:
+                files.sweep(path)
+            with files.publishing_private(path) as file:
+                file.write("".join(key.hex() + "\n" for key in [secrets.token_bytes(tokens.KEY_BYTES), *keys]).encode())
 
     def trust_text(self) -> str:
         self._must_be_there("trust", "it names the keys that this ledger's log is signed with")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -173,10 +173,14 @@ class History:
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        events = [(o.position, event_of(o.document())) for o in self._where(_openings.c.subject_id == _storable(subject_id))]
-        if any(e.subject_id != subject_id for _, e in events):
-            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
-        return events
+        return [_of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
+
+    def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
+        """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""
+        theirs = _INDEXED.where(_openings.c.subject_id == _storable(subject_id)).order_by(_openings.c.position.desc())
+        with self._con.execute(theirs.limit(count)) as rows:
+            for row in rows:
+                yield _of(subject_id, checked(*row))
 
     def yes_since_and_no(self, first: int) -> Iterator[str]:
         """Subjects with a yes from position `first` on, who ever said no."""
@@ -200,8 +204,10 @@ class History:
             for row in rows:
                 yield (row[6], row[7], row[8]), checked(*row[:6])
 
-    def acts(self, *kinds: str) -> list[tuple[int, dict[str, Any]]]:
-        return [(o.position, o.document()) for o in self._where(_openings.c.act.in_(kinds))]
+    def acts(self, *kinds: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
+        """(position, act) in log order, from position `first` on."""
+        some = (_openings.c.act.in_(kinds), *([_openings.c.position >= first] if first else []))
+        return [(o.position, o.document()) for o in self._where(*some)]
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""
@@ -231,10 +237,22 @@ class History:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
 
+    def seen(self, subject_ids: Collection[str]) -> list[str]:
+        """Those of these ids that an act has."""
+        some = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(list(subject_ids))).distinct()
+        return list(self._con.scalars(some))
+
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
         found = sa.select(_openings.c.subject_id).where(_openings.c.lookalike == _storable(key)).group_by(_openings.c.subject_id)
         return list(self._con.scalars(found.order_by(sa.func.min(_openings.c.position)).limit(20)))
+
+
+def _of(subject_id: str, opened: Opened) -> tuple[int, Event]:
+    event = event_of(opened.document())
+    if event.subject_id != subject_id:
+        raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+    return opened.position, event
 
 
 def _storable(text: str) -> str:

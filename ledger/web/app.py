@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from ledger.book import Ledger
 from ledger.errors import ConsentLedgerError
-from ledger.web import pages
+from ledger.web import click, pages
 from ledger.web.shield import Application, Shield
 from ledger.web.writer import Writer
 
@@ -43,6 +43,7 @@ def create_app(book: Ledger) -> Application:
         redoc_url=None,
     )
     app.state.service = service
+    app.include_router(click.routes(book, writer))
 
     @app.get("/style.css", include_in_schema=False)
     async def style() -> Response:

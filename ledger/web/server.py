@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable
 
 import uvicorn
 
 from ledger.book import Ledger
-from ledger.errors import ConsentLedgerError
+from ledger.errors import ConsentLedgerError, UsageError
 from ledger.web.app import create_app
 
 
-def serve(book: Ledger, *, host: str, port: int, on_start: Callable[[str], None]) -> None:
+def serve(book: Ledger, *, host: str, port: int, behind: str | None = None, on_start: Callable[[str], None]) -> None:
     """Until SIGINT or SIGTERM; what was begun is finished. on_start: is told the URL once connections are taken.
 
-    Raises ConsentLedgerError where the address cannot be listened on, and KeyboardInterrupt at the end of the former.
+    behind: address or network of the server in front of this one, whose X-Forwarded-For says who asks: its last entry that is
+    not itself of that network. Raises UsageError for one that is neither, ConsentLedgerError where the address cannot be
+    listened on, and KeyboardInterrupt at the end of SIGINT.
     """
     book.folder.log_key()  # without it, or its passphrase, no act can be recorded: better known now than at the first
     book.folder.tag_key()
+    if behind is not None:
+        try:
+            ipaddress.ip_network(behind)
+        except ValueError as error:
+            raise UsageError(f"{behind!r:.80} is no address: {error}", hint="as in --behind 127.0.0.1 or 10.0.0.0/8") from error
     config = uvicorn.Config(
         create_app(book),
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=behind is not None,
+        forwarded_allow_ips=behind,
         lifespan="on",
         timeout_keep_alive=10,
         timeout_graceful_shutdown=30,

@@ -57,6 +57,7 @@ ACT_FIELDS: dict[str, dict[str, Any]] = {
         "as_of": LATER,
     },
     "statement_made": {"statement_sha256": DIGEST, "predicate_type": "urn:x"},
+    "link_revoked": {"token_sha256": DIGEST},
 }
 
 

@@ -1,0 +1,132 @@
+"""The page behind a link: what the purpose is, and the one button that says no (RFC 8058).
+
+- GET and HEAD change nothing, however often a scanner of mails fetches them, and tell nothing of what the person has said.
+- A POST of `List-Unsubscribe=One-Click`, urlencoded or multipart, says no: without cookies, login, reason or redirect, from
+  wherever it comes. It is answered by 200 only once it is in the log. The button sends the same.
+- Said again, it is answered the same; see `links` for when it is recorded anew.
+- What is no token, a token of another ledger and a revoked one are one and the same 404, after the same work: one decryption, one
+  look at what was revoked. From an address that had too many of them they are a 429; good ones are answered all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from ledger import links
+from ledger.book import Ledger
+from ledger.consent import Event, Purpose
+from ledger.links import Link
+from ledger.store.append import Transaction
+from ledger.store.history import History
+from ledger.web import pages
+from ledger.web.limits import FailedTokens
+from ledger.web.writer import Writer
+
+MAX_FORM_BYTES = 8 << 10
+"""RFC 8058's has some 26, or 200 as multipart."""
+Declared = Mapping[str, Sequence[tuple[datetime, Purpose]]]
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def routes(book: Ledger, writer: Writer) -> APIRouter:
+    clicks = _Clicks(book, writer)
+    router = APIRouter()
+    router.add_route(links.PATH + "{token}", clicks.page, methods=["GET", "POST"], include_in_schema=False)
+    router.add_route(links.PATH + "{token}/receipt", clicks.receipt, methods=["GET"], include_in_schema=False)
+    return router
+
+
+class _Clicks:
+    def __init__(self, book: Ledger, writer: Writer) -> None:
+        self._book, self._writer = book, writer
+        self._revoked = links.Revoked()
+        self._failed = FailedTokens()
+
+    async def page(self, request: Request) -> Response:
+        if request.method == "POST" and await _says_no(request):
+            return await self._say_no(request)
+        return await self._show(request, 400 if request.method == "POST" else 200)
+
+    async def receipt(self, request: Request) -> Response:
+        token, link = self._open(request)
+
+        def work(history: History) -> tuple[bool, bytes | None]:
+            good = self._purpose(token, link, history, history.purposes()) is not None
+            return good, links.receipt(history, link) if good and link is not None else None
+
+        good, found = await run_in_threadpool(self._book.read, work)
+        if not good:
+            raise self._nowhere(request)
+        if found is None:
+            raise HTTPException(404)
+        names = {"content-disposition": 'attachment; filename="consent-receipt.json"'}
+        return Response(found, media_type="application/json", headers=names)
+
+    async def _show(self, request: Request, status: int) -> Response:
+        token, link = self._open(request)
+
+        def work(history: History) -> Purpose | None:
+            return self._purpose(token, link, history, history.purposes())
+
+        purpose = await run_in_threadpool(self._book.read, work, as_it_stands=True)
+        if purpose is None:
+            raise self._nowhere(request)
+        return pages.page("click.html", pages.words_for(request), status, purpose=purpose, refused=status != 200)
+
+    async def _say_no(self, request: Request) -> Response:
+        token, link = self._open(request)
+
+        def act(tx: Transaction) -> tuple[Purpose, int, Event] | None:
+            purpose = self._purpose(token, link, tx.history, tx.declared)
+            if purpose is None or link is None:
+                return None
+            return purpose, *links.say_no(tx, link)
+
+        said = await asyncio.wrap_future(self._writer.submit(act))
+        if said is None:
+            raise self._nowhere(request)
+        purpose, position, event = said
+        return pages.page("clicked.html", pages.words_for(request), purpose=purpose, position=position, event=event, token=token)
+
+    def _open(self, request: Request) -> tuple[str, Link | None]:
+        """The token, and what it says. Raises HTTPException where it leads nowhere and the address must wait."""
+        token = str(request.path_params["token"])
+        link = self._book.links.open(token)
+        if (wait := self._failed.wait(_address(request))) and (token in self._revoked or link is None):
+            raise HTTPException(429, headers={"retry-after": str(wait)})
+        return token, link
+
+    def _purpose(self, token: str, link: Link | None, history: History, declared: Declared) -> Purpose | None:
+        """The purpose, as it now is, of a link that leads somewhere."""
+        revoked = token in self._revoked.look(history)
+        return None if revoked or link is None or link.purpose not in declared else declared[link.purpose][-1][1]
+
+    def _nowhere(self, request: Request) -> HTTPException:
+        if wait := self._failed.wait(_address(request)):
+            return HTTPException(429, headers={"retry-after": str(wait)})
+        self._failed.failed(_address(request))
+        return HTTPException(404)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+async def _says_no(request: Request) -> bool:
+    """Whether the body is what RFC 8058 §3.2 asks for."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _FORMS or len(await request.body()) > MAX_FORM_BYTES:
+        return False
+    try:
+        form: FormData = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
+    except HTTPException:
+        return False
+    name, value = links.ONE_CLICK_BODY
+    return value in form.getlist(name)

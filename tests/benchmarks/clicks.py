@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import ledger
+from ledger.links import url
 from tests.web.conftest import Served
 
 BODY = "List-Unsubscribe=One-Click"
@@ -78,9 +79,8 @@ def described(clicks: Sequence[Click], took: float) -> str:
 
 
 def links(book: ledger.Ledger, served: Served, people: Sequence[str]) -> list[str]:
-    from ledger.links import Links
-
-    return [Links(book).url(person, "train-ai", served.url) for person in people]
+    make = book.links.maker("train-ai")
+    return [url(served.url, make(person)) for person in people]
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ledger.explanation import RowExplanation, explain
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
+    from ledger.report.making import Report, report_on
     from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
@@ -57,6 +58,7 @@ _WHERE = {
     "explanation": ("RowExplanation", "explain"),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
+    "report.making": ("Report", "report_on"),
     "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
@@ -90,6 +92,7 @@ __all__ = [
     "LedgerBusy",
     "Purpose",
     "Recorded",
+    "Report",
     "RowExplanation",
     "Run",
     "ShardError",
@@ -108,6 +111,7 @@ __all__ = [
     "load_snapshot",
     "open",
     "open_shards",
+    "report_on",
     "verify",
 ]
 

@@ -32,7 +32,7 @@ def over_time(acts: Acts, key: str) -> str:
 
     parts = [
         f'<svg class="time" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-title {key}-text">',
-        f'<title id="{key}-title">Yes and no recorded, over time</title>',
+        f'<title id="{key}-title">Yes and no over time</title>',
         f'<desc id="{key}-text">By the end {count(acts.timeline.yes)} times yes and {count(acts.timeline.no)} times no. '
         "The table below has the numbers.</desc>",
     ]

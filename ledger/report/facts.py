@@ -176,11 +176,13 @@ class _Seen:
         recorded_at = times.parse(document["recorded_at"])
         if opened.is_event:
             spoken = self.acts if ALL_PURPOSES in document["purposes"] else {split_purpose(p)[0] for p in document["purposes"]}
+            # Canonical times sort as text.
+            counts_from = times.parse(min(document.get("occurred_at", document["recorded_at"]), document["recorded_at"]))
             for token in self.acts.keys() & spoken:
                 self.acts[token].states[document["state"]] += 1
                 if "notice" in document:
                     self.acts[token].notices[document["notice"]] += 1
-                self.acts[token].timeline.add(recorded_at, document["state"] in YES)
+                self.acts[token].timeline.add(counts_from, document["state"] in YES)
         elif document["act"] == "purpose_declared":
             self.purposes[f"{document['token']}@{document['version']}"] = opened.position
         if self._expected.get(opened.position) == document:

@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const NO_ED25519 = "This browser cannot check Ed25519 signatures, so nothing was checked and nothing is claimed. "
   + "A current Firefox, Chrome, Edge or Safari can; so can the command below.";
 const COULD_NOT = [
-  "That this page is the one that was made. Who changes its figures is caught; who changes this check as well is not. The signed statement inside it can be saved and checked by other programs.",
+  "That this page is the one that was made. Whoever changes its figures is caught; whoever changes this check as well, or the words around the figures, is not. The signed statement inside it can be saved and checked by other programs.",
   "That people really said what the ledger was told.",
   "That whoever gave you the trust lines owns those keys: take them from the operator by a way of their own, never from who sent this page.",
   "What is marked “from the ledger, not signed”: no statement signs it.",
@@ -42,15 +42,30 @@ function requireBars(expected) {
   const number = (name) => Number((expected.get(name) ?? "?").replaceAll(",", ""));
   for (const bar of document.querySelectorAll("[data-part]")) {
     const whole = number(bar.dataset.whole), length = whole ? (100 * number(bar.dataset.part)) / whole : 0;
-    const good = Math.abs(Number(bar.getAttribute("width")) - length) < 0.02 && bar.getAttribute("x") === null && !bar.hasAttribute("transform");
+    const row = bar.closest("tr")?.querySelector(`td [data-figure="${CSS.escape(bar.dataset.part)}"]`);
+    const ofRun = (name) => name.split(".")[1];
+    const good = row && ofRun(bar.dataset.whole) === ofRun(bar.dataset.part) && Math.abs(Number(bar.getAttribute("width")) - length) < 0.02 && bar.getAttribute("x") === null && !bar.hasAttribute("transform");
     require(good, `a bar of a chart is not as long as its figure: ${bar.dataset.part}`);
   }
 }
 
-function requireDocuments({ runs }, lines) {
-  runs.forEach((run, at) => lines.push(
+function provenance({ runs }) {
+  return runs.flatMap((run, at) => [
     `Statement ${at + 1}: signed by a run key that you trust; its rows add up, shard by shard and in all.`,
-    `Statement ${at + 1}: in the log ${visible(run.said.origin)} as entry ${count(run.logged.position)}, under a checkpoint signed by a log key that you trust; so are the answers that decided its rows, entry ${count(run.snapshot.position)}.`));
+    `Statement ${at + 1}: in the log ${visible(run.said.origin)} as entry ${count(run.logged.position)}, under a checkpoint signed by a log key that you trust; so are the answers that decided its rows, entry ${count(run.snapshot.position)}.`,
+  ]);
+}
+
+// Told anew, from the signed documents alone: the words around the figures of the page could be others than they were.
+function retold({ runs, purposes }) {
+  return runs.map(({ kind, said, shards }, at) => {
+    const { act } = purposes.find((one) => `${one.act.token}@${one.act.version}` === said.purpose);
+    const lost = Object.entries(said.rows_dropped ?? {}).map(([reason, number]) => `${count(number)} ${reason}`).join(", ");
+    const rows = kind === RUN
+      ? `of ${count(said.rows_in)} rows ${count(said.rows_kept)} were kept` + (lost ? `, and left out were ${lost}` : ", and none was left out")
+      : `all ${count(said.rows)} rows were allowed`;
+    return `Statement ${at + 1}: for “${visible(act.title)}” (${visible(said.purpose)}), ${rows}, in ${count(shards.length)} shards; decided ${moment(said.decided_at)}.`;
+  });
 }
 
 async function hasEd25519() {
@@ -84,7 +99,8 @@ async function requireFiles({ runs }, files, passed, unknown) {
     passed.push(`The file “${visible(file.name)}” is, byte for byte, the shard that was signed.`);
   }
   const left = shards.length - seen.size;
-  if (left) unknown.push(`Whether ${seen.size ? "the other " : "the "}${count(left)} of ${count(shards.length)} shards, wherever they are now, are those that were signed: choose their files above.`);
+  const which = seen.size ? `the other ${count(left)} of ${count(shards.length)} shards` : `the ${count(left)} shards`;
+  if (left) unknown.push(`Whether ${which}, wherever they are now, are those that were signed: choose their files above.`);
 }
 
 async function check(trustText, files) {
@@ -94,14 +110,14 @@ async function check(trustText, files) {
     const trust = await openTrust(trustText);
     require(trust.log.length > 0 && trust.run.length > 0, "there are no trust lines: paste a line `log KEY` and a line `run KEY`");
     const all = await openAll(evidence(), trust);
-    requireDocuments(all, passed);
+    passed.push(...provenance(all));
     const expected = figures(all);
     requireFigures(expected);
     passed.push(`Each of the ${count(expected.size)} figures on this page that come from signed documents is the signed one, and no other number stands among them.`);
     requireBars(expected);
     passed.push("The bars are as long as their figures say.", "The purposes shown are those that the log declares.");
     await requireFiles(all, files, passed, unknown);
-    return { verdict: "verified", why: "", passed, unknown };
+    return { verdict: "verified", why: "", passed, unknown, says: retold(all) };
   } catch (error) {
     const why = error instanceof Refused ? error.message : `something in this page is not readable (${error.name})`;
     return { verdict: "failed", why, passed, unknown };
@@ -118,14 +134,14 @@ function list(heading, lines, kind) {
   return lines.length ? [title, items] : [];
 }
 
-function show({ verdict, why, passed, unknown }) {
+function show({ verdict, why, passed, unknown, says }) {
   const head = document.createElement("h3"), reason = document.createElement("p");
   head.textContent = HEADS[verdict];
   reason.textContent = verdict === "verified"
     ? "What this page says of rows, shards and purposes is what was signed, by the keys that you pasted."
     : verdict === "failed" ? `Do not rely on this page. What was wrong: ${why}.` : why;
   const lists = verdict === "verified"
-    ? [...list("What was checked", passed, "yes"), ...list("What this check cannot tell", [...unknown, ...COULD_NOT], "unknown")] : [];
+    ? [...list("What was signed", says, "says"), ...list("What was checked", passed, "yes"), ...list("What this check cannot tell", [...unknown, ...COULD_NOT], "unknown")] : [];
   const result = $("result");
   result.dataset.verdict = verdict;
   result.replaceChildren(head, reason, ...lists);

@@ -38,10 +38,7 @@ def _of_run(run: Run) -> dict[str, str]:
         "as_of": moment(times.parse(run.snapshot.act["as_of"])),
         "age": span(record.age_seconds),
         "max_age": span(record.max_age_seconds),
-        "rows_in": count(run.rows_in),
         "rows_kept": count(run.rows_kept),
-        "rows_dropped": count(run.rows_in - run.rows_kept),
-        "share_kept": share(run.rows_kept, run.rows_in),
         "shards": count(len(run.shards)),
         "set_root": set_root(record.digests),
         "snapshot_sha256": record.snapshot_sha256,
@@ -55,7 +52,12 @@ def _of_run(run: Run) -> dict[str, str]:
         **_some(recipient=record.recipient),
     }
     if isinstance(record, RunRecord):
-        found["unmapped"] = count(record.unmapped)
+        found |= {
+            "rows_in": count(run.rows_in),
+            "rows_dropped": count(run.rows_in - run.rows_kept),
+            "share_kept": share(run.rows_kept, run.rows_in),
+            "unmapped": count(record.unmapped),
+        }
     for number, shard in enumerate(run.shards):
         of_shard = {"name": visible(shard.name), "sha256": shard.sha256, "rows_kept": count(shard.rows_kept)}
         if shard.rows_in is not None:

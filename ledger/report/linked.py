@@ -64,7 +64,7 @@ def _run(facts: Facts, run: Run, number: int) -> dict[str, Any]:
         "@type": "ledger:Run" if run.is_run else "ledger:Audit",
         "dct:identifier": _id(run),
         "dct:date": times.text(run.record.decided_at),
-        "ledger:statement": run.text,
+        "ledger:statementSha256": run.logged.act["statement_sha256"],
         "ledger:process": _process(run, declared, acts, dataset),
         "ledger:dataset": _dataset(run, declared, dataset),
         "ledger:trainingContentSummary": _summary(facts, run, token, acts),

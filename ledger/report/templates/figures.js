@@ -42,7 +42,6 @@ function figures({ runs, purposes }) {
 }
 
 function ofRun({ kind, said, shards, setRoot, snapshot, logged }, put) {
-  const rowsIn = said.rows_in ?? said.rows, kept = said.rows_kept ?? said.rows;
   put("id", visible(said.run_id ?? said.audit_id));
   put("purpose", visible(said.purpose));
   put("origin", visible(said.origin));
@@ -51,10 +50,7 @@ function ofRun({ kind, said, shards, setRoot, snapshot, logged }, put) {
   put("as_of", moment(snapshot.act.as_of));
   put("age", span(said.age_seconds));
   put("max_age", span(said.max_age_seconds));
-  put("rows_in", count(rowsIn));
-  put("rows_kept", count(kept));
-  put("rows_dropped", count(rowsIn - kept));
-  put("share_kept", share(kept, rowsIn));
+  put("rows_kept", count(said.rows_kept ?? said.rows));
   put("shards", count(shards.length));
   put("set_root", setRoot);
   put("snapshot_sha256", said.snapshot_sha256);
@@ -66,7 +62,12 @@ function ofRun({ kind, said, shards, setRoot, snapshot, logged }, put) {
   for (const [basis, number] of Object.entries(said.rests_on)) put(`rests_on.${basis}`, count(number));
   (said.warnings ?? []).forEach((warning, at) => put(`warning.${at}`, visible(warning)));
   if (has(said, "recipient")) put("recipient", visible(said.recipient));
-  if (kind === RUN) put("unmapped", count(said.unmapped));
+  if (kind === RUN) {
+    put("rows_in", count(said.rows_in));
+    put("rows_dropped", count(said.rows_in - said.rows_kept));
+    put("share_kept", share(said.rows_kept, said.rows_in));
+    put("unmapped", count(said.unmapped));
+  }
   shards.forEach((shard, at) => {
     put(`shard.${at}.name`, visible(shard.name));
     put(`shard.${at}.sha256`, shard.sha256);

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import click
-from ledger.cli.options import Place, progress, shown, trust_file
+from ledger.cli.options import Place, progress, shown
 
 import ledger
 from ledger import files
@@ -26,7 +26,12 @@ from ledger.statements.verify import load_trust
     show_default=True,
     help="For people, or for programs.",
 )
-@trust_file
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Whose keys count. Default: the trust file of the ledger in use.",
+)
 @click.pass_obj
 def command(
     ledger_path: Path | None, runs: tuple[Path | Address, ...], output: Path | Address, form: str, trust: Path | None

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ledger import times
 from ledger.consent import NO, YES, split_purpose
 from ledger.report.facts import Acts, Declared, Facts, Run, counted
-from ledger.report.words import BASES, REASONS, count
+from ledger.report.words import BASES, REASONS, count, visible
 from ledger.statements.decided import set_root
 
 CONTEXT: Mapping[str, Any] = {
@@ -127,7 +127,7 @@ def _dataset(run: Run, declared: Declared, dataset: str) -> dict[str, Any]:
         "@context": _DATASET_CONTEXT,
         "@id": dataset,
         "@type": "Dataset",
-        "name": run.name,
+        "name": visible(run.name),
         "description": f"Shards for the purpose {declared.purpose.reference} ({declared.purpose.title}): {kept}.",
         "dateCreated": times.text(record.finished_at),
         "distribution": [

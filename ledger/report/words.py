@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import unicodedata
 from collections.abc import Mapping
@@ -99,8 +100,9 @@ def visible(text: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as a shell takes it, on one line and with nothing hidden."""
+    """A name as a shell takes it, on one line and with nothing hidden; no option of the command that it is given to."""
+    name = f"./{name}" if name.startswith("-") else name
     if not any(unicodedata.category(c) in _HIDDEN for c in name):
         return shlex.quote(name)
-    plain = (c if c.isprintable() and c not in "'\\" else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in name)
+    plain = (c if c.isprintable() and c not in "'\\" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c)) for c in name)
     return f"$'{''.join(plain)}'"

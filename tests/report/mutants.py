@@ -192,7 +192,9 @@ class Maker:
             logged = self.log.log_statement(line, predicate_type=later["predicateType"])
             later["predicate"]["snapshot_receipt"] = self.log.log_snapshot().decode()
             return line + b"\n" + logged + b"\n" if self.random.random() < 0.5 else self.sealed(later)
-        fork = PaperLog(self.log.origin, self.log.log_key, self.log.run_key, leaves=self.log.leaves[:-1] if self.log.leaves else [])
+        fork = PaperLog(
+            self.log.origin, self.log.log_key, self.log.run_key, leaves=self.log.leaves[:-1] if self.log.leaves else []
+        )
         fork.fill(self.random.choice([0, 1, 2]))
         return self.sealed(self.payload(fork.log_snapshot()))
 

@@ -82,8 +82,10 @@ def test_the_trust_lines_may_stand_in_a_whole_file(check: Check, story: Story, r
 
 def test_keys_that_are_not_the_ones(check: Check, story: Story, report: str) -> None:
     stranger = PaperLog()
-    log, signer = story.trust.strip().split("\n")[:2] if story.trust.startswith("log") else sorted(
-        line for line in story.trust.split("\n") if re.match("log |run ", line)
+    log, signer = (
+        story.trust.strip().split("\n")[:2]
+        if story.trust.startswith("log")
+        else sorted(line for line in story.trust.split("\n") if re.match("log |run ", line))
     )
     wrong_id = re.sub(r"\+([0-9a-f])", lambda m: "+" + ("0" if m[1] != "0" else "1"), log, count=1)
     for trust, said in (
@@ -147,7 +149,10 @@ def test_documents_that_were_changed(check: Check, story: Story, report: str) ->
         "no statement": {"statements": [], "purposes": []},
         "no purpose": {"statements": [statement], "purposes": []},
         "twice": {"statements": [statement, statement], "purposes": [purpose]},
-        "a purpose of other words": {"statements": [statement], "purposes": [purpose.replace("Train our model", "Help our model")]},
+        "a purpose of other words": {
+            "statements": [statement],
+            "purposes": [purpose.replace("Train our model", "Help our model")],
+        },
         "another act": {"statements": [statement], "purposes": [second]},
         "no list": {"statements": statement, "purposes": [purpose]},
         "null": None,
@@ -182,6 +187,8 @@ def test_pages_that_were_changed(check: Check, story: Story, report: str) -> Non
         "a moment": report.replace(' data-figure="run.0.decided_at">', ' data-figure="run.0.decided_at">1', 1),
         "a bar": report.replace(bar[0], bar[0].replace(bar[1], "90.000")),
         "a bar of another row": report.replace('data-part="run.0.rows_kept"', 'data-part="run.0.dropped.no_record"'),
+        "a number that is no text": report.replace("<h1>", '<input value="90 of 74 rows were kept"><h1>'),
+        "a hidden figure": report.replace('<tr><th scope="row" class="name">', '<tr hidden><th scope="row" class="name">'),
         "a number in the words": report.replace("rows were left out", "of 9 rows were left out"),
     }
     for what, source in changed.items():
@@ -314,7 +321,9 @@ def test_it_refuses_exactly_what_the_library_refuses(opened: Any, seed: int) -> 
     encoded = [base64.b64encode(case).decode() for case in cases]
     found = opened.evaluate(_VERDICTS, [encoded, maker.log.trust_text])
     expected = [_library(case, maker.log.trust) for case in cases]
-    differ = [(ours, theirs, case) for ours, theirs, case in zip(expected, found, cases, strict=True) if bool(ours) != bool(theirs)]
+    differ = [
+        (ours, theirs, case) for ours, theirs, case in zip(expected, found, cases, strict=True) if bool(ours) != bool(theirs)
+    ]
     assert differ == []
     assert [message for message in found if message.startswith("CRASH")] == []
     assert found[0] == ""
@@ -327,10 +336,39 @@ def test_it_takes_exactly_the_trust_lines_that_the_library_takes(opened: Any) ->
     name, key_id, key = log.removeprefix("log ").split("+", 2)
     short = base64.b64encode(b"\1" + bytes(31)).decode()
     texts = [
-        *(log, signer, f"{log}\n{signer}\n", f"\t{log}\r\n \n#x", f"{log}\x0b", f"{log}\x85", f"\ufeff{log}", f"{log}\x1f{signer}"),
-        *(f"log {name}+{key_id}+{key[:-1]}", f"log {name}+{key_id.upper()}+{key}", f"log +{key_id}+{key}", "log", "log x", "run a+b+c"),
-        *(f"log {name}+{key_id}", f"log {name}+{key_id}+", f"log {name}+{key_id}+{short}", f"LOG {name}+{key_id}+{key}", f"{log} {log}"),
-        *(f"log a\u00a0b+{key_id}+{key}", f"log\u00a0{name}+{key_id}+{key}", f"witness {name}+{key_id}+{key}", "", "#", "constructor x"),
+        *(
+            log,
+            signer,
+            f"{log}\n{signer}\n",
+            f"\t{log}\r\n \n#x",
+            f"{log}\x0b",
+            f"{log}\x85",
+            f"\ufeff{log}",
+            f"{log}\x1f{signer}",
+        ),
+        *(
+            f"log {name}+{key_id}+{key[:-1]}",
+            f"log {name}+{key_id.upper()}+{key}",
+            f"log +{key_id}+{key}",
+            "log",
+            "log x",
+            "run a+b+c",
+        ),
+        *(
+            f"log {name}+{key_id}",
+            f"log {name}+{key_id}+",
+            f"log {name}+{key_id}+{short}",
+            f"LOG {name}+{key_id}+{key}",
+            f"{log} {log}",
+        ),
+        *(
+            f"log a\u00a0b+{key_id}+{key}",
+            f"log\u00a0{name}+{key_id}+{key}",
+            f"witness {name}+{key_id}+{key}",
+            "",
+            "#",
+            "constructor x",
+        ),
         *(f"__proto__ {name}+{key_id}+{key}", f"log {name}\u200b+{key_id}+{key}", f"# {log}\n{log[:-4]}AAA="),
     ]
     script = """async (texts) => {

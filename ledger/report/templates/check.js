@@ -19,14 +19,22 @@ function evidence() {
   return found;
 }
 
+// What a report is made of, outside its own form: nothing that shows text or pictures which are no text of the page.
+const TAGS = new Set(("header main footer section nav div p span bdi h1 h2 h3 a ol ul li dl dt dd strong code table caption thead "
+  + "tbody tfoot tr th td details summary figure figcaption svg title desc rect line polyline text script").split(" "));
+
 // Elements that say a figure say what was verified, each figure is said, and nothing else in the signed parts is a number.
 function requireFigures(expected) {
   const shown = new Set();
+  for (const element of document.body.querySelectorAll("*")) {
+    const good = TAGS.has(element.localName) || element.closest("#checking");
+    require(good, `the page has an element that no report has: ${element.localName}`);
+  }
   for (const element of document.querySelectorAll("[data-figure]")) {
     const name = element.dataset.figure;
     require(expected.has(name), `the page shows a figure that no statement has: ${name}`);
     require(element.textContent === expected.get(name), `the page shows “${element.textContent.slice(0, 80)}” for ${name}, and the signed statement says “${expected.get(name).slice(0, 80)}”`);
-    shown.add(name);
+    if (!element.closest("[hidden]")) shown.add(name);
   }
   for (const name of expected.keys()) require(shown.has(name), `the page does not show a figure of the signed statement: ${name}`);
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -60,11 +68,13 @@ function provenance({ runs }) {
 function retold({ runs, purposes }) {
   return runs.map(({ kind, said, shards }, at) => {
     const { act } = purposes.find((one) => `${one.act.token}@${one.act.version}` === said.purpose);
-    const lost = Object.entries(said.rows_dropped ?? {}).map(([reason, number]) => `${count(number)} ${reason}`).join(", ");
+    const reasons = DROPPED.filter((reason) => has(said.rows_dropped ?? {}, reason));
+    const lost = reasons.map((reason) => `${count(said.rows_dropped[reason])} ${reason.replace("_", " ")}`).join(", ");
+    const files = shards.length === 1 ? "1 shard" : `${count(shards.length)} shards`;
     const rows = kind === RUN
       ? `of ${count(said.rows_in)} rows ${count(said.rows_kept)} were kept` + (lost ? `, and left out were ${lost}` : ", and none was left out")
       : `all ${count(said.rows)} rows were allowed`;
-    return `Statement ${at + 1}: for “${visible(act.title)}” (${visible(said.purpose)}), ${rows}, in ${count(shards.length)} shards; decided ${moment(said.decided_at)}.`;
+    return `Statement ${at + 1}: for “${visible(act.title)}” (${visible(said.purpose)}), ${rows}, in ${files}; decided ${moment(said.decided_at)}.`;
   });
 }
 

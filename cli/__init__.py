@@ -33,6 +33,7 @@ COMMANDS = {
     "receipt": "receipt",
     "verify": "verify",
     "admit": "admit",
+    "report": "report",
     "fsck": "fsck",
     "copy": "copy",
     "link": "link",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
     from ledger.person import Recorded
+    from ledger.report.making import Report, report_on
     from ledger.run import Run
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
@@ -59,6 +60,7 @@ _WHERE = {
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
     "person": ("Recorded",),
+    "report.making": ("Report", "report_on"),
     "run": ("Run",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
@@ -92,6 +94,7 @@ __all__ = [
     "LedgerBusy",
     "Purpose",
     "Recorded",
+    "Report",
     "RowExplanation",
     "Run",
     "ShardError",
@@ -110,6 +113,7 @@ __all__ = [
     "load_snapshot",
     "open",
     "open_shards",
+    "report_on",
     "verify",
 ]
 

@@ -22,7 +22,7 @@ from ledger.errors import IntegrityError
 from ledger.log import merkle
 from ledger.log.merkle import RightEdge
 from ledger.store.documents import completed_at
-from ledger.store.history import History
+from ledger.store.history import History, Opened
 
 COUNTS = ("new", "repeated", "suppressed", "reversals", "rejected")
 _ACTS = ("purpose_declared", "snapshot_compiled", "statement_made")
@@ -134,8 +134,15 @@ def _whole(age: timedelta) -> timedelta:
     return timedelta(seconds=age // timedelta(seconds=1))
 
 
-def read(history: History, anchors: Sequence[tuple[Path, str]], on_progress: Callable[[int, int], None] | None) -> Status:
-    """anchors: read before this transaction began. on_progress: entries read, entries in all. Raises IntegrityError."""
+def read(
+    history: History,
+    anchors: Sequence[tuple[Path, str]],
+    on_progress: Callable[[int, int], None] | None,
+    see: Callable[[Opened, dict[str, Any]], None] = lambda opened, document: None,
+) -> Status:
+    """anchors: read before this transaction began. on_progress: entries read, entries in all. see: is shown every entry as the
+    pass goes by, before the root of them all is checked. Raises IntegrityError.
+    """
     _, head = history.check_anchors(anchors)
     looked_up = sorted((act for kind in _ACTS for act in history.acts(kind)), key=lambda act: act[0])
     looked_up = [(position, act) for position, act in looked_up if position < head.size]
@@ -148,6 +155,7 @@ def read(history: History, anchors: Sequence[tuple[Path, str]], on_progress: Cal
     for opened in history.opened(head.size):
         edge.append(merkle.leaf_hash(opened.entry))
         document = opened.document()
+        see(opened, document)
         recorded_at = document["recorded_at"]
         if opened.is_event:
             events += 1

@@ -9,7 +9,7 @@ from typing import Any
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
-    "verify", "fsck")  # fmt: skip
+    "verify", "fsck", "report")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands."""
 
 

@@ -13,12 +13,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from ledger.consent import ACTORS, REASONS, STATES
+from ledger import times
+from ledger.consent import ACTORS, REASONS, STATES, Purpose
 from ledger.log import canonical
+from ledger.report import linked
+from ledger.report.facts import Acts, Declared, Facts, Run
 from ledger.statements.audit_statement import audit_statement
 from ledger.statements.decided import BASES
 from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
 from ledger.statements.statement import DROPPED, run_statement
+from ledger.statements.verify import open_statement
+from ledger.status import Unanswered
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "statements"))
@@ -103,6 +108,29 @@ def signed() -> dict[str, list[dict[str, Any]]]:
         "audit-statement": [json.loads(audit_statement(audit_record(snapshot, recipient="Lab", warnings=("w",))))],
         "envelope": [json.loads(log.seal(payload))],
     }
+
+
+def reported() -> list[dict[str, Any]]:
+    log = PaperLog()
+    snapshot, runs, now = log.log_snapshot(), [], times.parse(MOMENT)
+    for payload in (run_statement(run_record(snapshot, recipient="Lab")), audit_statement(audit_record(snapshot))):
+        line = log.seal(payload)
+        data = line + b"\n" + log.log_statement(line, predicate_type=json.loads(payload)["predicateType"]) + b"\n"
+        opened = open_statement(data, log.trust)
+        assert opened.logged is not None
+        runs.append(Run("train", data.decode(), opened.record, opened.snapshot, opened.logged))
+    acts = Acts()
+    for state in STATES:
+        acts.states[state] += 2
+    acts.notices["n@1/en"] += 1
+    full = {"controller": "C", "contact": "c", "recipients": ["R"], "categories": ["post"], "retention": "R", "withdraw_url": "W"}
+    waits = Unanswered(position=1, event_id="e", state="refused", recorded_at=now)
+    documents = []
+    for fields, no in ((full, waits), ({"basis": "licence"}, None)):
+        purpose = Purpose(token="train-ai", version=2, title="T", description="D", **fields)
+        purposes = {"train-ai@2": Declared(purpose, now, "")}
+        documents.append(linked.document(Facts(now, log.origin, 3, runs, purposes, {"train-ai": acts}, {"train-ai": no})))
+    return documents
 
 
 AUDIT = {
@@ -242,6 +270,7 @@ DOCUMENTS: dict[str, list[Any]] = {
         }
     ],
     "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9, "dry_run": False}],
+    "report": reported(),
 }
 NULLABLE = {(name, "statement") for name in ("filter", "attest")}
 NULLABLE |= {(name, key) for name in ("show", "record") for key in ("category", "content_id")}

@@ -14,9 +14,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ledger import links
@@ -125,8 +125,8 @@ async def _says_no(request: Request) -> bool:
     if kind not in _FORMS or len(await request.body()) > MAX_FORM_BYTES:
         return False
     try:
-        form: FormData = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
+        form = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
     except HTTPException:
         return False
     name, value = links.ONE_CLICK_BODY
-    return value in form.getlist(name)
+    return value in [text.strip() for text in form.getlist(name) if isinstance(text, str)]

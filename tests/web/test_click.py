@@ -9,20 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 import ledger
-from ledger import tokens
+from ledger import times, tokens
 from ledger.consent import NO
 from ledger.web import limits
+from ledger.web.app import create_app
 from ledger.web.limits import FAILURES, FailedTokens, network
 from tests.conftest import Outcome, yes
 from tests.web.conftest import Served
@@ -222,16 +225,22 @@ def test_a_yes_in_between_is_answered_anew(site: Site) -> None:
     assert site.reason() == "withdrawn"
 
 
-def test_a_yes_between_two_clicks_that_arrives_late_does_not_turn_the_no_into_a_yes(site: Site) -> None:
-    """The repeat is recorded anew once the first is older than ten seconds, against which a late yes could lie."""
-    assert site.post().status_code == 200
-    time.sleep(5.5)
-    between = datetime.now(UTC)
-    time.sleep(5)
-    assert site.post().status_code == 200
-    assert len(site.clicks()) == 2
-    site.book.record(yes(site.subject, purposes=[site.purpose], occurred_at=between))
-    assert site.reason() == "withdrawn"
+def test_a_yes_between_two_clicks_that_arrives_late_does_not_turn_the_no_into_a_yes(
+    book: ledger.Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeat is recorded anew once the first is ten seconds old: against a yes from in between that is not here yet."""
+    path = book.links.make("ann", purpose="train-ai", base="http://x").removeprefix("http://x")
+    real, ahead = times.now, [0]
+    monkeypatch.setattr(times, "now", lambda: real() + timedelta(seconds=ahead[0]))
+    with TestClient(create_app(book)) as client:  # type: ignore[arg-type]
+        assert client.post(path, content=BODY, headers=FORM).status_code == 200
+        ahead[0] = 6
+        between = times.now()
+        ahead[0] = 12
+        assert client.post(path, content=BODY, headers=FORM).status_code == 200
+    assert len([*book.events()]) == 2
+    book.record(yes("ann", occurred_at=between))
+    assert book.show("ann")["decisions"][0]["reason"] == "withdrawn"
 
 
 def test_each_person_and_purpose_by_itself(site: Site) -> None:
@@ -300,11 +309,6 @@ def test_a_link_that_leads_nowhere_is_one_404_whatever_the_reason(site: Site, tm
 
 def test_whatever_leads_nowhere_costs_the_same_work(book: ledger.Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """One decryption, one look at what was revoked, and the same statements to the database: not by the clock, by counting."""
-    import sqlalchemy as sa
-    from starlette.testclient import TestClient
-
-    from ledger.web.app import create_app
-
     done: list[str] = []
     real = tokens.AESSIV
 
@@ -340,43 +344,61 @@ def test_failed_tokens_are_limited_and_good_ones_answered(site: Site) -> None:
     gone = site.link("bob")
     site.book.links.revoke(gone)
     assert {site.client.get(f"/no/{n}").status_code for n in range(FAILURES)} == {404}
+
+    def refused(ask: Callable[[str], httpx.Response], path: str) -> httpx.Response:
+        """Failures come back meanwhile: right after there were too many, sooner or later this one is too many as well."""
+        for _ in range(20):
+            while site.client.get("/no/x").status_code != 429:
+                pass
+            if (answer := ask(path)).status_code == 429:
+                return answer
+        pytest.fail(f"{path} is always answered")
+
     for path in ("/no/x", gone, wrong(site.path)):
-        for answer in (site.client.get(path), site.post(path)):
-            assert answer.status_code == 429, path
-            assert 1 <= int(answer.headers["retry-after"]) <= 3
+        for ask in (site.client.get, site.post):
+            assert 1 <= int(refused(ask, path).headers["retry-after"]) <= 3
     assert site.client.get(site.path).status_code == 200
     assert site.post().status_code == 200
     assert site.client.get(site.path + "/receipt").status_code == 200
     assert site.client.get("/nothing").status_code == 404, "that is no token"
+    cy = site.link("cy")
     for _ in range(FAILURES + 5):
-        assert site.client.get(site.link("cy") + "/receipt").status_code == 404, "a good token without a receipt"
+        assert site.client.get(cy + "/receipt").status_code == 404, "a good token without a receipt"
     assert site.client.get("/no/x", headers={"x-forwarded-for": _address()}).status_code == 404, "another address"
 
 
-def test_a_revoked_link_that_nobody_looked_at_yet_waits_as_well(site: Site) -> None:
+def test_failures_that_come_all_at_once_are_limited_too(site: Site) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda n: site.post(f"/no/{n}"), range(FAILURES + 15)))
+    assert 1 <= sum(answer.status_code == 429 for answer in answers) <= 15
+
+
+def test_a_link_that_was_just_revoked_leads_nowhere_to_those_who_wait_either(site: Site) -> None:
     gone = site.link("bob")
-    assert {site.client.get(f"/no/{n}").status_code for n in range(FAILURES)} == {404}
+    assert site.client.get(gone).status_code == 200
     site.book.links.revoke(gone)
-    assert site.post(gone).status_code == 429
+    while site.client.get("/no/x").status_code != 429:
+        pass
+    assert site.post(gone).status_code in (404, 429)
     assert site.clicks() == []
 
 
 def test_who_asks_is_told_by_the_server_in_front_and_by_no_other(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
     def refused(served: Any, forwarded: str) -> int:
-        """How many of one more than may fail."""
+        """How many of twice as many as may fail at once."""
         with ThreadPoolExecutor(8) as pool:
-            headers = [{"x-forwarded-for": forwarded.replace("{}", str(n))} for n in range(FAILURES + 1)]
+            headers = [{"x-forwarded-for": forwarded.replace("{}", str(n))} for n in range(2 * FAILURES)]
             statuses = [a.status_code for a in pool.map(lambda h: served.client.get("/no/x", headers=h), headers)]
         assert set(statuses) <= {404, 429}
         return statuses.count(429)
 
     for options in ([], ["--behind", "10.0.0.1"]):
         alone = serve(book.folder.path, *options)
-        assert refused(alone, "10.0.0.{}") == 1
+        assert refused(alone, "10.0.0.{}") > 0
         alone.stop()
     behind = serve(book.folder.path, "--behind", "127.0.0.0/8")
     assert refused(behind, "9.9.9.9, 10.0.0.{}") == 0
-    assert refused(behind, "10.1.1.{}, 2001:db8::{}") == 1
+    assert refused(behind, "10.1.1.{}, 2001:db8::{}") > 0
     assert behind.client.get("/no/x", headers={"x-forwarded-for": "2001:db8::1, 2001:db8:0:1::1"}).status_code == 404
 
 
@@ -389,19 +411,14 @@ def test_a_server_in_front_is_an_address(book: ledger.Ledger, consent: Callable[
 def test_failures_come_back_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     failed = FailedTokens(lambda: now[0])
-    for _ in range(FAILURES):
-        assert failed.wait("10.0.0.1") == 0
-        failed.failed("10.0.0.1")
-    assert failed.wait("10.0.0.1") == 2
-    assert failed.wait("10.0.0.2") == 0
+    assert [failed.failed("10.0.0.1") for _ in range(FAILURES + 3)] == [0] * FAILURES + [2] * 3
+    assert failed.failed("10.0.0.2") == 0
+    now[0] = 1
+    assert failed.failed("10.0.0.1") == 1
     now[0] = 2
-    assert failed.wait("10.0.0.1") == 0
-    failed.failed("10.0.0.1")
-    assert failed.wait("10.0.0.1") == 2
+    assert [failed.failed("10.0.0.1") for _ in range(2)] == [0, 2]
     now[0] = 10_000
-    for _ in range(FAILURES):
-        assert failed.wait("10.0.0.1") == 0
-        failed.failed("10.0.0.1")
+    assert [failed.failed("10.0.0.1") for _ in range(FAILURES + 1)] == [0] * FAILURES + [2]
     monkeypatch.setattr(limits, "ADDRESSES", 5)
     for n in range(100):
         failed.failed(f"2001:db8:{n}::1")
@@ -449,7 +466,7 @@ def test_the_language_stays_with_the_press(site: Site) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-_QUIET = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+_QUIET = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @_QUIET

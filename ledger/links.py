@@ -174,6 +174,7 @@ class Links:
 
     def make(self, subject_id: str, *, purpose: str, base: str) -> str:
         """A link's URL. Raises as `maker` and `url` do."""
+        url(base, "")
         return url(base, self.maker(purpose)(subject_id))
 
     def make_all(
@@ -181,8 +182,8 @@ class Links:
     ) -> Made:
         """A CSV file with a link, and its headers, for each person of another one. Raises as `maker`, `url` and `mailing.write`
         do; then nothing is written."""
-        make, unseen, asked = self.maker(purpose), 0, list[str]()
         url(base, "")
+        make, unseen, asked = self.maker(purpose), 0, list[str]()
 
         def count_unseen(history: History) -> int:
             return len(asked) - sum(map(set(history.seen(set(asked))).__contains__, asked))

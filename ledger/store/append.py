@@ -44,6 +44,12 @@ HEAD, MOVED = 1, -1
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
+_INSERTED = (
+    sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
+    .join(_openings, _entries.c.position == _openings.c.position)
+    .where(_entries.c.position.between(sa.bindparam("first"), sa.bindparam("last")))
+    .order_by(_entries.c.position)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +233,7 @@ class Transaction:
         insert(self._con, _entries, entries)
         insert(self._con, _openings, openings)
         # Hash what the database holds, not what it was told to hold.
-        rows = self._con.execute(
-            sa.select(
-                _entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical
-            )
-            .join(_openings, _entries.c.position == _openings.c.position)
-            .where(_entries.c.position.between(first, last))
-            .order_by(_entries.c.position)
-        ).all()
+        rows = self._con.execute(_INSERTED, {"first": first, "last": last}).all()
         if [row.position for row in rows] != list(range(first, last + 1)):
             raise IntegrityError("the database does not hold the rows that were inserted")
         leaves = [merkle.leaf_hash(checked(*row).entry) for row in rows]

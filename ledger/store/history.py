@@ -33,6 +33,11 @@ _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
 _INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
     _openings.outerjoin(_entries, _entries.c.position == _openings.c.position)
 )
+_NEWEST = (
+    _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
+    .order_by(_openings.c.position.desc())
+    .limit(sa.bindparam("count"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,7 @@ class History:
 
     def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
         """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""
-        theirs = _INDEXED.where(_openings.c.subject_id == _storable(subject_id)).order_by(_openings.c.position.desc())
-        with self._con.execute(theirs.limit(count)) as rows:
+        with self._con.execute(_NEWEST, {"subject_id": _storable(subject_id), "count": count}) as rows:
             for row in rows:
                 yield _of(subject_id, checked(*row))
 

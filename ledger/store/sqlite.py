@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ledger import locks
 from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy, UsageError
@@ -86,9 +89,14 @@ def may_lag(connection: sa.Connection) -> bool:
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    statement = sa.insert(table).compile(dialect=connection.dialect)
-    names = statement.positiontup or ()
-    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in names) for row in rows])
+    statement, names = _insertion(table)
+    connection.exec_driver_sql(statement, [tuple(row[name] for name in names) for row in rows])
+
+
+@cache
+def _insertion(table: sa.Table) -> tuple[str, Sequence[str]]:
+    compiled = sa.insert(table).compile(dialect=SQLiteDialect_pysqlite())
+    return str(compiled), compiled.positiontup or ()
 
 
 def ours(engine: sa.Engine, error: Exception, busy_seconds: float) -> ConsentLedgerError:

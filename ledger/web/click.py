@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ledger import links
@@ -43,6 +44,16 @@ def routes(book: Ledger, writer: Writer) -> APIRouter:
     return router
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """link: what the token says. counted: it is known to lead nowhere, and was counted as that."""
+
+    token: str
+    link: Link | None
+    address: str
+    counted: bool
+
+
 class _Clicks:
     def __init__(self, book: Ledger, writer: Writer) -> None:
         self._book, self._writer = book, writer
@@ -55,68 +66,69 @@ class _Clicks:
         return await self._show(request, 400 if request.method == "POST" else 200)
 
     async def receipt(self, request: Request) -> Response:
-        token, link = self._open(request)
+        asked = self._open(request)
 
         def work(history: History) -> tuple[bool, bytes | None]:
-            good = self._purpose(token, link, history, history.purposes()) is not None
-            return good, links.receipt(history, link) if good and link is not None else None
+            good = self._purpose(asked, history, history.purposes()) is not None
+            return good, links.receipt(history, asked.link) if good and asked.link is not None else None
 
         good, found = await run_in_threadpool(self._book.read, work)
         if not good:
-            raise self._nowhere(request)
+            raise self._nowhere(asked)
         if found is None:
             raise HTTPException(404)
         names = {"content-disposition": 'attachment; filename="consent-receipt.json"'}
         return Response(found, media_type="application/json", headers=names)
 
     async def _show(self, request: Request, status: int) -> Response:
-        token, link = self._open(request)
+        asked = self._open(request)
 
         def work(history: History) -> Purpose | None:
-            return self._purpose(token, link, history, history.purposes())
+            return self._purpose(asked, history, history.purposes())
 
         purpose = await run_in_threadpool(self._book.read, work, as_it_stands=True)
         if purpose is None:
-            raise self._nowhere(request)
+            raise self._nowhere(asked)
         return pages.page("click.html", pages.words_for(request), status, purpose=purpose, refused=status != 200)
 
     async def _say_no(self, request: Request) -> Response:
-        token, link = self._open(request)
+        asked = self._open(request)
 
         def act(tx: Transaction) -> tuple[Purpose, int, Event] | None:
-            purpose = self._purpose(token, link, tx.history, tx.declared)
-            if purpose is None or link is None:
+            purpose = self._purpose(asked, tx.history, tx.declared)
+            if purpose is None or asked.link is None:
                 return None
-            return purpose, *links.say_no(tx, link)
+            return purpose, *links.say_no(tx, asked.link)
 
         said = await asyncio.wrap_future(self._writer.submit(act))
         if said is None:
-            raise self._nowhere(request)
+            raise self._nowhere(asked)
         purpose, position, event = said
-        return pages.page("clicked.html", pages.words_for(request), purpose=purpose, position=position, event=event, token=token)
+        return pages.page(
+            "clicked.html", pages.words_for(request), purpose=purpose, position=position, event=event, token=asked.token
+        )
 
-    def _open(self, request: Request) -> tuple[str, Link | None]:
-        """The token, and what it says. Raises HTTPException where it leads nowhere and the address must wait."""
+    def _open(self, request: Request) -> _Asked:
+        """Raises HTTPException for what is known to lead nowhere, from an address that brought too much of it."""
         token = str(request.path_params["token"])
-        link = self._book.links.open(token)
-        if (wait := self._failed.wait(_address(request))) and (token in self._revoked or link is None):
-            raise HTTPException(429, headers={"retry-after": str(wait)})
-        return token, link
+        link, address = self._book.links.open(token), request.client.host if request.client else ""
+        nowhere = link is None or token in self._revoked
+        if nowhere and (wait := self._failed.failed(address)):
+            raise _too_many(wait)
+        return _Asked(token, link, address, nowhere)
 
-    def _purpose(self, token: str, link: Link | None, history: History, declared: Declared) -> Purpose | None:
+    def _purpose(self, asked: _Asked, history: History, declared: Declared) -> Purpose | None:
         """The purpose, as it now is, of a link that leads somewhere."""
-        revoked = token in self._revoked.look(history)
+        revoked, link = asked.token in self._revoked.look(history), asked.link
         return None if revoked or link is None or link.purpose not in declared else declared[link.purpose][-1][1]
 
-    def _nowhere(self, request: Request) -> HTTPException:
-        if wait := self._failed.wait(_address(request)):
-            return HTTPException(429, headers={"retry-after": str(wait)})
-        self._failed.failed(_address(request))
-        return HTTPException(404)
+    def _nowhere(self, asked: _Asked) -> HTTPException:
+        wait = 0 if asked.counted else self._failed.failed(asked.address)
+        return _too_many(wait) if wait else HTTPException(404)
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+def _too_many(wait: int) -> HTTPException:
+    return HTTPException(429, headers={"retry-after": str(wait)})
 
 
 async def _says_no(request: Request) -> bool:
@@ -125,8 +137,8 @@ async def _says_no(request: Request) -> bool:
     if kind not in _FORMS or len(await request.body()) > MAX_FORM_BYTES:
         return False
     try:
-        form: FormData = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
+        form = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
     except HTTPException:
         return False
     name, value = links.ONE_CLICK_BODY
-    return value in form.getlist(name)
+    return value in [text.strip() for text in form.getlist(name) if isinstance(text, str)]

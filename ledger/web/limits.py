@@ -22,16 +22,15 @@ class FailedTokens:
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait(self, address: str) -> int:
-        """Seconds until it may fail again; 0: now."""
-        return max(0, math.ceil((1 - self._now(network(address))) * 60 / FAILURES))
-
-    def failed(self, address: str) -> None:
+    def failed(self, address: str) -> int:
+        """Count one more. 0, or where there were too many the seconds until it may fail again."""
         of = network(address)
-        self._left[of] = (max(0.0, self._now(of) - 1), self._clock())
+        left = self._now(of)
+        self._left[of] = (left - 1 if left >= 1 else left, self._clock())
         self._left.move_to_end(of)
         if len(self._left) > ADDRESSES:
             self._left.popitem(last=False)
+        return 0 if left >= 1 else math.ceil((1 - left) * 60 / FAILURES)
 
     def _now(self, of: str) -> float:
         left, at = self._left.get(of, (float(FAILURES), self._clock()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ def serve(book: Ledger, *, host: str, port: int, behind: str | None = None, on_s
             ipaddress.ip_network(behind)
         except ValueError as error:
             raise UsageError(f"{behind!r:.80} is no address: {error}", hint="as in --behind 127.0.0.1 or 10.0.0.0/8") from error
+    logging.getLogger("python_multipart.multipart").disabled = True  # it would repeat what was sent
     config = uvicorn.Config(
         create_app(book),
         log_config=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 
@@ -12,15 +12,16 @@ from ledger.errors import ConsentLedgerError
 from ledger.web.app import create_app
 
 
-def serve(book: Ledger, *, host: str, port: int, on_start: Callable[[str], None]) -> None:
-    """Until SIGINT or SIGTERM; what was begun is finished. on_start: is told the URL once connections are taken.
+def serve(book: Ledger, *, host: str, port: int, on_start: Callable[[str], None], embed_in: Sequence[str] = ()) -> None:
+    """Until SIGINT or SIGTERM; what was begun is finished. on_start: is told the URL once connections are taken. embed_in:
+    origins of sites that may frame the consent page.
 
     Raises ConsentLedgerError where the address cannot be listened on, and KeyboardInterrupt at the end of the former.
     """
     book.folder.log_key()  # without it, or its passphrase, no act can be recorded: better known now than at the first
     book.folder.tag_key()
     config = uvicorn.Config(
-        create_app(book),
+        create_app(book, embed_in=embed_in),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -96,9 +96,8 @@ def _answer(request: Request, token: str, body: bytes) -> Response:
     if outcome in _STATUS or received >= ask.expires_at:
         # After the end of the link the page shows no answer, so that this is where a no is confirmed.
         return _page(request, token, ask, outcome, press.purposes)
-    place = ask.purposes.index(press.purposes[0]) + 1
     query = f"?lang={pages.words_for(request).language}" if "lang" in request.query_params else ""
-    return RedirectResponse(f"/ask/{token}{query}#purpose-{place}", 303)
+    return RedirectResponse(f"/ask/{token}{query}", 303)  # to where on the page, the form's own address says
 
 
 def read(body: bytes, token: str, ask: Ask, keys: Sequence[bytes], origin: str) -> Press | None:

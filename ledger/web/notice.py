@@ -51,7 +51,7 @@ def notice_of(purpose: Purpose, words: Words) -> Notice:
     facts = (
         Fact(say["kinds"], ", ".join(purpose.categories) or say["kinds_all"]),
         Fact(say["responsible"], who or say["responsible_unknown"]),
-        Fact(say["recipients"], ", ".join(purpose.recipients) or say["recipients_none"]),
+        Fact(say["recipients"], "; ".join(purpose.recipients) or say["recipients_none"]),
         Fact(say["retention"], purpose.retention or say["retention_unknown"]),
         Fact(say["if_yes"], say["if_yes_text"]),
         Fact(say["if_no"], say["if_no_text"]),

@@ -112,7 +112,7 @@ def test_two_purposes_answered_differently_then_changed(asked: ledger.Ledger, se
     assert tab.locator("input:checked, input[type=checkbox], input[type=radio], [autofocus]").count() == 0
     assert tab.locator("section").count() == tab.locator("h2").count() == 2
     _press(tab, 0, "No")
-    assert tab.url == served.url + path + "#purpose-1"
+    assert tab.url == served.url + path + "#purpose-1-answer"
     _press(tab, 1, "Yes")
     assert "Your answer now: no." in _said(tab, 0) and "Your answer now: yes." in _said(tab, 1)
     assert not allowed(asked, "ann") and allowed(asked, "ann", "search")
@@ -192,7 +192,7 @@ def test_by_keyboard_alone(asked: ledger.Ledger, serve: Callable[..., Any], tab:
     assert states(asked, "ann") == []
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
-    tab.wait_for_url("**#purpose-1")
+    tab.wait_for_url("**#purpose-1-answer")
     assert states(asked, "ann") == ["refused"], "the first that is reached is a No"
     for _ in range(20):
         tab.keyboard.press("Tab")
@@ -200,7 +200,7 @@ def test_by_keyboard_alone(asked: ledger.Ledger, serve: Callable[..., Any], tab:
         if focused.count():
             break
     tab.keyboard.press("Space")
-    tab.wait_for_url("**#purpose-2")
+    tab.wait_for_url("**#purpose-2-answer")
     assert states(asked, "ann") == ["refused", "given"] and allowed(asked, "ann", "search")
 
 

@@ -16,17 +16,16 @@ from tests.web.asking import allowed, path_of, run_out, states, words_in
 
 
 class Site:
-    """A host application on a port of its own, whose one page frames what it is told to."""
+    """A host application, whose one page frames what it is told to. To the browser it is another site than 127.0.0.1."""
 
     def __init__(self) -> None:
         site = self
-        self.frames = ""
+        self.frames = self.sandbox = ""
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = (
-                    f"<!doctype html><title>App</title><h1>The app</h1><iframe src='{site.frames}' width=700 height=900></iframe>"
-                )
+                frame = f"<iframe {site.sandbox} src='{site.frames}' width=700 height=900></iframe>"
+                body = f"<!doctype html><title>App</title><h1>The app</h1>{frame}"
                 self.send_response(200)
                 self.send_header("content-type", "text/html; charset=utf-8")
                 self.end_headers()
@@ -36,7 +35,7 @@ class Site:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://localhost:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
@@ -134,6 +133,7 @@ def test_going_back_to_an_old_yes_after_a_no_elsewhere(asked: ledger.Ledger, ser
         _press(other, 0, "Yes")
         if tries == 0:
             assert "was not recorded" in _said(other, 0) and not allowed(asked, "ann")
+            screens(other, "ask-changed-en")
             other.reload()  # the browser sends the press again
             assert "was not recorded" in _said(other, 0) and not allowed(asked, "ann")
     assert allowed(asked, "ann"), "read again, and said again"
@@ -226,6 +226,20 @@ def test_in_a_frame_of_a_site_that_was_named_and_of_no_other(
     tab.wait_for_load_state()
     assert tab.frame_locator("iframe").locator("button").count() == 0, "the browser shows nothing of it"
     assert all("May your content" not in f.content() for f in tab.frames)
+
+
+@pytest.mark.parametrize(("allows", "answer"), [("", "yes"), (" allow-same-origin", "yes"), ("", "no")])
+def test_in_a_sandbox_that_makes_it_a_site_of_its_own_it_says_no_alone(
+    asked: ledger.Ledger, serve: Callable[..., Any], tab: Any, sites: tuple[Site, Site], allows: str, answer: str
+) -> None:
+    served = serve(asked.folder.path, "--embed-in", sites[0].url)
+    sites[0].frames, sites[0].sandbox = served.url + path_of(asked, "ann"), f"sandbox='allow-forms{allows}'"
+    tab.goto(sites[0].url)
+    frame = tab.frame_locator("iframe")
+    _press(frame, 0, answer.title())
+    refused = answer == "yes" and not allows
+    frame.get_by_text("seems to come from another site" if refused else f"Your answer now: {answer}.").wait_for()
+    assert states(asked, "ann") == ([] if refused else ["given" if answer == "yes" else "refused"])
 
 
 def test_a_frame_needs_to_be_named_at_all(

@@ -21,6 +21,7 @@ COMMANDS = {
     "notice": "notice",
     "record": "record",
     "withdraw": "withdraw",
+    "ask": "ask",
     "import": "import_",
     "show": "show",
     "events": "events",

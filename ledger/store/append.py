@@ -99,6 +99,7 @@ class Transaction:
             [_opening(position, salt, data, act=kind)],
         )
         self.declared = self.history.purposes() if kind == "purpose_declared" else self.declared
+        self.notices += [document] if kind == "notice_declared" else []
         return position
 
     def event(self, event: Event, recorded_by: str) -> Stored:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,23 +12,24 @@ from starlette.responses import Response
 
 from ledger.book import Ledger
 from ledger.errors import ConsentLedgerError
-from ledger.web import click, pages
+from ledger.web import ask, click, pages
 from ledger.web.shield import Application, Shield
 from ledger.web.writer import Writer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the routes share."""
+    """What the routes share. embed_in: origins of sites that may frame the consent page."""
 
     book: Ledger
     writer: Writer
+    embed_in: Sequence[str] = ()
 
 
-def create_app(book: Ledger) -> Application:
+def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
     """An ASGI application over a ledger. It records until its shutdown, and leaves the ledger open."""
     writer = Writer(book.append)
-    service = Service(book=book, writer=writer)
+    service = Service(book=book, writer=writer, embed_in=tuple(embed_in))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,6 +45,7 @@ def create_app(book: Ledger) -> Application:
     )
     app.state.service = service
     app.include_router(click.routes(book, writer))
+    app.include_router(ask.router)
 
     @app.get("/style.css", include_in_schema=False)
     async def style() -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 
@@ -14,12 +14,20 @@ from ledger.errors import ConsentLedgerError, UsageError
 from ledger.web.app import create_app
 
 
-def serve(book: Ledger, *, host: str, port: int, behind: str | None = None, on_start: Callable[[str], None]) -> None:
+def serve(
+    book: Ledger,
+    *,
+    host: str,
+    port: int,
+    behind: str | None = None,
+    embed_in: Sequence[str] = (),
+    on_start: Callable[[str], None],
+) -> None:
     """Until SIGINT or SIGTERM; what was begun is finished. on_start: is told the URL once connections are taken.
 
     behind: address or network of the server in front of this one, whose X-Forwarded-For says who asks: its last entry that is
-    not itself of that network. Raises UsageError for one that is neither, ConsentLedgerError where the address cannot be
-    listened on, and KeyboardInterrupt at the end of SIGINT.
+    not itself of that network. embed_in: origins of sites that may frame the consent page. Raises UsageError for a `behind` that
+    is neither, ConsentLedgerError where the address cannot be listened on, and KeyboardInterrupt at the end of SIGINT.
     """
     book.folder.log_key()  # without it, or its passphrase, no act can be recorded: better known now than at the first
     book.folder.tag_key()
@@ -30,7 +38,7 @@ def serve(book: Ledger, *, host: str, port: int, behind: str | None = None, on_s
             raise UsageError(f"{behind!r:.80} is no address: {error}", hint="as in --behind 127.0.0.1 or 10.0.0.0/8") from error
     logging.getLogger("python_multipart.multipart").disabled = True  # it would repeat what was sent
     config = uvicorn.Config(
-        create_app(book),
+        create_app(book, embed_in=embed_in),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,14 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ledger import mailing, person, tokens
-from ledger.consent import ONE_CLICK, Event, check_id
-from ledger.errors import UsageError, VerificationError
+from ledger.consent import ONE_CLICK, Event, check_id, split_purpose
+from ledger.errors import InvalidEvent, UsageError, VerificationError
 from ledger.statements.receipt import event_receipt
 from ledger.store.append import Transaction
 from ledger.store.folder import Folder
@@ -36,7 +36,7 @@ REPEAT = timedelta(seconds=10)
 ONE_CLICK_BODY = ("List-Unsubscribe", "One-Click")
 """RFC 8058 §3.1: the field that a POST to a link says no by."""
 _BASE = re.compile(r"https?://[A-Za-z0-9._~%!$&'()*+;=:@/\[\]-]+")
-_LATEST = 100
+_LATEST = 1000
 _TOGETHER = 500
 _TEXT = re.compile(r"([^\n/]+)(?:/([1-9][0-9]{0,8}))?\n(.+)", re.DOTALL)
 
@@ -99,27 +99,31 @@ class Revoked:
         return digest(token) in self._digests
 
 
-def say_no(tx: Transaction, link: Link) -> tuple[int, Event]:
-    """Record a click, or find it said just now: its position and event."""
-    for position, event in tx.history.newest_of(link.subject_id, _LATEST):
-        if event.is_yes or tx.recorded_at - event.counts_from >= REPEAT:
-            break
-        if _is_click(event, link):
-            return position, event
-    no = Event(
-        state="withdrawn",
-        subject_id=link.subject_id,
-        purposes=(link.purpose,),
-        occurred_at=tx.recorded_at,
-        channel=ONE_CLICK,
-    )
-    stored = tx.event(no, RECORDED_BY)
-    return stored.position, stored.event
+def say_no(tx: Transaction, clicked: Sequence[Link]) -> list[tuple[int, Event]]:
+    """Record clicks, or find them said just now: the position and event of each, in their order."""
+    standing: dict[tuple[str, str], tuple[int, Event]] = {}
+    first = tx.history.size_at(tx.recorded_at - REPEAT)
+    for position, event in tx.history.events_since(first, {link.subject_id for link in clicked}):
+        if event.is_yes:
+            standing = {said: no for said, no in standing.items() if said[0] != event.subject_id}
+        elif event.recorded_by == RECORDED_BY and tx.recorded_at - event.counts_from < REPEAT:
+            standing |= {(event.subject_id, split_purpose(purpose)[0]): (position, event) for purpose in event.purposes}
+    new = {(link.subject_id, link.purpose): _no(link, tx.recorded_at) for link in clicked}
+    new = {said: no for said, no in new.items() if said not in standing}
+    for said, stored in zip(new, tx.events(new.values(), RECORDED_BY), strict=True):
+        if isinstance(stored, InvalidEvent):
+            raise stored
+        standing[said] = stored.position, stored.event
+    return [standing[link.subject_id, link.purpose] for link in clicked]
+
+
+def _no(link: Link, moment: datetime) -> Event:
+    return Event(state="withdrawn", subject_id=link.subject_id, purposes=(link.purpose,), occurred_at=moment, channel=ONE_CLICK)
 
 
 def receipt(history: History, link: Link) -> bytes | None:
     """That of the last click by this link or another for the same; None where there was none lately."""
-    for position, event in history.newest_of(link.subject_id, 10 * _LATEST):
+    for position, event in history.newest_of(link.subject_id, _LATEST):
         if _is_click(event, link):
             opened = history.at(position)
             assert opened.tag is not None

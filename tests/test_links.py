@@ -90,7 +90,7 @@ def click(book: ledger.Ledger, token: str) -> int:
     assert link is not None
 
     def plan(tx: Transaction) -> None:
-        positions.append(say_no(tx, link)[0])
+        positions.append(say_no(tx, [link])[0][0])
 
     book.append(plan)
     return positions[0]
@@ -133,7 +133,7 @@ def test_at_once_again_it_is_one_entry(book: ledger.Ledger) -> None:
 def test_in_one_transaction_too(book: ledger.Ledger) -> None:
     link, other = Link("ann", "train-ai"), Link("bob", "train-ai")
     positions: list[int] = []
-    book.append(lambda tx: positions.extend(say_no(tx, each)[0] for each in (link, other, link, other)))
+    book.append(lambda tx: positions.extend(position for position, _ in say_no(tx, (link, other, link, other))))
     assert positions[:2] == positions[2:] and positions[0] != positions[1]
 
 

@@ -140,6 +140,11 @@ class History:
         except (OverflowError, TypeError) as error:
             raise IntegrityError(f"column recorded_at of table checkpoints holds no time: {value!r:.40}") from error
 
+    def size_at(self, moment: datetime) -> int:
+        """How many entries were recorded up to a moment."""
+        earlier = sa.select(_checkpoints.c.size).where(_checkpoints.c.recorded_at <= times.micros(moment))
+        return self._con.scalar(earlier.order_by(_checkpoints.c.size.desc()).limit(1)) or 0
+
     def opened(self, size: int, first: int = 0) -> Iterator[Opened]:
         """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
         some = _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position)
@@ -179,6 +184,14 @@ class History:
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
         return [_of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
+
+    def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
+        """(position, event) of these subjects in log order, from position `first` on."""
+        wanted = _openings.c.subject_id.in_([_storable(subject_id) for subject_id in subject_ids])
+        found = [(o.position, event_of(o.document())) for o in self._where(wanted, _openings.c.position >= first)]
+        if any(event.subject_id not in subject_ids for _, event in found):
+            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+        return found
 
     def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
         """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""

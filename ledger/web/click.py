@@ -93,20 +93,22 @@ class _Clicks:
 
     async def _say_no(self, request: Request) -> Response:
         asked = self._open(request)
-
-        def act(tx: Transaction) -> tuple[Purpose, int, Event] | None:
-            purpose = self._purpose(asked, tx.history, tx.declared)
-            if purpose is None or asked.link is None:
-                return None
-            return purpose, *links.say_no(tx, asked.link)
-
-        said = await asyncio.wrap_future(self._writer.submit(act))
+        said = await asyncio.wrap_future(self._writer.submit_to(self._record, asked))
         if said is None:
             raise self._nowhere(asked)
         purpose, position, event = said
         return pages.page(
             "clicked.html", pages.words_for(request), purpose=purpose, position=position, event=event, token=asked.token
         )
+
+    def _record(self, tx: Transaction, some: Sequence[_Asked]) -> Sequence[tuple[Purpose, int, Event] | None]:
+        """None: it leads nowhere."""
+        purposes = [self._purpose(asked, tx.history, tx.declared) for asked in some]
+        good = [
+            asked.link for asked, purpose in zip(some, purposes, strict=True) if purpose is not None and asked.link is not None
+        ]
+        said = iter(links.say_no(tx, good))
+        return [None if purpose is None else (purpose, *next(said)) for purpose in purposes]
 
     def _open(self, request: Request) -> _Asked:
         """Raises HTTPException for what is known to lead nowhere, from an address that brought too much of it."""

@@ -2,15 +2,16 @@
 
 > An act is answered only after the transaction that holds it was committed.
 
-An act that raises alone, before it appended anything, fails alone. One that raises after it appended something takes the
-transaction with it, and the acts of that transaction are then run again one by one, so that each succeeds or fails alone.
+An act that raises alone, before it appended anything, fails alone. One that raises after it appended something, or together with
+others, takes the transaction with it; the acts of that transaction are then run again one by one, so that each succeeds or
+fails alone.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from ledger.errors import ConsentLedgerError, LedgerBusy
 from ledger.store.append import Appended, Transaction
 
 T = TypeVar("T")
-_Waiting = tuple[Callable[[Transaction], Any], "Future[Any]"]
+Item = TypeVar("Item")
+_Waiting = tuple[Callable[[Transaction, Sequence[Any]], Sequence[Any]], Any, "Future[Any]"]
 
 TOGETHER = 256
 """Acts a transaction: what bounds how long the ledger's lock is held."""
@@ -40,9 +42,14 @@ class Writer:
 
         It may be called more than once, each time in a transaction where nothing of it happened yet. Raises LedgerBusy.
         """
+        return self.submit_to(lambda tx, _: [act(tx)], None)
+
+    def submit_to(self, acts: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item) -> Future[T]:
+        """The same, of acts that are cheaper together: all items that wait for these acts are handed over at once, and what
+        becomes of each is returned in their order."""
         future: Future[T] = Future()
         try:
-            self._queue.put_nowait((act, future))
+            self._queue.put_nowait((acts, item, future))
         except queue.Full:
             raise LedgerBusy(f"{WAITING} acts are waiting to be recorded", hint="try again in a moment") from None
         return future
@@ -63,23 +70,28 @@ class Writer:
                     break
                 item = self._queue.get()
             open_for_more = item is not None
-            self._record([(act, future) for act, future in some if future.set_running_or_notify_cancel()])
+            self._record([waiting for waiting in some if waiting[2].set_running_or_notify_cancel()])
 
     def _record(self, some: list[_Waiting]) -> None:
-        outcomes: list[Any] = []
+        outcomes: list[Any] = [None] * len(some)
         half_done = False
+        together: dict[Any, list[int]] = {}
+        for number, (acts, _, _) in enumerate(some):
+            together.setdefault(acts, []).append(number)
 
         def plan(tx: Transaction) -> None:
             nonlocal half_done
-            for act, _ in some:
+            for acts, numbers in together.items():
                 size = tx.size
                 try:
-                    outcomes.append(act(tx))
+                    done = acts(tx, [some[number][1] for number in numbers])
                 except Exception as error:
-                    if tx.size != size or not isinstance(error, ConsentLedgerError):
+                    if tx.size != size or len(numbers) > 1 or not isinstance(error, ConsentLedgerError):
                         half_done = True
                         raise
-                    outcomes.append(_Failed(error))
+                    done = [_Failed(error)]
+                for number, outcome in zip(numbers, done, strict=True):
+                    outcomes[number] = outcome
 
         try:
             if some:
@@ -91,7 +103,7 @@ class Writer:
                     self._record([one])
                 return
             outcomes = [_Failed(error)] * len(some)
-        for (_, future), outcome in zip(some, outcomes, strict=True):
+        for (_, _, future), outcome in zip(some, outcomes, strict=True):
             if isinstance(outcome, _Failed):
                 future.set_exception(outcome.error)
             else:

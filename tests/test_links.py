@@ -350,6 +350,26 @@ def test_a_moved_ledger_makes_no_links(book: ledger.Ledger, tmp_path: Path) -> N
         assert token_of(new) == token, "what was sent out stays good"
 
 
+def test_on_postgresql(tmp_path: Path, new_database: Callable[..., str]) -> None:
+    with ledger.create(tmp_path / "consent-ledger", database=new_database()) as book:
+        book.declare_purpose("train-ai", title="T", description="D")
+        tokens = [token_of(book), token_of(book, "bob")]
+        assert book.read(links.receipt, Link("ann", "train-ai")) is None
+        first = click(book, tokens[0])
+        assert click(book, tokens[0]) == first
+        book.record(yes("ann", occurred_at=datetime.now(UTC)))
+        assert click(book, tokens[0]) > first and not allowed(book)
+        assert b'"subject_id":"ann"' in book.read(links.receipt, Link("ann", "train-ai"))
+        book.links.revoke(tokens[1])
+        revoked = book.read(links.Revoked().look)
+        assert [token in revoked for token in tokens] == [False, True]
+        people = tmp_path / "people.csv"
+        people.write_text("subject_id\nann\nbob\n")
+        made = book.links.make_all(people, tmp_path / "links.csv", purpose="train-ai", base=BASE)
+        assert (made.rows, made.unseen) == (2, 1)
+        assert book.fsck().events == 3
+
+
 # A table of people
 
 

@@ -392,10 +392,7 @@ def test_who_asks_is_told_by_the_server_in_front_and_by_no_other(book: ledger.Le
         assert set(statuses) <= {404, 429}
         return statuses.count(429)
 
-    for options in ([], ["--behind", "10.0.0.1"]):
-        alone = serve(book.folder.path, *options)
-        assert refused(alone, "10.0.0.{}") > 0
-        alone.stop()
+    assert refused(serve(book.folder.path), "10.0.0.{}") > 0
     behind = serve(book.folder.path, "--behind", "127.0.0.0/8")
     assert refused(behind, "9.9.9.9, 10.0.0.{}") == 0
     assert refused(behind, "10.1.1.{}, 2001:db8::{}") > 0

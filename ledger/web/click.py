@@ -56,7 +56,7 @@ class _Asked:
 
 class _Clicks:
     def __init__(self, book: Ledger, writer: Writer) -> None:
-        self._book, self._writer = book, writer
+        self._book, self._links, self._writer = book, book.links, writer
         self._revoked = links.Revoked()
         self._failed = FailedTokens()
 
@@ -113,7 +113,7 @@ class _Clicks:
     def _open(self, request: Request) -> _Asked:
         """Raises HTTPException for what is known to lead nowhere, from an address that brought too much of it."""
         token = str(request.path_params["token"])
-        link, address = self._book.links.open(token), request.client.host if request.client else ""
+        link, address = self._links.open(token), request.client.host if request.client else ""
         nowhere = link is None or token in self._revoked
         if nowhere and (wait := self._failed.failed(address)):
             raise _too_many(wait)

@@ -15,7 +15,12 @@ from ledger.web.words import Words, languages, pick
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("ledger.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ledger.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # else each page looks four files up
     )
 
 

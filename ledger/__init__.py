@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ledger.cursor import EventPage
     from ledger.errors import (
         ConsentLedgerError,
+        EventConflict,
         IntegrityError,
         InvalidEvent,
         LedgerBusy,
@@ -43,6 +44,7 @@ _WHERE = {
     "consent": ("Event", "Purpose"),
     "errors": (
         "ConsentLedgerError",
+        "EventConflict",
         "IntegrityError",
         "InvalidEvent",
         "LedgerBusy",
@@ -79,6 +81,7 @@ __all__ = [
     "ConsentLedgerError",
     "Decisions",
     "Event",
+    "EventConflict",
     "EventPage",
     "Gate",
     "ImportColumns",

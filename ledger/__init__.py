@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ledger.explanation import RowExplanation, explain
+    from ledger.fetching import fetch_snapshot
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
     from ledger.run import Run
@@ -57,6 +58,7 @@ _WHERE = {
     "audit": ("Audit",),
     "cursor": ("EventPage",),
     "explanation": ("RowExplanation", "explain"),
+    "fetching": ("fetch_snapshot",),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
     "run": ("Run",),
@@ -105,6 +107,7 @@ __all__ = [
     "copy",
     "create",
     "explain",
+    "fetch_snapshot",
     "fsck",
     "ledger_path",
     "load_key",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ class Kept:
     """A snapshot's file, as its receipt tells; the file itself is not read, and may have been changed."""
 
     path: Path
+    origin: str
     purpose: str
     snapshot_sha256: str
     file_sha256: str
@@ -40,14 +41,16 @@ def name(purpose: str, sha256: str) -> str:
     return f"{purpose}-{sha256[:16]}.parquet"
 
 
-def put(path: Path, data: bytes, receipt: bytes, *, sweep: bool) -> None:
+def put(path: Path, data: bytes, receipt: bytes, *, sweep: bool, check: Callable[[], None] = lambda: None) -> None:
     """Write both files; of two writers those of one stand there, not one of each.
 
-    sweep: the folder is one of snapshots alone, so that what killed writers have left in it is removed.
+    sweep: the folder is one of snapshots alone, so that what killed writers have left in it is removed. check: is called before
+    anything is changed, while nobody else changes it.
     """
     files.make_folder(path.parent)
     # The receipt last: a file without its receipt is refused, a receipt without its file too.
     with locks.exclusive(path.parent) as held:
+        check()
         if held:
             if sweep:
                 files.sweep_below(path.parent)
@@ -84,11 +87,18 @@ def told(path: Path, trust: Trust) -> Kept:
             receipt = file.read(LIMITS.receipt + 1)
     except OSError as error:
         raise SnapshotError(f"cannot read {receipt_path(path)}: {error.strerror}") from error
-    act: Mapping[str, Any] = open_act_receipt(whole(receipt), trust).act
+    return tell(path, receipt, trust)
+
+
+def tell(path: Path, receipt: bytes, trust: Trust) -> Kept:
+    """The same of a receipt that is at hand. Raises VerificationError."""
+    opened = open_act_receipt(whole(receipt), trust)
+    act: Mapping[str, Any] = opened.act
     if act["act"] != "snapshot_compiled":
         raise VerificationError(f"{receipt_path(path)} is the receipt of another act")
     return Kept(
         path=path,
+        origin=opened.checkpoint.origin,
         purpose=act["purpose"],
         snapshot_sha256=act["snapshot_sha256"],
         file_sha256=act["file_sha256"],

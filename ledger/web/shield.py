@@ -15,6 +15,8 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
+from ledger.web import refusals
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -64,14 +66,13 @@ class Shield:
         except Exception as error:
             print(f"error: unexpected {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the server's own log
             if not begun:
-                await PlainTextResponse("something went wrong here; nothing is known of what was asked\n", 500)(
-                    scope, receive, sending
-                )
+                failed = _refusal(scope, 500, "something went wrong here; nothing is known of what was asked")
+                await failed(scope, receive, sending)
 
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes]:
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    too_large = PlainTextResponse(f"a body has at most {MAX_BODY_BYTES} bytes\n", 413, {"connection": "close"})
+    too_large = _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"})
     if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES:
         return too_large, b""
     parts: list[bytes] = []
@@ -87,8 +88,14 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Resp
                 if sum(map(len, parts)) > MAX_BODY_BYTES:
                     return too_large, b""
     except TimeoutError:
-        return PlainTextResponse("the body took too long\n", 408, {"connection": "close"}), b""
+        return _refusal(scope, 408, "the body took too long", {"connection": "close"}), b""
     return None, b"".join(parts)
+
+
+def _refusal(scope: MutableMapping[str, Any], status: int, error: str, headers: dict[str, str] | None = None) -> Response:
+    if refusals.concerns(scope):
+        return refusals.written(status, error, headers=headers)
+    return PlainTextResponse(error + "\n", status, headers)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

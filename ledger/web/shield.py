@@ -23,6 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 1 << 20
+DRAINED_BYTES = 4 << 20
+"""So much of a body that is too large is read and dropped: whoever still sends when the connection closes misses the answer."""
 MAX_BODY_SECONDS = 10
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 """Content-Security-Policy; what may frame the page goes in."""
@@ -72,23 +74,26 @@ class Shield:
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes]:
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    too_large = _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"})
-    if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES:
-        return too_large, b""
+    too_large = not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES
     parts: list[bytes] = []
+    seen = 0
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
             more = True
-            while more:
+            while more and seen <= DRAINED_BYTES:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     break
-                parts.append(message.get("body", b""))
+                seen += len(message.get("body", b""))
+                too_large |= seen > MAX_BODY_BYTES
+                if not too_large:
+                    parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
-                if sum(map(len, parts)) > MAX_BODY_BYTES:
-                    return too_large, b""
     except TimeoutError:
-        return _refusal(scope, 408, "the body took too long", {"connection": "close"}), b""
+        if not too_large:
+            return _refusal(scope, 408, "the body took too long", {"connection": "close"}), b""
+    if too_large:
+        return _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"}), b""
     return None, b"".join(parts)
 
 

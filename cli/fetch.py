@@ -16,9 +16,7 @@ from ledger import times
 KEY = "CONSENT_API_KEY"
 
 
-@click.command(
-    epilog="Example: consent fetch https://consent.example.org/v1/snapshots/train-ai -o train-ai.parquet --trust trust"
-)
+@click.command(epilog="Example: consent fetch https://consent.example.org/v1/snapshots/train-ai -o train-ai.parquet")
 @click.argument("url")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its receipt goes beside it."

@@ -23,7 +23,7 @@ from ledger import snapshots, times
 from ledger.consent import split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, SnapshotError, UsageError
 from ledger.log.trust import Trust
-from ledger.snapshot import MAX_AGE, Snapshot, open_snapshot, receipt_path
+from ledger.snapshot import MAX_AGE, Snapshot, open_snapshot
 from ledger.statements.limits import LIMITS
 from ledger.statements.verify import load_trust
 
@@ -133,7 +133,7 @@ class _WithinOrigin(urllib.request.HTTPRedirectHandler):
         if _origin(newurl) != _origin(req.full_url) or "@" in urlsplit(newurl).netloc:
             raise ConsentLedgerError(
                 "the server leads to another host, which is not followed",
-                hint="name that URL itself, if you trust it with the key",
+                hint="name that URL itself, if you trust it",
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -164,7 +164,7 @@ def _get(url: str, key: str | None, limit: int, ends: float) -> tuple[bytes, str
         reason = getattr(error, "reason", None) or error
         raise ConsentLedgerError(
             f"the snapshot could not be fetched: {reason!s:.200}",
-            hint="look at the URL and the network; what was here is as it was",
+            hint="look at the URL and the network; nothing was changed here",
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
 from ledger import person, snapshots, times
@@ -35,6 +36,21 @@ MAX_PAGE = 1000
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _ID = {"type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[^\\u0000]+$"}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 9007199254740991}
+
+
+class _Anything(Convertor[str]):
+    """`path` takes no line end, and an id may have one."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
 router = APIRouter()
 
 
@@ -96,7 +112,7 @@ def events(request: Request, key: Reader) -> Response:
 
 
 @router.get(
-    "/v1/subjects/{subject_id:path}",
+    "/v1/subjects/{subject_id:anything}",
     summary="A person's acts, and what holds now",
     **documented(
         READ,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ledger import files, locks, times
-from ledger.consent import split_purpose
 from ledger.errors import SnapshotError, VerificationError
 from ledger.log.trust import Trust
 from ledger.snapshot import receipt_path
@@ -72,11 +71,6 @@ def kept(folder: Path, trust: Trust) -> list[Kept]:
         if path.name == name(one.purpose, one.snapshot_sha256):
             found.append(one)
     return sorted(found, key=lambda one: one.age_order, reverse=True)
-
-
-def newest(some: Sequence[Kept], purpose: str) -> Kept | None:
-    """Of a purpose, as `token` or `token@version`. some: the newest first."""
-    return next((one for one in some if purpose in (one.purpose, split_purpose(one.purpose)[0])), None)
 
 
 def told(path: Path, trust: Trust) -> Kept:

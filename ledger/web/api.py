@@ -68,15 +68,20 @@ def add(app: FastAPI) -> None:
     **documented(RECORD, asks="event-request", gives={201: "record", 200: "record"}, fails=(409,)),
 )
 async def record(request: Request, key: Recorder) -> Response:
-    """Answered once it is durable and signed. 200: it was recorded before, under its event_id. `warnings` and `decisions` are for
-    keys that have the scope `read` too, and empty for others."""
+    """Answered once it is durable and signed. 200: it was recorded before, under its event_id. A no without a moment that comes
+    again after a yes is recorded anew, under another. `warnings` and `decisions` are for keys that have the scope `read` too, and
+    empty for others."""
     service = request.app.state.service
     event = asked.event(await asked.body(request))
     reads = READ in key.scopes
 
     def act(tx: Transaction) -> tuple[list[str], Stored]:
         warnings = person.warnings(tx.history, event.subject_id) if reads else []
-        return warnings, tx.event(event, key.recorded_by)
+        stored = tx.event(event, key.recorded_by)
+        if stored.repeated and not event.is_yes and event.occurred_at is None and tx.answered([stored.event.event_id or ""]):
+            # Said again after a yes, it is a new no, whatever id its caller thinks it has: as a repeat it would be lost.
+            stored = tx.event(event.filled_in(event_id=None), key.recorded_by)
+        return warnings, stored
 
     warnings, stored = await asyncio.wrap_future(service.writer.submit(act))
     now: list[dict[str, Any]] = []
@@ -208,9 +213,12 @@ def receipt(request: Request, key: Reader) -> Response:
     ),
 )
 def newest(request: Request, key: Reader) -> Response:
-    """Leads to its file. This is the URL that a team shares: `consent fetch`."""
+    """Leads to its file; a token means its current version. This is the URL that a team shares: `consent fetch`."""
     asked.numbers(request)
-    found = snapshots.newest(_kept(request), request.path_params["purpose"])
+    purpose = request.path_params["purpose"]
+    current = {declared.token: declared.reference for declared in request.app.state.service.book.purposes()}  # the latest wins
+    reference = current.get(purpose, purpose)
+    found = next((one for one in _kept(request) if one.purpose == reference), None)
     if found is None:
         raise Refused(
             404, "there is no snapshot for this purpose", "one is made by POST /v1/snapshots; GET /v1/snapshots lists them"

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def test_a_key_that_may_only_record_learns_nothing_of_anybody(api: Api) -> None:
     assert (unknown.json()["warnings"], unknown.json()["decisions"]) == ([], [])
     assert (known.json()["warnings"], known.json()["decisions"]) == ([], [])
     assert known.json()["event"]["recorded_by"] == "api:record"
+
+
+def test_a_no_under_an_old_id_is_not_lost_to_a_yes_in_between(api: Api) -> None:
+    no, dated = {**NO, "subject_id": "ida", "event_id": "opt-out-ida"}, "2026-02-01T00:00:00Z"
+    assert api.post("/v1/events", no).status_code == 201
+    assert api.post("/v1/events", no).status_code == 200
+    assert api.book.record(yes("ida", occurred_at=datetime.now(UTC))).decisions[0]["allowed"] is True
+    again = api.post("/v1/events", no)
+    assert again.status_code == 201 and again.json()["event"]["event_id"] != "opt-out-ida"
+    assert [d["allowed"] for d in valid("record", again)["decisions"]] == [False]
+    # One that says when it was said is that very act.
+    dan = {**no, "subject_id": "dan", "event_id": "opt-out-dan", "occurred_at": dated}
+    assert api.post("/v1/events", dan).status_code == 201
+    api.book.record(yes("dan", occurred_at=datetime.now(UTC)))
+    assert api.post("/v1/events", dan).status_code == 200
+    assert api.said("dan") == ["withdrawn", "given"]
 
 
 def test_many_at_once_are_all_recorded(api: Api) -> None:

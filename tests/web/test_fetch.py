@@ -370,3 +370,8 @@ def test_only_what_the_log_vouches_for_is_handed_out(own_api: Api, tmp_path: Pat
     for body in ({}, {"purpose": "nope"}, {"purpose": ["train-ai"]}, {"purpose": "train-ai", "tree_size": 1}, {"purpose": ""}):
         assert api.post("/v1/snapshots", body).status_code == 422, body
     assert datetime.fromisoformat(second["as_of"]) <= datetime.now(UTC)
+    api.book.declare_purpose("train-ai", title="Train", description="Train another model")
+    assert api.ask("GET", PATH).status_code == 404, "the answers to an earlier version are not those to this one"
+    assert api.ask("GET", f"{PATH}@1").status_code == 307
+    third = valid("published-snapshot", api.post("/v1/snapshots", {"purpose": "train-ai"}))
+    assert third["url"].endswith(api.ask("GET", PATH).headers["location"])

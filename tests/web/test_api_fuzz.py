@@ -15,7 +15,7 @@ from ledger.consent import NO as NOES
 from ledger.web.api import router
 from ledger.web.openapi import document
 
-DRAWN = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+DRAWN = settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 PEOPLE = ["ann", "Ann", "1", "null", "", "a\0"]
 
 
@@ -50,7 +50,7 @@ def test_every_operation_answers_as_it_is_described(case: schemathesis.Case, api
 
 
 @narrow.include(method="POST").parametrize()
-@settings(DRAWN, max_examples=100)
+@settings(DRAWN, max_examples=60)
 def test_acts_that_meet_one_another(case: schemathesis.Case, api: Api) -> None:
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     case.call_and_validate(base_url=api.url, headers=_key(api), checks=checks)

@@ -27,6 +27,7 @@ COMMANDS = {
     "events": "events",
     "status": "status",
     "snapshot": "snapshot",
+    "fetch": "fetch",
     "filter": "filter",
     "audit": "audit",
     "attest": "attest",

@@ -1,4 +1,4 @@
-"""`consent key`: the public halves, and whose statements the log takes."""
+"""`consent key`: the public halves, whose statements the log takes, and who may use the HTTP API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 from ledger.cli.options import asking, shown
 
 import ledger
-from ledger import files
+from ledger import api_keys, files, times
 from ledger.errors import ConsentLedgerError, UsageError
 from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
@@ -89,3 +89,44 @@ def new_link(ledger_path: Path | None) -> None:
         where = book.folder.path / "link.key"
     click.echo(f"a new key was added to {shown(str(where))}; links made under those before it stay good", err=True)
     click.echo("hint: copy that file to where you keep copies of the keys: without it no link works", err=True)
+@command.command("add-api", epilog="Example: consent key add-api crm --scope record")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(api_keys.SCOPES),
+    help="What it may do: record acts, read them and ask for decisions, publish snapshots. May be repeated.",
+)
+@click.pass_obj
+def add_api(ledger_path: Path | None, name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key for the HTTP API, and print it. It is shown this once: the ledger keeps its digest alone.
+
+    What it records is marked `api:NAME`.
+    """
+    with ledger.open(ledger_path) as book:
+        key = api_keys.add(book.folder.path, name, scopes)
+    click.echo(key)
+    click.echo("hint: keep it where its program alone reads it; it is not shown again", err=True)
+
+
+@command.command("end-api", epilog="Example: consent key end-api crm")
+@click.argument("name")
+@click.pass_obj
+def end_api(ledger_path: Path | None, name: str) -> None:
+    """End a key of the HTTP API: a running server refuses it from its next request on. Its name is not given again."""
+    with ledger.open(ledger_path) as book:
+        ended = api_keys.end(book.folder.path, name)
+    click.echo(f"{name}: {'ended' if ended else 'was ended before'}", err=True)
+
+
+@command.command("list-api", epilog="Example: consent key list-api")
+@click.pass_obj
+def list_api(ledger_path: Path | None) -> None:
+    """List the keys of the HTTP API: name, scopes, since when, until when."""
+    with ledger.open(ledger_path) as book:
+        keys = api_keys.listed(book.folder.path)
+    for key in keys:
+        ended = f"  ended {times.text(key.ended)}" if key.ended else ""
+        click.echo(f"{key.name}  {','.join(key.scopes)}  since {times.text(key.created)}{ended}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ledger.cursor import EventPage
     from ledger.errors import (
         ConsentLedgerError,
+        EventConflict,
         IntegrityError,
         InvalidEvent,
         LedgerBusy,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ledger.explanation import RowExplanation, explain
+    from ledger.fetching import fetch_snapshot
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
     from ledger.person import Recorded
@@ -45,6 +47,7 @@ _WHERE = {
     "consent": ("Event", "Purpose"),
     "errors": (
         "ConsentLedgerError",
+        "EventConflict",
         "IntegrityError",
         "InvalidEvent",
         "LedgerBusy",
@@ -57,6 +60,7 @@ _WHERE = {
     "audit": ("Audit",),
     "cursor": ("EventPage",),
     "explanation": ("RowExplanation", "explain"),
+    "fetching": ("fetch_snapshot",),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
     "person": ("Recorded",),
@@ -83,6 +87,7 @@ __all__ = [
     "ConsentLedgerError",
     "Decisions",
     "Event",
+    "EventConflict",
     "EventPage",
     "Gate",
     "ImportColumns",
@@ -107,6 +112,7 @@ __all__ = [
     "copy",
     "create",
     "explain",
+    "fetch_snapshot",
     "fsck",
     "ledger_path",
     "load_key",

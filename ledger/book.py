@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,22 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import admission, compiling, cursor, files, locks, person, snapshot, status, times
+from ledger import admission, compiling, cursor, files, person, snapshot, snapshots, status, times
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
-from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
+from ledger.errors import InvalidEvent, UsageError
 from ledger.links import Links
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.person import Recorded
-from ledger.snapshot import Snapshot, receipt_path
+from ledger.snapshot import Snapshot
 from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.status import Status
 from ledger.store import database
 from ledger.store import fsck as checking
-from ledger.store.append import Appended, Stored, Transaction, append, check_not_moved
+from ledger.store.append import Appended, Stored, Transaction, append, check_not_moved, told_that_it_was_recorded
 from ledger.store.append import create as create_log
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.folder import Folder, Passphrase, find
@@ -70,8 +69,8 @@ def fsck(path: str | Path | None = None, *, on_progress: Callable[[int, int], No
 class Ledger:
     """One ledger. Reads are one transaction each; every write is signed before it returns."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder, recorded_by: str | None = None) -> None:
+        self.folder, self._recorded_by = folder, recorded_by
         self._engine = database.connect(folder.database)
 
     def __enter__(self) -> Ledger:
@@ -82,6 +81,19 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def acting_for(self, recorded_by: str) -> Ledger:
+        """The same ledger for someone else, as whose its acts are marked: `api:crm`. Otherwise it is the system's user."""
+        return Ledger(self.folder, recorded_by)
+
+    @property
+    def _by(self) -> str:
+        return self._recorded_by or f"user:{getpass.getuser()}"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where those are that were frozen without naming a file."""
+        return self.folder.path / "snapshots"
 
     @property
     def origin(self) -> str:
@@ -103,12 +115,12 @@ class Ledger:
     @property
     def keys(self) -> Keys:
         """The run keys whose statements are logged."""
-        return Keys(self.folder, self.append, self.read, _user())
+        return Keys(self.folder, self.append, self.read, self._by)
 
     @property
     def links(self) -> Links:
         """Links by which people say no with one click."""
-        return Links(self.folder, self.append, self.read, _user())
+        return Links(self.folder, self.append, self.read, self._by)
 
     def _create(self) -> None:
         create_log(self._engine, self.folder)
@@ -116,7 +128,7 @@ class Ledger:
 
         def plan(tx: Transaction) -> None:
             for role, vkey in lines:
-                tx.act("key_added", _user(), role=role, vkey=vkey)
+                tx.act("key_added", self._by, role=role, vkey=vkey)
 
         self.append(plan)
 
@@ -177,7 +189,7 @@ class Ledger:
             for _, older in versions:
                 if older.version in purpose.accepts:
                     check_no_wider(purpose, older)
-            tx.act("purpose_declared", _user(), **purpose_document(purpose))
+            tx.act("purpose_declared", self._by, **purpose_document(purpose))
             declared.append(purpose)
 
         self.append(plan)
@@ -194,7 +206,7 @@ class Ledger:
 
         def plan(tx: Transaction) -> None:
             version = 1 + sum(act["notice_id"] == notice_id and act["language"] == language for act in tx.notices)
-            tx.act("notice_declared", _user(), notice_id=notice_id, version=version, language=language, sha256=digest)
+            tx.act("notice_declared", self._by, notice_id=notice_id, version=version, language=language, sha256=digest)
             tx.keep_text(digest, text)
             reference.append(f"{notice_id}@{version}/{language}")
 
@@ -210,7 +222,7 @@ class Ledger:
 
         def plan(tx: Transaction) -> None:
             warnings.extend(person.warnings(tx.history, event.subject_id))
-            stored.append(tx.event(event, _user()))
+            stored.append(tx.event(event, self._by))
 
         self.append(plan)
         return self._recorded(stored[0], warnings)
@@ -219,7 +231,7 @@ class Ledger:
         """Record many acts in one transaction: all of them, or none. Raises InvalidEvent for the first that is none."""
 
         def plan(tx: Transaction) -> None:
-            for number, outcome in enumerate(tx.events(events, _user())):
+            for number, outcome in enumerate(tx.events(events, self._by)):
                 if isinstance(outcome, InvalidEvent):
                     raise InvalidEvent(f"event {number}: {outcome}", hint=outcome.hint)
 
@@ -252,7 +264,7 @@ class Ledger:
         def plan(tx: Transaction) -> None:
             warnings.extend(person.warnings(tx.history, subject_id))
             # Dated by the log's clock: by the machine's, a yes that came before could look later.
-            stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), _user()))
+            stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), self._by))
 
         self.append(plan)
         return self._recorded(stored[0], warnings)
@@ -340,7 +352,7 @@ class Ledger:
 
     def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
         assert stored.event.event_id is not None
-        with _told_that_it_was_recorded():
+        with told_that_it_was_recorded():
             shown = self.show(stored.event.subject_id)
             receipt = self.receipt(stored.event.event_id)
         return Recorded(
@@ -381,11 +393,8 @@ class Ledger:
         self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
         self.folder.tag_key()
         frozen, data = snapshot.freeze(frozen.header, frozen.rows())
-        path = (
-            Path(output)
-            if output is not None
-            else self.folder.path / "snapshots" / f"{frozen.purpose}-{frozen.sha256[:16]}.parquet"
-        )
+        named = self.snapshots / snapshots.name(frozen.purpose, frozen.sha256)
+        path = named if output is None else Path(output)
         files.make_folder(path.parent)
         size = self.read(lambda history: history.open(frozen.header.checkpoint).size)
         act = {
@@ -395,17 +404,8 @@ class Ledger:
             "tree_size": size,
             "as_of": times.text(frozen.header.as_of),
         }
-        receipt = self._logged(lambda tx: tx.act("snapshot_compiled", _user(), **act))
-        # The receipt last: a file without its receipt is refused, a receipt without its file too.
-        with locks.exclusive(path.parent) as held:  # of two writers the files of one must stand there, not one of each
-            if held:
-                if output is None:  # a folder for snapshots alone, whose names differ each time
-                    files.sweep_below(path.parent)
-                files.sweep(path)
-                files.sweep(receipt_path(path))
-            files.withdraw(receipt_path(path))
-            files.publish_bytes(path, data)
-            files.publish_bytes(receipt_path(path), receipt)
+        receipt = self._logged(lambda tx: tx.act("snapshot_compiled", self._by, **act))
+        snapshots.put(path, data, receipt, sweep=output is None)
         return replace(frozen, path=path, receipt=receipt)
 
     def _compile(
@@ -443,7 +443,7 @@ class Ledger:
             if (position := admission.logged_at(tx.history, envelope)) is not None:
                 return position
             fields = admission.admissible(tx.history, self.folder, envelope, tx.recorded_at)
-            return tx.act("statement_made", _user(), **fields)
+            return tx.act("statement_made", self._by, **fields)
 
         return self._logged(plan)
 
@@ -460,23 +460,10 @@ class Ledger:
             opened: Opened = history.at(positions[0])
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
-        with _told_that_it_was_recorded():
+        with told_that_it_was_recorded():
             receipt: bytes = self.read(work)
         return receipt
 
     def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
         """Check the ledger whole. Raises IntegrityError for the first thing that is wrong."""
         return checking.fsck(self._engine, self.folder, on_progress)
-
-
-@contextlib.contextmanager
-def _told_that_it_was_recorded() -> Iterator[None]:
-    """Whatever fails after the commit must not read as if nothing had happened."""
-    try:
-        yield
-    except ConsentLedgerError as error:
-        raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
-
-
-def _user() -> str:
-    return f"user:{getpass.getuser()}"

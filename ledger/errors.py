@@ -30,6 +30,10 @@ class InvalidEvent(UsageError):
     """The act does not say what an act must say; it was not recorded."""
 
 
+class EventConflict(InvalidEvent):
+    """Another act is recorded under the event's id."""
+
+
 class LedgerBusy(ConsentLedgerError):
     """Another process holds the lock that is needed to write."""
 

@@ -70,6 +70,19 @@ def create_private(path: str | Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def publish_private(path: Path, data: bytes) -> None:
+    """Put a file in the place of another, whole and durable, that its owner alone may read."""
+    temporary = temporary_beside(path)
+    create_private(temporary, data)
+    with _failing(f"cannot write {path}"):
+        try:
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
 def open_private(path: Path) -> IO[bytes]:
     """A new file to write, which its owner alone may read."""
     with _failing(f"cannot create {path}"):

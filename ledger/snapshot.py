@@ -336,9 +336,22 @@ def load_snapshot(
     not trusted; UsageError when it is of another purpose.
     """
     path = Path(path)
-    now = now or times.now()
-    receipt = _read(receipt_path(path))
-    data = _read(path)
+    return open_snapshot(
+        path, _read(receipt_path(path)), _read(path), trust=trust, purpose=purpose, max_age=max_age, now=now or times.now()
+    )
+
+
+def open_snapshot(
+    path: Path,
+    receipt: bytes,
+    data: bytes,
+    *,
+    trust: str | Path | Trust,
+    purpose: str | None,
+    max_age: timedelta,
+    now: datetime,
+) -> Snapshot:
+    """`load_snapshot` of what a file, and the receipt beside it, hold or are to hold. path: that file's."""
     try:
         act = open_act_receipt(whole(receipt), trust if isinstance(trust, Trust) else load_trust(trust))
     except VerificationError as error:

@@ -9,8 +9,10 @@ from typing import Any
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
-    "verify", "fsck", "report")  # fmt: skip
-"""Documents that are logged or signed, then the JSON output of commands."""
+    "verify", "fsck", "report",
+    "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
+    "error")  # fmt: skip
+"""Documents that are logged or signed, then the JSON output of commands, then what the HTTP API takes and gives beside these."""
 
 
 def load(name: str) -> dict[str, Any]:

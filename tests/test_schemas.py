@@ -143,6 +143,24 @@ AUDIT = {
     "warnings": ["w"],
     "shards": [{"path": "/data/a.parquet", "rows": 3, "rows_without_consent": 1, "reasons": {"no_record": 1}}],
 }
+API_EVENT = {
+    **{
+        key: value
+        for key, value in FULL_EVENT.items()
+        if key not in ("recorded_at", "recorded_by", "notice_sha256", "content_id")
+    },
+    "occurred_at": "2026-01-31T12:00:00+01:00",
+}
+API_ROW = {"category": "post", "content_id": "c", "created": "2026-01-31T12:00:00Z"}
+PUBLISHED = {
+    "purpose": "train-ai@2",
+    "snapshot_sha256": DIGEST,
+    "file_sha256": DIGEST,
+    "tree_size": 5,
+    "as_of": MOMENT,
+    "url": "/v1/snapshots/x.parquet",
+    "receipt_url": "/v1/snapshots/x.parquet.receipt",
+}
 DOCUMENTS: dict[str, list[Any]] = {
     "event": [EVENT, FULL_EVENT, NO],
     "act": ACT_DOCUMENTS,
@@ -269,6 +287,21 @@ DOCUMENTS: dict[str, list[Any]] = {
             "checkpoint": "note\n",
         }
     ],
+    "event-request": [{"state": "withdrawn", "subject_id": "u1", "purposes": ["*"]}, API_EVENT],
+    "decisions-request": [{"purpose": "train-ai", "rows": [{"subject_id": ""}, {"subject_ids": ["u1"], **API_ROW}]}],
+    "decisions": [
+        {
+            "purpose": "train-ai@2",
+            "as_of": MOMENT,
+            "tree_size": 3,
+            "checkpoint": "note\n",
+            "decisions": [{"allowed": True, "reason": "allowed"}],
+        }
+    ],
+    "snapshot-request": [{"purpose": "train-ai"}],
+    "published-snapshot": [PUBLISHED],
+    "snapshots": [{"snapshots": [PUBLISHED]}],
+    "error": [{"error": "no", "hint": "ask"}],
     "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9, "dry_run": False}],
     "report": reported(),
 }
@@ -352,6 +385,8 @@ def test_words_are_those_of_the_code() -> None:
     for name in ("filter", "audit", "attest"):
         properties = schemas.load(name)["properties"]
         assert tuple(properties.get("rows_dropped", properties.get("reasons"))["properties"]) == DROPPED
+    assert set(schemas.load("event-request")["properties"]) == event.keys() - {"recorded_at", "recorded_by", "notice_sha256"}
+    assert schemas.load("decisions")["properties"]["decisions"]["items"]["properties"]["reason"]["enum"] == list(REASONS)
     decision = schemas.load("show")["properties"]["decisions"]["items"]["properties"]
     assert tuple(decision["reason"]["enum"]) == REASONS
     assert tuple(schemas.load("explain")["properties"]["reason"]["enum"]) == REASONS

@@ -13,6 +13,7 @@ a new connection takes the lock and reads the checkpoint of that size, which tel
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ import sqlalchemy as sa
 
 from ledger import times
 from ledger.consent import YES, Event, check_against, lookalike, resolve_purposes, split_purpose
-from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
+from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
@@ -126,7 +127,7 @@ class Transaction:
                 stored = known.get(given.event_id) if given.event_id is not None else None
                 if stored is not None:
                     if (field := same_content(given, stored.event)) is not None:
-                        raise InvalidEvent(
+                        raise EventConflict(
                             f"event_id {given.event_id!r:.80} is recorded with another {field}",
                             hint="an act keeps its id; a new act needs an id of its own",
                         )
@@ -333,6 +334,15 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
             f"the database could not commit, and nothing was recorded: {getattr(error, 'orig', error)}",
             hint="see that the database is up and its disk not full, then run the command again",
         ) from error
+
+
+@contextlib.contextmanager
+def told_that_it_was_recorded() -> Iterator[None]:
+    """Whatever fails after the commit must not read as if nothing had happened."""
+    try:
+        yield
+    except ConsentLedgerError as error:
+        raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
 
 
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:

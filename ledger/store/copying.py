@@ -85,8 +85,9 @@ def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
     new.path.chmod(0o700)
     for key in ("log.key", "run.key", "tag.key"):
         files.create_private(new.path / key, files.read_private(old.path / key))
-    if (old.path / "link.key").exists():  # what was sent out stays good
-        files.create_private(new.path / "link.key", files.read_private(old.path / "link.key"))
+    for name in ("link.key", "api.keys"):  # what was sent out stays good
+        if (old.path / name).exists():
+            files.create_private(new.path / name, files.read_private(old.path / name))
     files.publish_bytes(new.path / "trust", old.trust_text().encode())
     files.publish_bytes(new.path / "head", old.read_anchors()[0][1].encode())
     settings = {"origin": new.origin, "database": database, "anchors": [str(anchor) for anchor in new.anchors[1:]]}

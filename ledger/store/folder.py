@@ -1,7 +1,7 @@
 """The ledger's folder: configuration, keys, trust file and the head's anchor, each in a file of its own.
 
 `ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
-`link.key` (0600): once links are made
+`link.key` (0600): once links are made · `api.keys` (0600): once the API has a key
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from ledger.book import Ledger
 from ledger.errors import ConsentLedgerError
-from ledger.web import ask, click, pages
+from ledger.web import api, ask, click, pages, refusals
 from ledger.web.shield import Application, Shield
 from ledger.web.writer import Writer
 
@@ -24,6 +25,8 @@ class Service:
     book: Ledger
     writer: Writer
     embed_in: Sequence[str] = ()
+    freezing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a snapshot is compiled for the API: one at a time."""
 
 
 def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
@@ -42,10 +45,12 @@ def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # those pages come from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.service = service
     app.include_router(click.routes(book, writer))
     app.include_router(ask.router)
+    api.add(app)
 
     @app.get("/style.css", include_in_schema=False)
     async def style() -> Response:
@@ -58,6 +63,8 @@ def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if refusals.concerns(request.scope):
+            return refusals.answer(request, error)
         words = pages.words_for(request)
         what = "not_found" if error.status_code == 404 else "failed"
         return pages.page(
@@ -71,6 +78,8 @@ def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
 
     @app.exception_handler(ConsentLedgerError)
     async def ledger_error(request: Request, error: Exception) -> Response:
+        if refusals.concerns(request.scope):
+            return refusals.answer(request, error)
         words = pages.words_for(request)
         title, text = words["common"]["failed"], words["common"]["failed_text"]
         return pages.page("message.html", words, 503, {"retry-after": "5"}, title=title, text=text)

@@ -58,12 +58,16 @@ def serve(
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listening = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise ConsentLedgerError(
             f"cannot listen on {host} port {port}: {error.strerror or error}",
             hint="another program may have this port: choose another with --port",
         ) from error
+    # What is accepted inherits it. asyncio does not set it on sockets made this way, and an answer of two segments then waits
+    # some 40 ms for an acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class _Server(uvicorn.Server):

@@ -15,12 +15,16 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
+from ledger.web import refusals
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 1 << 20
+DRAINED_BYTES = 4 << 20
+"""So much of a body that is too large is read and dropped: whoever still sends when the connection closes misses the answer."""
 MAX_BODY_SECONDS = 10
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}"
 """Content-Security-Policy; what may frame the page goes in."""
@@ -64,31 +68,39 @@ class Shield:
         except Exception as error:
             print(f"error: unexpected {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the server's own log
             if not begun:
-                await PlainTextResponse("something went wrong here; nothing is known of what was asked\n", 500)(
-                    scope, receive, sending
-                )
+                failed = _refusal(scope, 500, "something went wrong here; nothing is known of what was asked")
+                await failed(scope, receive, sending)
 
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes]:
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    too_large = PlainTextResponse(f"a body has at most {MAX_BODY_BYTES} bytes\n", 413, {"connection": "close"})
-    if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES:
-        return too_large, b""
+    too_large = not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES
     parts: list[bytes] = []
+    seen = 0
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
             more = True
-            while more:
+            while more and seen <= DRAINED_BYTES:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     break
-                parts.append(message.get("body", b""))
+                seen += len(message.get("body", b""))
+                too_large |= seen > MAX_BODY_BYTES
+                if not too_large:
+                    parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
-                if sum(map(len, parts)) > MAX_BODY_BYTES:
-                    return too_large, b""
     except TimeoutError:
-        return PlainTextResponse("the body took too long\n", 408, {"connection": "close"}), b""
+        if not too_large:
+            return _refusal(scope, 408, "the body took too long", {"connection": "close"}), b""
+    if too_large:
+        return _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"}), b""
     return None, b"".join(parts)
+
+
+def _refusal(scope: MutableMapping[str, Any], status: int, error: str, headers: dict[str, str] | None = None) -> Response:
+    if refusals.concerns(scope):
+        return refusals.written(status, error, headers=headers)
+    return PlainTextResponse(error + "\n", status, headers)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

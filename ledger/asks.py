@@ -110,7 +110,8 @@ def mint(
 
     Whoever opens it can answer as that person: hand it to nobody else, and only once you know who is there.
 
-    url: where `consent serve` is reached. return_url: shown at the page's end, where its origin may embed the page.
+    url: where `consent serve` is reached; empty: the address is from that server's root. return_url: shown at the page's end,
+    where its origin may embed the page.
     Raises UsageError.
     """
     check_id("subject_id", subject_id)
@@ -128,7 +129,8 @@ def mint(
     if return_url is not None:
         origin_of(return_url)
     base = url.rstrip("/")
-    origin_of(base)
+    if base:
+        origin_of(base)
     ask = Ask(subject_id=subject_id, purposes=tuple(purposes), expires_at=times.now() + valid, return_url=return_url)
     return f"{base}/ask/{ask.seal(book.folder.link_keys(), book.origin)}"
 

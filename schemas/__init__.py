@@ -11,7 +11,7 @@ NAMES = (
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
     "verify", "fsck", "report",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
-    "error")  # fmt: skip
+    "link-request", "link", "ask-request", "ask", "error")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands, then what the HTTP API takes and gives beside these."""
 
 

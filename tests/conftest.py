@@ -20,6 +20,7 @@ from ledger.cli import run
 import ledger
 from tests import browser
 from tests import postgres as servers
+from tests.served import Served
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,6 +78,21 @@ def new_database(postgres: servers.Server) -> Iterator[Callable[..., str]]:
     """URLs of new databases on it, which end with the test."""
     yield postgres.new
     postgres.drop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """serve(folder of a ledger, *options) -> Served; ended with the test."""
+    running: list[Served] = []
+
+    def start(ledger: Path, *options: str) -> Served:
+        running.append(Served(ledger, *options))
+        return running[-1]
+
+    yield start
+    for served in running:
+        if not served.client.is_closed:
+            served.stop()
 
 
 @pytest.fixture

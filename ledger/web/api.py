@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
-from ledger import person, snapshots, times
+from ledger import asks, links, person, snapshots, times
 from ledger.api_keys import ADMIN, READ, RECORD, ApiKey
 from ledger.errors import LedgerBusy, UsageError, VerificationError
 from ledger.snapshot import receipt_path
@@ -241,6 +241,35 @@ async def log_statement(request: Request, key: Recorder) -> Response:
         return Response(await run_in_threadpool(book.admit, envelope), media_type="application/json")
     except VerificationError as error:
         raise Refused(422, str(error), error.hint) from error
+
+
+@router.post(
+    "/v1/links",
+    summary="Make a link by which a person says no with one click",
+    **documented(RECORD, asks="link-request", gives={201: "link"}),
+)
+async def link(request: Request, key: Recorder) -> Response:
+    """The same link again for the same person and purpose. It does not run out; put it into every message."""
+    subject_id, purpose = asked.only(await asked.body(request), "subject_id", "purpose")
+    make = await run_in_threadpool(request.app.state.service.book.links.maker, purpose)
+    token = make(subject_id)
+    return JSONResponse({"url": links.PATH + token}, 201)
+
+
+@router.post(
+    "/v1/asks",
+    summary="Make a link to the page where a person answers",
+    **documented(RECORD, asks="ask-request", gives={201: "ask"}),
+)
+async def ask(request: Request, key: Recorder) -> Response:
+    """For a person whom you have logged in, now: whoever opens it answers as they."""
+    fields = await asked.body(request)
+    asked.known("the body", fields, ("subject_id", "purposes", "return_url"))
+    subject_id, purposes = asked.text("subject_id", fields.get("subject_id")), asked.texts("purposes", fields.get("purposes"))
+    back = asked.text("return_url", fields["return_url"]) if "return_url" in fields else None
+    expires_at = times.now() + asks.VALID
+    url = await run_in_threadpool(asks.mint, request.app.state.service.book, subject_id, purposes, url="", return_url=back)
+    return JSONResponse({"url": url, "expires_at": times.text(expires_at)}, 201)
 
 
 def _kept(request: Request) -> list[Kept]:

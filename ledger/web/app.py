@@ -14,6 +14,7 @@ from starlette.responses import Response
 from ledger.book import Ledger
 from ledger.errors import ConsentLedgerError
 from ledger.web import api, ask, click, pages, refusals
+from ledger.web.limits import FailedTokens
 from ledger.web.shield import Application, Shield
 from ledger.web.writer import Writer
 
@@ -25,6 +26,7 @@ class Service:
     book: Ledger
     writer: Writer
     embed_in: Sequence[str] = ()
+    failed: FailedTokens = field(default_factory=FailedTokens)
     freezing: threading.Lock = field(default_factory=threading.Lock)
     """Held while a snapshot is compiled for the API: one at a time."""
 
@@ -48,7 +50,7 @@ def create_app(book: Ledger, *, embed_in: Sequence[str] = ()) -> Application:
         redirect_slashes=False,
     )
     app.state.service = service
-    app.include_router(click.routes(book, writer))
+    app.include_router(click.routes(book, writer, service.failed))
     app.include_router(ask.router)
     api.add(app)
 

@@ -75,18 +75,18 @@ class Section:
 
 
 @router.api_route("/ask/{token}", methods=["GET", "HEAD"], include_in_schema=False)
-def show(token: str, request: Request) -> Response:
-    return _page(request, token, _open(request, token))
+async def show(token: str, request: Request) -> Response:
+    return await run_in_threadpool(_page, request, token, _open(request, token))
 
 
 @router.post("/ask/{token}", include_in_schema=False)
 async def answer(token: str, request: Request) -> Response:
-    return await run_in_threadpool(_answer, request, token, await request.body())
+    return await run_in_threadpool(_answer, request, token, _open(request, token), await request.body())
 
 
-def _answer(request: Request, token: str, body: bytes) -> Response:
+def _answer(request: Request, token: str, ask: Ask, body: bytes) -> Response:
     received = times.now()
-    service, ask = request.app.state.service, _open(request, token)
+    service = request.app.state.service
     press = read(body, token, ask, service.book.folder.link_keys(), service.book.origin)
     if press is None:
         return _page(request, token, ask, UNREADABLE)
@@ -198,12 +198,12 @@ def standing(purpose: Purpose, subject_id: str, events: Sequence[Event], now: da
 
 
 def _open(request: Request, token: str) -> Ask:
-    """Raises the HTTPException of an unknown path."""
-    book = request.app.state.service.book
+    """Raises the HTTPException of an unknown path, or 429 from an address that brought too many such."""
+    service = request.app.state.service
     try:
-        return Ask.open(token, book.folder.link_keys(), book.origin)
+        return Ask.open(token, service.book.folder.link_keys(), service.book.origin)
     except VerificationError:
-        raise HTTPException(404) from None
+        raise service.failed.leads_nowhere(request) from None
 
 
 def _page(request: Request, token: str, ask: Ask, outcome: str | None = None, about: Sequence[str] = ()) -> Response:

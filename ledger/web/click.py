@@ -36,8 +36,8 @@ Declared = Mapping[str, Sequence[tuple[datetime, Purpose]]]
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def routes(book: Ledger, writer: Writer) -> APIRouter:
-    clicks = _Clicks(book, writer)
+def routes(book: Ledger, writer: Writer, failed: FailedTokens) -> APIRouter:
+    clicks = _Clicks(book, writer, failed)
     router = APIRouter()
     router.add_route(links.PATH + "{token}", clicks.page, methods=["GET", "POST"], include_in_schema=False)
     router.add_route(links.PATH + "{token}/receipt", clicks.receipt, methods=["GET"], include_in_schema=False)
@@ -46,19 +46,18 @@ def routes(book: Ledger, writer: Writer) -> APIRouter:
 
 @dataclass(frozen=True)
 class _Asked:
-    """link: what the token says. counted: it is known to lead nowhere, and was counted as that."""
+    """link: what the token says. refusal: where it is known to lead nowhere, and was counted as that."""
 
     token: str
     link: Link | None
-    address: str
-    counted: bool
+    refusal: HTTPException | None
 
 
 class _Clicks:
-    def __init__(self, book: Ledger, writer: Writer) -> None:
+    def __init__(self, book: Ledger, writer: Writer, failed: FailedTokens) -> None:
         self._book, self._links, self._writer = book, book.links, writer
         self._revoked = links.Revoked()
-        self._failed = FailedTokens()
+        self._failed = failed
 
     async def page(self, request: Request) -> Response:
         if request.method == "POST" and await _says_no(request):
@@ -74,7 +73,7 @@ class _Clicks:
 
         good, found = await run_in_threadpool(self._book.read, work)
         if not good:
-            raise self._nowhere(asked)
+            raise self._nowhere(request, asked)
         if found is None:
             raise HTTPException(404)
         names = {"content-disposition": 'attachment; filename="consent-receipt.json"'}
@@ -88,14 +87,14 @@ class _Clicks:
 
         purpose = await run_in_threadpool(self._book.read, work, as_it_stands=True)
         if purpose is None:
-            raise self._nowhere(asked)
+            raise self._nowhere(request, asked)
         return pages.page("click.html", pages.words_for(request), status, purpose=purpose, refused=status != 200)
 
     async def _say_no(self, request: Request) -> Response:
         asked = self._open(request)
         said = await asyncio.wrap_future(self._writer.submit_to(self._record, asked))
         if said is None:
-            raise self._nowhere(asked)
+            raise self._nowhere(request, asked)
         purpose, position, event = said
         return pages.page(
             "clicked.html", pages.words_for(request), purpose=purpose, position=position, event=event, token=asked.token
@@ -113,24 +112,19 @@ class _Clicks:
     def _open(self, request: Request) -> _Asked:
         """Raises HTTPException for what is known to lead nowhere, from an address that brought too much of it."""
         token = str(request.path_params["token"])
-        link, address = self._links.open(token), request.client.host if request.client else ""
-        nowhere = link is None or token in self._revoked
-        if nowhere and (wait := self._failed.failed(address)):
-            raise _too_many(wait)
-        return _Asked(token, link, address, nowhere)
+        link = self._links.open(token)
+        refusal = self._failed.leads_nowhere(request) if link is None or token in self._revoked else None
+        if refusal is not None and refusal.status_code != 404:
+            raise refusal
+        return _Asked(token, link, refusal)
 
     def _purpose(self, asked: _Asked, history: History, declared: Declared) -> Purpose | None:
         """The purpose, as it now is, of a link that leads somewhere."""
         revoked, link = asked.token in self._revoked.look(history), asked.link
         return None if revoked or link is None or link.purpose not in declared else declared[link.purpose][-1][1]
 
-    def _nowhere(self, asked: _Asked) -> HTTPException:
-        wait = 0 if asked.counted else self._failed.failed(asked.address)
-        return _too_many(wait) if wait else HTTPException(404)
-
-
-def _too_many(wait: int) -> HTTPException:
-    return HTTPException(429, headers={"retry-after": str(wait)})
+    def _nowhere(self, request: Request, asked: _Asked) -> HTTPException:
+        return asked.refusal or self._failed.leads_nowhere(request)
 
 
 async def _says_no(request: Request) -> bool:

@@ -9,6 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
 FAILURES = 30
 """At once; and as many a minute."""
 ADDRESSES = 10_000
@@ -32,9 +35,18 @@ class FailedTokens:
             self._left.popitem(last=False)
         return 0 if left >= 1 else math.ceil((1 - left) * 60 / FAILURES)
 
+    def leads_nowhere(self, request: Request) -> HTTPException:
+        """Count one more, and what answers it: 404, or 429 where there were too many."""
+        wait = self.failed(address_of(request))
+        return HTTPException(429, headers={"retry-after": str(wait)}) if wait else HTTPException(404)
+
     def _now(self, of: str) -> float:
         left, at = self._left.get(of, (float(FAILURES), self._clock()))
         return min(float(FAILURES), left + (self._clock() - at) * FAILURES / 60)
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def network(address: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import ledger
 from ledger.links import url
-from tests.web.conftest import Served
+from tests.served import Served
 
 BODY = "List-Unsubscribe=One-Click"
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -33,7 +33,7 @@ URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A served ledger with three purposes: book, client."""
-    from tests.web.conftest import Served
+    from tests.served import Served
 
     folder = tmp_path_factory.mktemp("ask") / "consent-ledger"
     with ledger.create(folder) as book:
@@ -573,3 +573,10 @@ def _sha(book: ledger.Ledger, subject: str) -> str | None:
 def _shown(world: World, token: str) -> str:
     purpose = [p for p in world.book.purposes() if p.token == token][-1]
     return notice_of(purpose, languages()["en"]).sha256
+
+
+def test_wrong_tokens_are_limited_and_good_ones_are_not(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
+    served, good = serve(book.folder.path), path_of(book, "ann", ["train-ai"])
+    statuses = [served.client.get("/ask/" + "A" * 155).status_code for _ in range(40)]
+    assert statuses[:30] == [404] * 30 and 429 in statuses[30:]
+    assert served.client.get(good).status_code == 200

@@ -28,7 +28,7 @@ from ledger.web import limits
 from ledger.web.app import create_app
 from ledger.web.limits import FAILURES, FailedTokens, network
 from tests.conftest import Outcome, yes
-from tests.web.conftest import Served
+from tests.served import Served
 
 BODY = "List-Unsubscribe=One-Click"
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -81,6 +81,8 @@ def _story() -> None:
     _say("What was clean is clean no more: exit code 3.")
     _run(f"audit train --purpose train-ai {keys}", 3)
     _run(f"filter raw -o train --purpose train-ai {keys}", 0)
+    _say("A link in Ann's mail lets her say no with one click, and nothing else; `consent serve` is what answers it.")
+    _run("link ann --purpose train-ai", 0)
     _say("Ann wants proof of her act; it verifies alone, with nothing but the trust file.")
     _run("receipt a1 -o ann.json", 0)
     _run("verify ann.json --trust consent-ledger/trust", 0)

@@ -69,7 +69,7 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts(story: Story) -> None:
     allowed = set(re.findall(r"'sha256-([^']+)'", policy))
     inline = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", source, flags=re.DOTALL)
     assert {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline} == allowed
-    assert len(inline) == 5
+    assert len(inline) == 6
     for element in page.elements:
         assert element.tag not in ("link", "img", "iframe", "object", "embed", "base")
         for name, value in element.attributes.items():

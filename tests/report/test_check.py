@@ -332,9 +332,36 @@ def test_several_runs_an_audit_and_hostile_texts(page: Any, check: Check, tmp_pa
     assert page.locator("img, script[src], b").count() == 0
     assert barriers(page) == []
     screens(page, "report-several")
+    twice = told.folder / "twice.html"
+    with pytest.MonkeyPatch.context() as blind, ledger.open(told.folder / "consent-ledger") as book:
+        blind.setattr("ledger.report.facts.set", Never, raising=False)
+        twice.write_text(ledger.report_on(book, told.train, told.train).html(), encoding="utf-8")
+    verdict, text = check(twice.read_text("utf-8"), trust)
+    assert (verdict, "a statement stands twice" in text) == ("failed", True)
     swapped = evidence_of(source)
     swapped["statements"].reverse()
     assert check(with_evidence(source, swapped), trust)[0] == "failed"
+
+
+class Never(set[str]):
+    """Has met nothing."""
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+def test_all_that_a_run_may_say_stands_in_its_place(check: Check, tmp_path: Path) -> None:
+    told = tell(tmp_path)
+    with told.book as book:
+        book.record(ledger.Event(state="withdrawn", subject_id="u3", content_id="p", purposes=["train-ai"]))
+        consent = ledger.ConsentFilter(book.snapshot("train-ai"), ledger.Columns(subject="user_id", category="kind"))
+        consent.filter_shards(
+            [tmp_path / "raw"], tmp_path / "more", key=book.run_key(), admit=book.admit, recipient="Model Lab AB"
+        )
+        source = told.write("more.html", tmp_path / "more").read_text("utf-8")
+        assert "run.0.unmapped" in source.partition("record behind")[0]
+        verdict, text = check(source, book.trust_text())
+        assert verdict == "verified", text
 
 
 # Against the library.

@@ -249,6 +249,24 @@ def test_the_command(consent: Callable[..., Outcome], new_story: Story, tmp_path
     assert consent("report", "train", "-o", "r.html", "--trust", "mine").code == 4
 
 
+def test_a_report_spoils_nothing_that_it_reports_on(consent: Callable[..., Outcome], new_story: Story, tmp_path: Path) -> None:
+    for output in ("train.intoto.jsonl", "train/report.html", "train/b/report.html", "train/../train.intoto.jsonl"):
+        for named in ("train", "train/", "./train.intoto.jsonl") if output.startswith("train.") else ("train",):
+            assert consent("report", named, "-o", output).code == 2, (named, output)
+    assert consent("verify", "train", "--trust", "consent-ledger/trust").code == 0
+
+
+def test_a_run_that_is_named_twice_is_not_counted_twice(
+    consent: Callable[..., Outcome], new_story: Story, tmp_path: Path
+) -> None:
+    (tmp_path / "copy.intoto.jsonl").write_bytes(new_story.statement)
+    for again in ("train", "train.intoto.jsonl", "copy.intoto.jsonl"):
+        outcome = consent("report", "train", again, "-o", "r.html")
+        assert outcome.code == 2
+        assert "count twice" in outcome.err
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_a_folder_whose_name_is_no_text(consent: Callable[..., Outcome], new_story: Story, tmp_path: Path) -> None:
     import os
 

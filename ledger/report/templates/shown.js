@@ -15,23 +15,24 @@ const NOTE = "From the ledger, not signed", STYLE = "STYLE_SHA256";
 // Of the page's fixed words those that hold a digit.
 const FIXED = /Ed25519|C2SP|RFC 6962|sha256sum|SHA-256|^[123]\. (?=In this browser|With the program|With other people)/gu;
 const NUMBER = /\p{N}/u;
+const EXTENSION = "; where an extension of your browser put it there, a private window will tell";
 
 async function requireOwnForm() {
   const head = [...document.head.children], styles = head.filter((element) => element.localName === "style");
   require(head.every((element) => ["meta", "title", "style"].includes(element.localName)) && document.title === "Consent report"
-    && styles.length === 1 && document.documentElement.children.length === 2, "the page has another head than a report has");
-  require(hex(await sha256(utf8(styles[0].textContent))) === STYLE, "the page has another style than a report has");
+    && styles.length === 1 && document.documentElement.children.length === 2, `the page has another head than a report has${EXTENSION}`);
+  require(hex(await sha256(utf8(styles[0].textContent))) === STYLE, `the page has another style than a report has${EXTENSION}`);
   const form = $("check-form");
   for (const element of document.body.querySelectorAll("*")) {
     const [tags, attributes] = form.contains(element) ? [FORM_TAGS, FORM_ATTRIBUTES] : [TAGS, ATTRIBUTES];
-    require(tags.has(element.localName), `the page has an element that no report has: ${element.localName}`);
+    require(tags.has(element.localName), `the page has an element that no report has: ${element.localName}${EXTENSION}`);
     if (element.closest("svg")) continue;
     for (const { name, value } of element.attributes) {
       const good = attributes.has(name) && !(name === "aria-label" && NUMBER.test(value)) && (name !== "href" || value.startsWith("#"));
-      require(good, `the page has an attribute that no report has: ${name}`);
+      require(good, `the page has an attribute that no report has: ${name}${EXTENSION}`);
     }
   }
-  require(document.body.attributes.length === 0 && [...document.documentElement.attributes].every(({ name }) => name === "lang"), "the page has an attribute that no report has");
+  require(document.body.attributes.length === 0 && [...document.documentElement.attributes].every(({ name }) => name === "lang"), `the page has an attribute that no report has${EXTENSION}`);
   for (const element of document.querySelectorAll("[data-unsigned]")) {
     const parent = element.parentElement, note = element.querySelector(":scope > h3 + .unsigned-note");
     const says = element.matches("div") ? note?.textContent === NOTE : !element.matches("bdi") || parent.firstChild.data === "Folder ";

@@ -12,6 +12,7 @@ from ledger.cli.project import Project, names_a_ledger
 
 import ledger
 from ledger import times
+from ledger.errors import UsageError
 
 KEY = "CONSENT_API_KEY"
 
@@ -37,8 +38,11 @@ def command(
         trust = project.trust()
     project.say()
     if trust is None:
-        with ledger.open(ledger_path) as book:
-            trust = book.folder.path / "trust"
+        trust = (ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
+        if not trust.is_file():
+            raise UsageError(
+                f"there is no trust file {trust}", hint="name the one that the ledger's operator gave you: --trust FILE"
+            )
     fetched = ledger.fetch_snapshot(url, output, trust=trust, purpose=purpose, max_age=max_age, key=os.environ.get(KEY) or None)
     when = times.text(fetched.header.as_of)
     click.echo(f"{shown(str(output))}: {fetched.purpose} as of {when}, digest {fetched.sha256}; verified", err=True)

@@ -12,7 +12,7 @@ import ledger
 from ledger import files
 from ledger.errors import UsageError
 from ledger.objects import Address
-from ledger.statements.verify import load_trust
+from ledger.statements.verify import load_trust, statement_path
 
 
 @click.command(epilog="Example: consent report train/ -o report.html")
@@ -42,6 +42,8 @@ def command(
     """
     if isinstance(output, Path) and output.is_dir():
         raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o report.html")
+    if isinstance(output, Path):
+        _require_beside(output, runs)
     whose = None if trust is None else load_trust(trust)
     with ledger.open(ledger_path) as book, progress("reading the log") as on_progress:
         report = ledger.report_on(book, *runs, trust=whose, on_progress=on_progress)
@@ -54,3 +56,14 @@ def command(
     files.publish_bytes(output, text.encode())
     number = len(report.facts.runs)
     click.echo(f"{shown(str(output))}: of {number} verified statement{'' if number == 1 else 's'}", err=True)
+
+
+def _require_beside(output: Path, runs: tuple[Path | Address, ...]) -> None:
+    """Raises UsageError where the report would replace a statement, or lie among shards, where no verifier lets it be."""
+    place = output.resolve()
+    for run in runs:
+        if isinstance(run, Address):
+            continue
+        folder = run.resolve()
+        if place.is_relative_to(folder) or place == statement_path(folder):
+            raise UsageError(f"{output} would spoil what it reports on", hint="write it beside the shards, as in -o report.html")

@@ -171,7 +171,7 @@ def _get(url: str, key: str | None, limit: int, ends: float) -> tuple[bytes, str
 def _body(answer: Any, limit: int, ends: float) -> bytes:
     parts: list[bytes] = []
     length = 0
-    while part := answer.read(1 << 20):
+    while part := answer.read1(1 << 20):  # what is there: a whole MiB, byte by byte, would outlast every limit
         parts.append(part)
         length += len(part)
         if length > limit:

@@ -115,9 +115,13 @@ class Facts:
 
 
 def open_runs(places: Sequence[str | Place], trust: Trust) -> list[Run]:
-    """Folders of shards or their statements; shards are not looked at. Raises VerificationError for one that does not hold."""
+    """Folders of shards or their statements; shards are not looked at.
+
+    Raises VerificationError for one that does not hold, UsageError for one that is named twice.
+    """
     if not places:
         raise UsageError("there is nothing to report on", hint="name the folder of a run or an audit, or its statement")
+    met: set[str] = set()
     runs, histories = [], Histories()
     for place in map(objects.place, places):
         path = place if place.name.endswith(STATEMENT_SUFFIX) else statement_path(place)
@@ -129,6 +133,9 @@ def open_runs(places: Sequence[str | Place], trust: Trust) -> list[Run]:
                 histories.meet(act.checkpoint, act.roots)
         except VerificationError as error:
             raise VerificationError(f"{path}: {error}", hint=error.hint or "`consent verify` says more") from error
+        if (digest := opened.logged.act["statement_sha256"]) in met:
+            raise UsageError(f"{path} is named twice, or is a copy", hint="name each statement once: its rows would count twice")
+        met.add(digest)
         runs.append(Run(path.name.removesuffix(STATEMENT_SUFFIX), data.decode(), opened.record, opened.snapshot, opened.logged))
     return runs
 

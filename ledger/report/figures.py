@@ -24,6 +24,7 @@ def figures(facts: Facts) -> dict[str, str]:
         found |= {f"purpose.{number}.{name}": text for name, text in _of_purpose(declared).items()}
     if len(facts.runs) > 1:
         found |= {f"all.{name}": text for name, text in _of_all(facts.runs).items()}
+        found |= {f"run.{number}.number": count(number + 1) for number in range(len(facts.runs))}
     return found
 
 

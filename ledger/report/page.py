@@ -19,14 +19,15 @@ from ledger.report import chart, words
 from ledger.report.facts import Facts, counted
 from ledger.report.figures import figures
 
-SCRIPTS = ("log.js", "statements.js", "figures.js", "check.js")
+SCRIPTS = ("log.js", "statements.js", "figures.js", "shown.js", "check.js")
 ONE_MONTH = timedelta(days=30)
 """GDPR, Article 12(3): a request is answered within one month."""
 
 
 def html(facts: Facts) -> str:
     shown = figures(facts)
-    scripts, style = [_source(name) for name in SCRIPTS], _source("report.css")
+    style = _source("report.css")
+    scripts = [_source(name).replace("STYLE_SHA256", sha256(style.encode()).hexdigest()) for name in SCRIPTS]
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -198,6 +199,65 @@ def test_pages_that_were_changed(check: Check, story: Story, report: str) -> Non
         assert "Do not rely on this page" in text
 
 
+def test_pages_that_show_something_else_beside_the_figures(page: Any, check: Check, story: Story, report: str) -> None:
+    """Every element with a figure says what is signed; a reader would see another number all the same."""
+    kept = '<span data-figure="run.0.rows_kept">24</span>'
+    rows_in = '<span data-figure="run.0.rows_in">74</span>'
+    bar = re.search(r'<svg class="bar".*?</svg>', report, flags=re.DOTALL)
+    result = re.search(r'<p class="result">.*?</p>', report, flags=re.DOTALL)
+    assert bar is not None
+    assert result is not None
+    other = "74 of 74 rows were kept"
+    head = '<p class="kind">'
+    style = re.search(r"<style>(.*?)</style>", report, flags=re.DOTALL)
+    assert style is not None
+    styled = style[1] + ".result { font-size: 0 } .result::after { font-size: 2rem; content: '74 of 74 rows' }"
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style[1], styled)]
+    changed = {
+        "another signed figure in its place": report.replace(result[0], result[0].replace(kept, rows_in)),
+        "one of its digits hidden": report.replace(kept, kept.replace("24", '<span class="unseen">2</span>4'), 1),
+        "the figure hidden": report.replace(result[0], f'<div class="unseen">{result[0]}</div>'),
+        "a figure twice": report.replace(kept, kept + kept, 1),
+        "fixed words": report.replace(head, f"<p data-fixed>{other}</p>{head}"),
+        "not signed, and not said so": report.replace(head, f"<p data-unsigned>{other}</p>{head}"),
+        "as if of the ledger": report.replace(
+            "<h3>What became", f'<div class="unsigned" data-unsigned>{other}</div><h3>What became'
+        ),
+        "a second section of the check": report.replace(head, f'<p id="checking">{other}</p>{head}'),
+        "in the section of the check": report.replace("<h3>1. In this", f"<p>{other}</p><h3>1. In this"),
+        "a title of the page": report.replace("<title>Consent report", f"<title>{other}"),
+        "a tooltip": report.replace('<p class="result">', f'<p class="result" title="{other}">'),
+        "what a screen reader says": report.replace('<p class="result">', f'<p class="result" role="img" aria-label="{other}">'),
+        "a list that counts": report.replace(head, f'<ol start="74"><li>rows were kept</li></ol>{head}'),
+        "an item that counts": report.replace(head, f'<ul><li value="74">rows were kept</li></ul>{head}'),
+        "a style of its own": report.replace('<p class="result">', '<p class="result" style="font-size: 0">'),
+        "another style sheet": report.replace(style[1], styled).replace(digests[0], digests[1]),
+        "one more style sheet": report.replace("</head>", "<style></style></head>"),
+        "a bar without its mark": report.replace(bar[0], re.sub(r' data-(part|whole)="[^"]*"', "", bar[0]).replace("32.", "90.")),
+        "a bar that is stretched": report.replace(bar[0], bar[0].replace("0 0 100 10", "0 0 40 10")),
+        "two bars in one": report.replace(bar[0], bar[0].replace("<rect", '<rect width="90" height="10" class="kept"/><rect')),
+        "a bar of another colour": report.replace(bar[0], bar[0].replace('class="kept"', 'class="dropped"')),
+        "a drawing": report.replace(head, f'<svg class="time"><polyline points="0,0 9,9"/></svg>{head}'),
+        "a verdict that is there already": report.replace(head, f'<div data-verdict="verified">Verified</div>{head}'),
+    }
+    passed = []
+    for what, source in changed.items():
+        assert source != report, what
+        if check(source, story.trust)[0] != "failed":
+            passed.append(what)
+    assert passed == []
+    assert all("inline style" in error for error in page.errors)
+    page.errors.clear()
+
+
+def test_a_shadow_that_no_script_finds_shows_nothing(page: Any, check: Check, story: Story, report: str) -> None:
+    for host, mode in (("<body>", "closed"), ('<div class="verdict">', "closed"), ('<div class="verdict">', "open")):
+        shadow = f'{host}<template shadowrootmode="{mode}">74 of 74 rows were kept<slot></slot></template>'
+        check(report.replace(host, shadow, 1), story.trust)
+        assert "74 of 74" not in page.locator("body").aria_snapshot()
+        assert page.locator("p.result").inner_text() == "24 of 74 rows were kept"
+
+
 def test_a_changed_script_does_not_run(page: Any, story: Story, report: str, tmp_path: Path) -> None:
     """The page's policy names its scripts by their digests: who changes one has to change the policy too."""
     (tmp_path / "page.html").write_text(report.replace('verdict: "failed"', 'verdict: "verified"'), encoding="utf-8")
@@ -272,9 +332,36 @@ def test_several_runs_an_audit_and_hostile_texts(page: Any, check: Check, tmp_pa
     assert page.locator("img, script[src], b").count() == 0
     assert barriers(page) == []
     screens(page, "report-several")
+    twice = told.folder / "twice.html"
+    with pytest.MonkeyPatch.context() as blind, ledger.open(told.folder / "consent-ledger") as book:
+        blind.setattr("ledger.report.facts.set", Never, raising=False)
+        twice.write_text(ledger.report_on(book, told.train, told.train).html(), encoding="utf-8")
+    verdict, text = check(twice.read_text("utf-8"), trust)
+    assert (verdict, "a statement stands twice" in text) == ("failed", True)
     swapped = evidence_of(source)
     swapped["statements"].reverse()
     assert check(with_evidence(source, swapped), trust)[0] == "failed"
+
+
+class Never(set[str]):
+    """Has met nothing."""
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+def test_all_that_a_run_may_say_stands_in_its_place(check: Check, tmp_path: Path) -> None:
+    told = tell(tmp_path)
+    with told.book as book:
+        book.record(ledger.Event(state="withdrawn", subject_id="u3", content_id="p", purposes=["train-ai"]))
+        consent = ledger.ConsentFilter(book.snapshot("train-ai"), ledger.Columns(subject="user_id", category="kind"))
+        consent.filter_shards(
+            [tmp_path / "raw"], tmp_path / "more", key=book.run_key(), admit=book.admit, recipient="Model Lab AB"
+        )
+        source = told.write("more.html", tmp_path / "more").read_text("utf-8")
+        assert "run.0.unmapped" in source.partition("record behind")[0]
+        verdict, text = check(source, book.trust_text())
+        assert verdict == "verified", text
 
 
 # Against the library.

@@ -69,7 +69,7 @@ def test_it_loads_nothing_and_runs_only_its_own_scripts(story: Story) -> None:
     allowed = set(re.findall(r"'sha256-([^']+)'", policy))
     inline = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", source, flags=re.DOTALL)
     assert {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline} == allowed
-    assert len(inline) == 5
+    assert len(inline) == 6
     for element in page.elements:
         assert element.tag not in ("link", "img", "iframe", "object", "embed", "base")
         for name, value in element.attributes.items():
@@ -247,6 +247,24 @@ def test_the_command(consent: Callable[..., Outcome], new_story: Story, tmp_path
     assert consent("report", "train", "-o", "r.html", "--trust", "mine").code == 0
     (tmp_path / "mine").write_text("")
     assert consent("report", "train", "-o", "r.html", "--trust", "mine").code == 4
+
+
+def test_a_report_spoils_nothing_that_it_reports_on(consent: Callable[..., Outcome], new_story: Story, tmp_path: Path) -> None:
+    for output in ("train.intoto.jsonl", "train/report.html", "train/b/report.html", "train/../train.intoto.jsonl"):
+        for named in ("train", "train/", "./train.intoto.jsonl") if output.startswith("train.") else ("train",):
+            assert consent("report", named, "-o", output).code == 2, (named, output)
+    assert consent("verify", "train", "--trust", "consent-ledger/trust").code == 0
+
+
+def test_a_run_that_is_named_twice_is_not_counted_twice(
+    consent: Callable[..., Outcome], new_story: Story, tmp_path: Path
+) -> None:
+    (tmp_path / "copy.intoto.jsonl").write_bytes(new_story.statement)
+    for again in ("train", "train.intoto.jsonl", "copy.intoto.jsonl"):
+        outcome = consent("report", "train", again, "-o", "r.html")
+        assert outcome.code == 2
+        assert "count twice" in outcome.err
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_a_folder_whose_name_is_no_text(consent: Callable[..., Outcome], new_story: Story, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -285,6 +286,12 @@ def test_what_is_no_url_or_no_key(world: dict[str, Any], tmp_path: Path) -> None
         ledger.fetch_snapshot(good, tmp_path / "a.parquet", trust=world["ours"])
 
 
+def test_without_a_trust_file_it_says_which_one_to_name(consent: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = consent("fetch", "http://127.0.0.1:9/v1/snapshots/train-ai", "-o", tmp_path / "a.parquet")
+    assert outcome.code == 2
+    assert "--trust FILE" in outcome.err
+
+
 def test_a_server_that_stalls_or_never_ends_is_left(
     world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +320,23 @@ def test_a_server_that_stalls_or_never_ends_is_left(
     def garbage(handler: Handler) -> None:
         handler.wfile.write(b"\x00\xff" * 50_000 + b"\r\n\r\n")
 
+    def trickle(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        try:
+            while len(sent) < 100:
+                handler.wfile.write(b"P")
+                sent.append(b"P")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    sent: list[bytes] = []
+    with monkeypatch.context() as bounds:
+        bounds.setattr(fetching, "MAX_SECONDS", 0.5)
+        with pytest.raises(ConsentLedgerError, match="took more than"):
+            fetch({PATH: trickle}, world, tmp_path / "a.parquet")
+        assert len(sent) < 100, "it was left before it had ended"
     monkeypatch.setattr(fetching, "MAX_BYTES", 1 << 20)
     monkeypatch.setattr(fetching, "STALLED_SECONDS", 0.5)
     for answer in (endless, stalled, cut, garbage):

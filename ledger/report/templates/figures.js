@@ -33,6 +33,7 @@ function figures({ runs, purposes }) {
   runs.forEach((run, at) => ofRun(run, (name, value) => found.set(`run.${at}.${name}`, value)));
   purposes.forEach(({ act }, at) => ofPurpose(act, (name, value) => found.set(`purpose.${at}.${name}`, value)));
   if (runs.length > 1) {
+    runs.forEach((_, at) => found.set(`run.${at}.number`, count(at + 1)));
     const rowsIn = sum(runs.map(({ said }) => said.rows_in ?? said.rows)), kept = sum(runs.map(({ said }) => said.rows_kept ?? said.rows));
     const all = { runs: count(runs.length), shards: count(sum(runs.map(({ shards }) => shards.length))), rows_in: count(rowsIn),
       rows_kept: count(kept), rows_dropped: count(rowsIn - kept), share_kept: share(kept, rowsIn) };

@@ -259,6 +259,7 @@ async function openAll(evidence, trust) {
   for (const source of evidence.statements) runs.push(await openStatement(source, trust));
   for (const line of evidence.purposes) purposes.push(await openPurpose(line, trust));
   require(runs.length > 0, "there is no statement in this page");
+  require(new Set(runs.map((run) => run.logged.act.statement_sha256)).size === runs.length, "a statement stands twice in this page");
   for (const run of runs) [run.snapshot, run.logged].forEach((receipt) => histories.meet(receipt));
   purposes.forEach((receipt) => histories.meet(receipt));
   const named = [...new Set(runs.map((run) => run.said.purpose))];

@@ -59,7 +59,8 @@ def _story() -> None:
     _run("init", 0)
     _say("Before anyone can agree, the purpose is declared, and with it who gets the data.")
     _run(
-        "purpose add train-ai --title 'Train our model' --description 'Posts train a language model' --recipient 'Example Labs'",
+        "purpose add train-ai --title 'Train our model' --description 'Posts train a language model'"
+        " --controller 'Example Forum' --contact privacy@forum.example --recipient 'Example Labs' --retention 'two years'",
         0,
     )
 

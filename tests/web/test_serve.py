@@ -158,3 +158,14 @@ def test_the_readers_language(asked: str | None, accepted: str | None, language:
 def test_words_that_are_not_there_fail_loudly(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         languages()["en"]["common"]["nothing"]
+
+
+def test_a_body_of_two_lengths_is_refused_with_what_follows_it(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
+    served = serve(book.folder.path)
+    hidden = b"0\r\n\r\nGET /style.css HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(head + hidden)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1, answer

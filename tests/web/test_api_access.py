@@ -22,6 +22,8 @@ ROUTES: list[tuple[str, str, str]] = [
     ("GET", f"/v1/snapshots/{'0' * 64}.parquet", "read"),
     ("GET", f"/v1/snapshots/{'0' * 64}.parquet.receipt", "read"),
     ("POST", "/v1/statements", "record"),
+    ("POST", "/v1/links", "record"),
+    ("POST", "/v1/asks", "record"),
 ]
 
 

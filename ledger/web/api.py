@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 
 from ledger import asks, links, person, snapshots, times
 from ledger.api_keys import ADMIN, READ, RECORD, ApiKey
-from ledger.errors import LedgerBusy, UsageError, VerificationError
+from ledger.errors import EventConflict, LedgerBusy, UsageError, VerificationError
 from ledger.snapshot import receipt_path
 from ledger.snapshots import Kept
 from ledger.store.append import Stored, Transaction, told_that_it_was_recorded
@@ -83,7 +83,13 @@ async def record(request: Request, key: Recorder) -> Response:
             stored = tx.event(event.filled_in(event_id=None), key.recorded_by)
         return warnings, stored
 
-    warnings, stored = await asyncio.wrap_future(service.writer.submit(act))
+    try:
+        warnings, stored = await asyncio.wrap_future(service.writer.submit(act))
+    except EventConflict as error:
+        if reads:
+            raise
+        # In which field they differ would tell, guess by guess, what the other act is.
+        raise Refused(409, "another act is recorded under this event_id", error.hint) from error
     now: list[dict[str, Any]] = []
     if reads:
         with told_that_it_was_recorded():

@@ -81,13 +81,13 @@ async def show(token: str, request: Request) -> Response:
 
 @router.post("/ask/{token}", include_in_schema=False)
 async def answer(token: str, request: Request) -> Response:
-    return await run_in_threadpool(_answer, request, token, _open(request, token), await request.body())
+    received = times.now()  # and not once a thread is free: a no from in between would look earlier than this yes
+    return await run_in_threadpool(_answer, request, token, _open(request, token), await request.body(), received)
 
 
-def _answer(request: Request, token: str, ask: Ask, body: bytes) -> Response:
-    received = times.now()
+def _answer(request: Request, token: str, ask: Ask, body: bytes, received: datetime) -> Response:
     service = request.app.state.service
-    press = read(body, token, ask, service.book.folder.link_keys(), service.book.origin)
+    press = read(body, token, ask, service.book.folder.link_keys(make=False), service.book.origin)
     if press is None:
         return _page(request, token, ask, UNREADABLE)
     if press.yes and request.headers.get("sec-fetch-site") not in _OWN_SITE:
@@ -201,7 +201,7 @@ def _open(request: Request, token: str) -> Ask:
     """Raises the HTTPException of an unknown path, or 429 from an address that brought too many such."""
     service = request.app.state.service
     try:
-        return Ask.open(token, service.book.folder.link_keys(), service.book.origin)
+        return Ask.open(token, service.book.folder.link_keys(make=False), service.book.origin)
     except VerificationError:
         raise service.failed.leads_nowhere(request) from None
 
@@ -211,7 +211,7 @@ def _page(request: Request, token: str, ask: Ask, outcome: str | None = None, ab
     service, words = request.app.state.service, pages.words_for(request)
     live = times.now() < ask.expires_at
     sections = service.book.read(
-        _sections, service.book.origin, service.book.folder.link_keys(), token, ask, words, live, as_it_stands=True
+        _sections, service.book.origin, service.book.folder.link_keys(make=False), token, ask, words, live, as_it_stands=True
     )
     status = _STATUS.get(outcome or "", 200 if live or outcome else 410)
     policy = POLICY.format(" ".join(service.embed_in) or "'none'")

@@ -6,10 +6,12 @@ A row that names no subject is `subject_missing`, an unknown category or content
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ledger import times
-from ledger.consent import ALLOWED, Event, Row, check_id, decide
+from ledger.consent import ALLOWED, Event, Purpose, Row, check_id, decide
 from ledger.errors import UsageError
 from ledger.store.history import History
 from ledger.web import asked
@@ -62,10 +64,7 @@ def decided(history: History, token: str, some: Sequence[Row]) -> dict[str, Any]
     for subject in {subject for row in some for subject in row.subjects if subject}:
         assert subject is not None
         events[subject] = [event for _, event in history.events_of(subject)]
-    reasons = [
-        decide(row, [event for subject in set(row.subjects) for event in events.get(subject or "", ())], purpose, now)
-        for row in some
-    ]
+    reasons = [_reason(row, events, purpose, now) for row in some]
     return {
         "purpose": purpose.reference,
         "as_of": times.text(now),
@@ -73,6 +72,14 @@ def decided(history: History, token: str, some: Sequence[Row]) -> dict[str, Any]
         "checkpoint": note,
         "decisions": [{"allowed": reason == ALLOWED, "reason": reason} for reason in reasons],
     }
+
+
+def _reason(row: Row, events: Mapping[str, Sequence[Event]], purpose: Purpose, now: datetime) -> str:
+    """By the rule, which looks through all events that it is given for each subject: so each is judged by their own alone."""
+    if not row.subjects or not all(row.subjects):
+        return decide(row, (), purpose, now)
+    each = (decide(replace(row, subjects=[s]), events[s or ""], purpose, now) for s in dict.fromkeys(row.subjects))
+    return next((reason for reason in each if reason != ALLOWED), ALLOWED)
 
 
 def _names(purpose: Any) -> tuple[str, str]:

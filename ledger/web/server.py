@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledger.book import Ledger
 from ledger.errors import ConsentLedgerError, UsageError
 from ledger.web.app import create_app
+
+HEAD_SECONDS = 10
+"""What the head of a request may take, from when it is waited for."""
 
 
 def serve(
@@ -39,6 +44,7 @@ def serve(
     logging.getLogger("python_multipart.multipart").disabled = True  # it would repeat what was sent
     config = uvicorn.Config(
         create_app(book, embed_in=embed_in),
+        http=_Connection,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -68,6 +74,36 @@ def _listening(host: str, port: int) -> socket.socket:
     # some 40 ms for an acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+class _Connection(H11Protocol):
+    """Closed where the head of a request takes too long: else a few thousand that send nothing keep everybody out."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        self._wait()  # first: what was sent ahead is begun below
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._cancel()
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self._too_late)
+
+    def _cancel(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _too_late(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):

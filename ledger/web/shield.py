@@ -1,6 +1,6 @@
 """What holds for every request and every answer, whatever stands behind it.
 
-- A body is read whole before anything sees it: up to a limit, within a time.
+- A body is read whole before anything sees it: up to a limit, within a time. Of a request that broke off nothing is done.
 - Answers load nothing from elsewhere, run no script, send no referrer, and are kept in no cache. A route may say otherwise of
   a header by setting it.
 - An error that nobody expected is answered by 500 and told by its type alone: messages may hold ids of people.
@@ -62,6 +62,7 @@ class Shield:
         refused, body = await _body(scope, receive)
         if refused is not None:
             await refused(scope, receive, sending)
+        if body is None:
             return
         try:
             await self._application(scope, _replaying(body, receive), sending)
@@ -72,8 +73,12 @@ class Shield:
                 await failed(scope, receive, sending)
 
 
-async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes]:
-    length = dict(scope["headers"]).get(b"content-length", b"0")
+async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Response | None, bytes | None]:
+    """What refuses a request; else its body, or None where it broke off: half of it may say yes, and the rest no."""
+    headers = dict(scope["headers"])
+    if b"content-length" in headers and b"transfer-encoding" in headers:  # RFC 9112 §6.1: where does the next request begin?
+        return _refusal(scope, 400, "a body has one length, or comes in chunks", {"connection": "close"}), None
+    length = headers.get(b"content-length", b"0")
     too_large = not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY_BYTES
     parts: list[bytes] = []
     seen = 0
@@ -83,7 +88,7 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Resp
             while more and seen <= DRAINED_BYTES:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    break
+                    return None, None
                 seen += len(message.get("body", b""))
                 too_large |= seen > MAX_BODY_BYTES
                 if not too_large:
@@ -91,9 +96,9 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> tuple[Resp
                 more = message.get("more_body", False)
     except TimeoutError:
         if not too_large:
-            return _refusal(scope, 408, "the body took too long", {"connection": "close"}), b""
+            return _refusal(scope, 408, "the body took too long", {"connection": "close"}), None
     if too_large:
-        return _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"}), b""
+        return _refusal(scope, 413, f"a body has at most {MAX_BODY_BYTES} bytes", {"connection": "close"}), None
     return None, b"".join(parts)
 
 

@@ -22,6 +22,8 @@ ROUTES: list[tuple[str, str, str]] = [
     ("GET", f"/v1/snapshots/{'0' * 64}.parquet", "read"),
     ("GET", f"/v1/snapshots/{'0' * 64}.parquet.receipt", "read"),
     ("POST", "/v1/statements", "record"),
+    ("POST", "/v1/links", "record"),
+    ("POST", "/v1/asks", "record"),
 ]
 
 
@@ -87,3 +89,13 @@ def test_an_ended_key_opens_nothing_from_the_next_request_on(own_api: Api) -> No
     assert own_api.ask("GET", "/v1/events", headers={"authorization": "Bearer x"}).status_code == 503
     (own_api.book.folder.path / "api.keys").unlink()
     assert own_api.ask("GET", "/v1/events").status_code == 401
+
+
+def test_a_key_that_may_only_record_is_not_told_what_another_act_is(api: Api) -> None:
+    api.book.record(yes("eve", event_id="crm-17", content_id="photo"))
+    act = {**GIVEN, "event_id": "crm-17"}
+    guesses = [act, {**act, "subject_id": "eve"}, {**act, "subject_id": "eve", "content_id": "text"}]
+    answers = [api.post("/v1/events", guess, scope="record") for guess in guesses]
+    assert {answer.status_code for answer in answers} == {409}
+    assert len({valid("error", answer)["error"] for answer in answers}) == 1
+    assert "another content_id" in api.post("/v1/events", guesses[2]).json()["error"]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 from talking import JSON, Api, valid
 
+import ledger
+from ledger.consent import Row, decide
+from ledger.web import decisions
 from tests.conftest import yes
 
 ODD = [
@@ -220,3 +226,47 @@ def test_rows_that_are_mistyped_are_not_decided(api: Api) -> None:
         assert api.post("/v1/decisions", body).status_code == 422, str(body)[:80]
     twice = b'{"purpose": "train-ai", "rows": [{"subject_id": "nobody", "subject_id": "ann"}]}'
     assert api.ask("POST", "/v1/decisions", content=twice, headers=JSON).status_code == 422
+
+
+def test_many_rows_of_many_people_are_decided_by_the_rule_and_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = ledger.create(tmp_path / "ledger")
+    book.declare_purpose("train-ai", title="Train", description="Train a model")
+    chance, now = random.Random(7), datetime.now(UTC)
+    people, kinds, items = [f"p{n}" for n in range(40)], [None, "post", "photo"], [None, "c1", "c2"]
+    acts = []
+    for n in range(200):
+        kind = chance.choice(kinds)
+        scope = {"category": kind} if kind else {"content_id": item} if (item := chance.choice(items)) else {}
+        said = chance.choice(["given", "given", "given", "refused", "withdrawn"])
+        terms = {"content_since": now - timedelta(days=9)} if said == "given" and chance.random() < 0.3 else {}
+        acts.append(
+            yes(
+                chance.choice(people),
+                event_id=f"{n}",
+                state=said,
+                occurred_at=now - timedelta(days=chance.randrange(60)),
+                **scope,
+                **terms,
+            )
+        )
+    book.record_all(acts)
+    some = [
+        Row(
+            [chance.choice([*people, *people, ""]) for _ in range(chance.choice([0, 1, 1, 1, 2, 3]))],
+            chance.choice(kinds),
+            chance.choice(items),
+            chance.choice([None, now, now - timedelta(days=30)]),
+        )
+        for _ in range(200)
+    ]
+    told = book.read(decisions.decided, "train-ai", some)["decisions"]
+    events, [purpose] = [event for _, event in book.events()], book.purposes()
+    reasons = [decide(row, events, purpose, datetime.now(UTC)) for row in some]
+    assert [one["reason"] for one in told] == reasons and len(set(reasons)) >= 5
+    # Each event is looked at for its own subject alone: a body of 1 MiB would take a server for minutes else.
+    crowd, looked = [f"q{n}" for n in range(100)], list[int]()
+    book.record_all(yes(who, event_id=f"{who}/{n}") for who in crowd for n in range(3))
+    monkeypatch.setattr(decisions, "decide", lambda row, events, *at: looked.append(len(events)) or decide(row, events, *at))
+    assert book.read(decisions.decided, "train-ai", [Row(crowd)])["decisions"] == [{"allowed": True, "reason": "allowed"}]
+    assert looked == [3] * len(crowd)
+    book.close()

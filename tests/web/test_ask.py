@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -580,3 +581,29 @@ def test_wrong_tokens_are_limited_and_good_ones_are_not(book: ledger.Ledger, ser
     statuses = [served.client.get("/ask/" + "A" * 155).status_code for _ in range(40)]
     assert statuses[:30] == [404] * 30 and 429 in statuses[30:]
     assert served.client.get(good).status_code == 200
+
+
+def test_a_press_that_breaks_off_is_none(world: Any) -> None:
+    path = path_of(world.book, "half")
+    body = urlencode(Page(world.client.get(path).text).sections[0].press("yes")).encode()
+    whole = body + b"&answer=no"
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n" % path.encode()
+    for sent in (
+        head + b"Content-Length: %d\r\n\r\n" % len(whole) + body,
+        head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body),
+    ):
+        host, _, port = str(world.client.base_url).removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port.rstrip("/"))), 30) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b"", "the server closes, once it knows"
+        assert world.client.get(path).status_code == 200  # which is answered after what was begun before it
+    settled = path_of(world.book, "whole")
+    world.client.post(settled, data=Page(world.client.get(settled).text).sections[0].press("no"))
+    assert (states(world.book, "half"), states(world.book, "whole")) == ([], ["refused"])
+
+
+def test_a_stranger_makes_no_key_where_it_is_missing(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
+    served = serve(book.folder.path)
+    assert served.client.get("/ask/nothing").status_code == 404
+    assert not (book.folder.path / "link.key").exists(), "whoever puts it back would find another in its place"

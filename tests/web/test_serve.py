@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ import ledger
 from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, InvalidEvent, LedgerBusy
 from ledger.store.append import Transaction
+from ledger.web import server
 from ledger.web.shield import MAX_BODY_BYTES
 from ledger.web.words import languages, pick
 from ledger.web.writer import Writer
@@ -158,3 +161,45 @@ def test_the_readers_language(asked: str | None, accepted: str | None, language:
 def test_words_that_are_not_there_fail_loudly(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         languages()["en"]["common"]["nothing"]
+
+
+def test_a_body_of_two_lengths_is_refused_with_what_follows_it(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
+    served = serve(book.folder.path)
+    hidden = b"0\r\n\r\nGET /style.css HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 30) as connection:
+        connection.sendall(head + hidden)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1, answer
+
+
+def test_a_head_that_does_not_come_costs_its_connection_and_no_other(
+    book: ledger.Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, so that nobody waits for long."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 1)
+    running: list[Any] = []
+    start, begin, started = server._Server.__init__, running.append, threading.Event()
+    monkeypatch.setattr(server._Server, "__init__", lambda self, *given: (begin(self), start(self, *given))[1])
+    urls: list[str] = []
+    told = lambda url: (urls.append(url), started.set())  # noqa: E731
+    thread = threading.Thread(target=server.serve, args=(book,), kwargs={"host": "127.0.0.1", "port": 0, "on_start": told})
+    thread.start()
+    try:
+        assert started.wait(60)
+        address = ("127.0.0.1", int(urls[0].rpartition(":")[2]))
+        good = b"GET /icon.svg HTTP/1.1\r\nHost: x\r\n\r\n"
+        for sent, answers in ((b"", 0), (b"GET / HT", 0), (good, 1), (good + b"GET / HT", 1), (good * 3, 3)):
+            with socket.create_connection(address, 30) as connection:
+                connection.sendall(sent)
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            assert answer.count(b"HTTP/1.1 200 ") == answers, sent
+        with socket.create_connection(address, 30) as connection:  # a body has a time of its own
+            connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+            time.sleep(1.5)
+            connection.sendall(b"x")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+    finally:
+        running[0].should_exit = True
+        thread.join(60)

@@ -134,7 +134,7 @@ async def _says_no(request: Request) -> bool:
         return False
     try:
         form = await request.form(max_files=0, max_fields=10, max_part_size=MAX_FORM_BYTES)
-    except HTTPException:
+    except (HTTPException, LookupError, ValueError):  # the last two for a charset that is none
         return False
     name, value = links.ONE_CLICK_BODY
     return value in [text.strip() for text in form.getlist(name) if isinstance(text, str)]

@@ -187,6 +187,7 @@ def test_wherever_it_comes_from_and_whatever_comes_with_it(site: Site) -> None:
         (FORM["content-type"], "&".join(["a=b"] * 50) + "&" + BODY),
         ("text/plain", BODY),
         ("application/json", '{"List-Unsubscribe": "One-Click"}'),
+        ("multipart/form-data; boundary=b; charset=undefined", _PART.format("List-Unsubscribe")),
         ("multipart/form-data", BODY),
         ("multipart/form-data; boundary=b", _PART.format('"List-Unsubscribe"; filename="f"')),
         ("multipart/form-data; boundary=b", "--b\r\n\r\nOne-Click\r\n--b--\r\n"),

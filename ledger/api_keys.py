@@ -134,4 +134,5 @@ def _write(folder: Path, keys: Sequence[ApiKey]) -> None:
     if len(data) > _MAX_BYTES:
         raise ConsentLedgerError(f"{folder / FILE} would be too large: {len(keys)} keys", hint="use the keys that there are")
     files.sweep(folder / FILE)
-    files.publish_private(folder / FILE, data)
+    with files.publishing_private(folder / FILE) as file:
+        file.write(data)

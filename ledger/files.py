@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -70,19 +70,6 @@ def create_private(path: str | Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def publish_private(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, whole and durable, that its owner alone may read."""
-    temporary = temporary_beside(path)
-    create_private(temporary, data)
-    with _failing(f"cannot write {path}"):
-        try:
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-
 def open_private(path: Path) -> IO[bytes]:
     """A new file to write, which its owner alone may read."""
     with _failing(f"cannot create {path}"):
@@ -93,10 +80,16 @@ def open_private(path: Path) -> IO[bytes]:
 def publishing_private(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which its owner alone may read. At the end it gets its name, in place of what has it, whole and
     durable; where an error comes out, nothing does."""
+    with _publishing(path, open_private) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _publishing(path: Path, make: Callable[[Path], IO[bytes]]) -> Iterator[IO[bytes]]:
     temporary = temporary_beside(path)
     with _failing(f"cannot write {path}"):
         try:
-            with open_private(temporary) as file:
+            with make(temporary) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -126,18 +119,8 @@ def publish_bytes(path: str | Place, data: bytes) -> None:
     if isinstance(path, Address):
         objects.publish(path, temporary_beside(path), io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
         return
-    with _failing(f"cannot write {path}"):
-        temporary = temporary_beside(path)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with _publishing(path, lambda temporary: temporary.open("xb")) as file:
+        file.write(data)
 
 
 def withdraw(path: str | Place) -> None:

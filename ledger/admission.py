@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,6 @@ from ledger import files, locks, times
 from ledger.errors import ConsentLedgerError, UsageError, VerificationError
 from ledger.log.keys import PublicKey
 from ledger.log.note import Verifier
-from ledger.log.trust import Trust
 from ledger.statements.verify import Record, open_statement, record_of
 from ledger.store.append import Transaction
 from ledger.store.documents import RunKeys, run_keys
@@ -131,7 +130,7 @@ def require_standing(history: History, public: PublicKey, path: Path) -> None:
 def admissible(history: History, folder: Folder, envelope: bytes, now: datetime) -> dict[str, Any]:
     """The fields of the act that logs a statement. Raises VerificationError unless it is one that this log takes."""
     keys = keys_of(history)
-    trust = Trust(tuple(folder.log_verifiers()), tuple(keys.standing.values()))
+    trust = replace(folder.log_trust(), run=tuple(keys.standing.values()))
     try:
         kind, record = record_of(envelope, trust)
     except VerificationError as error:
@@ -148,6 +147,7 @@ def admissible(history: History, folder: Folder, envelope: bytes, now: datetime)
         "statement_sha256": sha256(envelope).hexdigest(),
         "predicate_type": kind,
         "snapshot_sha256": record.snapshot_sha256,
+        **({f"subjects_{name}": record.subjects[name] for name in ("root", "seed")} if record.subjects is not None else {}),
     }
 
 

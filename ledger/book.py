@@ -142,7 +142,7 @@ class Ledger:
             database.check_revision(connection)
             if as_it_stands:
                 check_not_moved(connection, self.folder)
-            return work(History(connection, self.origin, self.folder.log_verifiers()), *arguments)
+            return work(History(connection, self.origin, self.folder.log_trust()), *arguments)
 
     def _anchored(self, work: Callable[[History, str, Checkpoint], Any], *, as_it_stands: bool = False) -> Any:
         """Like _read, with the head after checking that it extends every anchor."""

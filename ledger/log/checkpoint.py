@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ledger.errors import VerificationError
 from ledger.log import canonical, note
@@ -51,11 +52,22 @@ def sign_checkpoint(checkpoint: Checkpoint, key: PrivateKey) -> str:
     return note.sign(body, checkpoint.origin, key)
 
 
-def open_checkpoint(note_text: str, verifiers: Sequence[Verifier]) -> Checkpoint:
-    """The checkpoint, once a known key whose name is its origin has signed it. Raises VerificationError."""
+def open_checkpoint(
+    note_text: str, verifiers: Sequence[Verifier], *, until: Mapping[Verifier, int] = MappingProxyType({})
+) -> Checkpoint:
+    """The checkpoint, once a known key whose name is its origin has signed it. Raises VerificationError.
+
+    until: keys that were replaced, and the size of the last checkpoint that they may sign.
+    """
     body, signers = note.open_with_signers(note_text, verifiers)
     checkpoint = parse(body)
-    if all(signer.name != checkpoint.origin for signer in signers):
+    own = [signer for signer in signers if signer.name == checkpoint.origin]
+    if not own:
         # a key that is trusted for one log must not speak for another
         raise VerificationError(f"the checkpoint of {checkpoint.origin!r:.60} is signed by {signers[0].name!r:.60} only")
+    if all(checkpoint.size > until.get(signer, MAX_SIZE) for signer in own):
+        raise VerificationError(
+            f"the checkpoint of {checkpoint.size} entries is signed by a key that was replaced at {until[own[0]]}",
+            hint="ask the log's operator for the key that came after it: nothing else says which one that is",
+        )
     return checkpoint

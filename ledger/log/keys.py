@@ -16,6 +16,8 @@ from ledger.log import canonical
 PUBLIC_KEY_BYTES = 32
 ED25519 = b"\x01"
 """The signature type of C2SP signed-note."""
+COSIGNATURE = b"\x04"
+"""That of C2SP tlog-cosignature: an Ed25519 key that cosigns checkpoints, and nothing else."""
 
 # C2SP signed-note: no Unicode space and no plus. No control character and no lone surrogate either: a name stands in a note.
 _NAME = re.compile(r"[^\s+\x00-\x1f\x7f\ud800-\udfff]+")
@@ -42,15 +44,15 @@ class PublicKey:
         except (InvalidSignature, ValueError) as error:  # ValueError: the bytes are no key to the crypto library
             raise VerificationError("the signature does not fit the key and the text") from error
 
-    def key_id(self, name: str) -> bytes:
+    def key_id(self, name: str, kind: bytes = ED25519) -> bytes:
         """Four bytes, by C2SP signed-note. Raises ValueError for what cannot be a key name."""
         if not is_key_name(name):
             raise ValueError(f"a key name has at least one character, no space and no plus: {name!r:.60}")
-        return sha256(name.encode() + b"\n" + ED25519 + self.raw).digest()[:4]
+        return sha256(name.encode() + b"\n" + kind + self.raw).digest()[:4]
 
-    def vkey(self, name: str) -> str:
+    def vkey(self, name: str, kind: bytes = ED25519) -> str:
         """The verifier key string NAME+KEY_ID+KEY. Raises ValueError for what cannot be a key name."""
-        return f"{name}+{self.key_id(name).hex()}+{canonical.encode_base64(ED25519 + self.raw)}"
+        return f"{name}+{self.key_id(name, kind).hex()}+{canonical.encode_base64(kind + self.raw)}"
 
     @property
     def dsse_keyid(self) -> str:

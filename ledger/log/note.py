@@ -41,21 +41,26 @@ class Verifier:
     @classmethod
     def from_vkey(cls, vkey: str) -> Verifier:
         """NAME+KEY_ID+KEY of an Ed25519 key, whose id must be the one that follows from the others. Raises VerificationError."""
-        name, _, rest = vkey.partition("+")
-        key_id, _, encoded = rest.partition("+")
-        if not is_key_name(name) or not _KEY_ID.fullmatch(key_id) or not encoded:
-            raise VerificationError(f"not a verifier key: {vkey!r:.100}", hint="it reads NAME+KEY_ID+KEY")
-        data = canonical.decode_base64(encoded)
-        if data[:1] != ED25519:
-            raise VerificationError(f"the verifier key of {name!r:.60} is not an Ed25519 key")
-        verifier = cls.of(name, PublicKey(data[1:]))
-        if verifier.key_id.hex() != key_id:
-            raise VerificationError(f"the verifier key of {name!r:.60} does not have the id {key_id} that it gives itself")
-        return verifier
+        return cls.of(*read_vkey(vkey, ED25519, "an Ed25519 key"))
 
     @property
     def vkey(self) -> str:
         return self.public.vkey(self.name)
+
+
+def read_vkey(vkey: str, kind: bytes, what: str) -> tuple[str, PublicKey]:
+    """The name and the key of NAME+KEY_ID+KEY, which must be of that signature type. Raises VerificationError."""
+    name, _, rest = vkey.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    if not is_key_name(name) or not _KEY_ID.fullmatch(key_id) or not encoded:
+        raise VerificationError(f"not a verifier key: {vkey!r:.100}", hint="it reads NAME+KEY_ID+KEY")
+    data = canonical.decode_base64(encoded)
+    if data[:1] != kind:
+        raise VerificationError(f"the verifier key of {name!r:.60} is not {what}")
+    public = PublicKey(data[1:])
+    if public.key_id(name, kind).hex() != key_id:
+        raise VerificationError(f"the verifier key of {name!r:.60} does not have the id {key_id} that it gives itself")
+    return name, public
 
 
 def sign(text: str, name: str, key: PrivateKey) -> str:
@@ -73,7 +78,7 @@ def open_note(note: str, verifiers: Sequence[Verifier]) -> str:
 
 def open_with_signers(note: str, verifiers: Sequence[Verifier]) -> tuple[str, tuple[Verifier, ...]]:
     """The text, and those of the verifiers that signed it, at least one. Raises VerificationError."""
-    text, signatures = _parse(note)
+    text, signatures = parse(note)
     message = text.encode()
     signers = []
     for name, key_id, signature in signatures:
@@ -86,8 +91,11 @@ def open_with_signers(note: str, verifiers: Sequence[Verifier]) -> tuple[str, tu
     return text, tuple(signers)
 
 
-def _parse(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """The text, and of each signature the key's name, the key's id and the signature itself."""
+def parse(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+    """The text, and of each signature the key's name, the key's id and the signature itself: nothing of it is verified.
+
+    Raises VerificationError for what is no note.
+    """
     if len(note) > MAX_NOTE:
         raise VerificationError(f"a note of {len(note)} characters is longer than the {MAX_NOTE} that are allowed")
     if _CONTROL_OR_SURROGATE.search(note):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ledger.errors import VerificationError
 from ledger.log import canonical, merkle
-from ledger.log.checkpoint import MAX_SIZE, Checkpoint, open_checkpoint
+from ledger.log.checkpoint import MAX_SIZE, Checkpoint
 from ledger.log.note import MAX_NOTE, Verifier
+from ledger.log.trust import Trust
 
 HEADER = "c2sp.org/tlog-proof@v1"
 MAX_PROOF = 2 * MAX_NOTE
@@ -60,10 +61,11 @@ def parse(text: str) -> TlogProof:
     return TlogProof(int(match[1]), hashes, checkpoint, extra)
 
 
-def verify_entry(entry: bytes, proof: TlogProof | str, verifiers: Sequence[Verifier]) -> Checkpoint:
-    """The checkpoint, signed by a known key, of a log that holds the entry at proof.index. Raises VerificationError."""
+def verify_entry(entry: bytes, proof: TlogProof | str, trusted: Trust | Sequence[Verifier]) -> Checkpoint:
+    """The checkpoint, as it is trusted, of a log that holds the entry at proof.index. Raises VerificationError."""
     if isinstance(proof, str):
         proof = parse(proof)
-    checkpoint = open_checkpoint(proof.checkpoint, verifiers)
+    trust = trusted if isinstance(trusted, Trust) else Trust(tuple(trusted), ())
+    checkpoint = trust.open(proof.checkpoint)
     merkle.verify_inclusion(merkle.leaf_hash(entry), proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     return checkpoint

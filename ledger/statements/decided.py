@@ -35,7 +35,9 @@ _REQUIRED: Mapping[str, Check] = {
     "purpose": purpose, "rule_version": text, "origin": text, "snapshot_sha256": fields.sha256, "answers_sha256": fields.sha256,
     "snapshot_receipt": long_text, "columns": _COLUMNS, "decided_at": moment, "age_seconds": count, "max_age_seconds": count,
     "rests_on": counts_by(BASES), "versions": fields.text_by_name, "started_at": moment, "finished_at": moment}  # fmt: skip
-_OPTIONAL: Mapping[str, Check] = {"recipient": text, "warnings": list_of(text)}
+_OPTIONAL: Mapping[str, Check] = {
+    "recipient": text, "warnings": list_of(text),
+    "subjects": object_of({"root": fields.sha256, "seed": fields.sha256, "count": count})}  # fmt: skip
 _SUBJECT = object_of({"name": text, "digest": object_of({"sha256": fields.sha256})})
 
 
@@ -44,7 +46,8 @@ class Decided(ABC):
     """The fields that both kinds of statement have.
 
     snapshot_receipt: the act receipt of the snapshot, as its line or its file has it. columns: `Columns.document()`.
-    rests_on: allowed rows by what their yes rests on, of BASES.
+    rests_on: allowed rows by what their yes rests on, of BASES. subjects: the prefix tree of the subjects of all allowed rows,
+    root and seed in hexadecimal, and how many there are; statements of before it was added have none.
     """
 
     purpose: str
@@ -63,6 +66,7 @@ class Decided(ABC):
     finished_at: datetime
     recipient: str | None = None
     warnings: Sequence[str] = field(default=())
+    subjects: Mapping[str, Any] | None = None
 
     @property
     @abstractmethod
@@ -86,6 +90,7 @@ def document(record: Decided, kind: str, own: Mapping[str, Any]) -> dict[str, An
         "started_at": times.text(record.started_at), "finished_at": times.text(record.finished_at),
         **({} if record.recipient is None else {"recipient": record.recipient}),
         **({"warnings": list(record.warnings)} if record.warnings else {}),
+        **({} if record.subjects is None else {"subjects": dict(record.subjects)}),
         **own}  # fmt: skip
     return {"_type": STATEMENT, "subject": _subjects(record.digests), "predicateType": kind, "predicate": predicate}
 

@@ -15,7 +15,7 @@ from typing import Any
 from ledger import consent, times
 from ledger.consent import Event
 from ledger.errors import InvalidEvent, VerificationError
-from ledger.log import canonical, proof
+from ledger.log import canonical, note, proof
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.proof import TlogProof
@@ -51,6 +51,8 @@ EVENT_OPTIONAL: Mapping[str, Check] = {
     "reason": text}  # fmt: skip
 EVENT_TIMES = ("occurred_at", "recorded_at", "expires_at", "content_since")
 
+_SUBJECTS: Mapping[str, Check] = {"subjects_root": sha256, "subjects_seed": sha256}
+"""The prefix tree of subjects that an act commits to: its root and its seed, 32 bytes each."""
 ACTS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     "purpose_declared": (
         {"token": identifier, "version": version, "title": text, "description": text, "basis": one_of("consent", "licence")},
@@ -58,14 +60,16 @@ ACTS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
          "withdraw_url": text, "accepts": list_of(version)}),
     "notice_declared": ({"notice_id": identifier, "version": version, "language": text, "sha256": sha256}, {}),
     "key_added": ({"role": one_of("log", "run"), "vkey": text}, {}),
-    "key_ended": ({"role": one_of("run"), "vkey": text}, {}),
+    "key_ended": ({"role": one_of("log", "run"), "vkey": text}, {}),
     "import_finished": (
         {"file_sha256": sha256, "new": count, "repeated": count, "suppressed": count, "reversals": count, "rejected": count},
         {"source": text}),
     "snapshot_compiled": (
-        {"purpose": purpose, "snapshot_sha256": sha256, "file_sha256": sha256, "tree_size": count, "as_of": moment}, {}),
-    "statement_made": ({"statement_sha256": sha256, "predicate_type": text}, {"snapshot_sha256": sha256}),
+        {"purpose": purpose, "snapshot_sha256": sha256, "file_sha256": sha256, "tree_size": count, "as_of": moment}, _SUBJECTS),
+    "statement_made": ({"statement_sha256": sha256, "predicate_type": text}, {"snapshot_sha256": sha256, **_SUBJECTS}),
     "link_revoked": ({"token_sha256": sha256}, {}),
+    "subject_erased": (
+        {"order": text, "tag": sha256, "positions": list_of(count), "event_tags_sha256": sha256, "basis": text}, {}),
 }  # fmt: skip
 """Of each act the fields that it must have and those that it may have, besides these:"""
 ACT_COMMON: Mapping[str, Check] = {"act": one_of(*ACTS), "recorded_at": moment, "recorded_by": text}
@@ -136,9 +140,16 @@ def _require_in_log(entry: bytes, proof_text: str, trust: Trust) -> tuple[Checkp
     inclusion = proof.parse(proof_text)
     if inclusion.extra is not None:
         raise VerificationError("the receipt's proof carries extra data, which nothing authenticates")
-    if inclusion.checkpoint.rpartition("\n\n")[2].count("\n") != 1:
-        raise VerificationError("the receipt's checkpoint bears other signatures than the log's, which nothing authenticates")
-    return proof.verify_entry(entry, inclusion, trust.log), inclusion
+    checkpoint = proof.verify_entry(entry, inclusion, trust)
+    _, signatures = note.parse(inclusion.checkpoint)
+    keys = [(name, key_id) for name, key_id, _ in signatures]
+    if not all(trust.knows(*key) for key in keys) or len(set(keys)) != len(keys):
+        raise VerificationError(
+            "the receipt's checkpoint bears signatures of others than the log and the witnesses that are trusted, "
+            "which nothing authenticates",
+            hint="take their lines out of it, or ask for a receipt without them",
+        )
+    return checkpoint, inclusion
 
 
 def _require_rules(event: Mapping[str, Any]) -> None:

@@ -167,6 +167,9 @@ def _require_logged(envelope: bytes, kind: str, record: Record, snapshot: Verifi
         raise VerificationError("the receipt in the statement's second line is of another statement")
     if logged.act.get("snapshot_sha256", record.snapshot_sha256) != record.snapshot_sha256:
         raise VerificationError("the log says that another snapshot decided the statement's rows")
+    committed = record.subjects and {f"subjects_{name}": record.subjects[name] for name in ("root", "seed")}
+    if {name: value for name, value in logged.act.items() if name.startswith("subjects_")} != (committed or {}):
+        raise VerificationError("the log commits to another set of subjects than the statement")
     if logged.checkpoint.origin != record.origin:
         said, shown = record.origin, logged.checkpoint.origin
         raise VerificationError(f"the statement is in log {shown!r:.100}, its snapshot of {said!r:.100}")

@@ -31,7 +31,6 @@ from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
 from ledger.log.merkle import RightEdge
-from ledger.log.note import Verifier
 from ledger.store import database
 from ledger.store.database import check_revision, insert, migrate, writing
 from ledger.store.documents import event_document, same_content
@@ -263,12 +262,11 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
     Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
     key, tag_key = folder.log_key(), folder.tag_key()
-    verifiers = [Verifier.of(folder.origin, key.public)]
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
             check_not_moved(connection, folder)
-            history = History(connection, folder.origin, verifiers)
+            history = History(connection, folder.origin, folder.log_trust())
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.

@@ -11,7 +11,7 @@ import os
 import secrets
 import tomllib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ledger import files, locks, tokens
@@ -118,7 +118,8 @@ class Folder:
     def log_key(self) -> PrivateKey:
         """Raises IntegrityError for a key that is not the one which signs this log."""
         key = self._key("log.key", "without it nothing can be recorded")
-        if key.public not in [verifier.public for verifier in self.log_verifiers()]:
+        trust = self.log_trust()
+        if key.public not in [verifier.public for verifier in trust.log if verifier not in trust.until]:
             raise IntegrityError(
                 f"{self.path / 'log.key'} is not the key that signs this ledger's log",
                 hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
@@ -187,7 +188,8 @@ class Folder:
         return _text(self.path / "trust")
 
     def trust(self) -> Trust:
-        return trust_lines.parse(self.trust_text())
+        """Without the witnesses that the file may demand of others: what is read here is the ledger's own."""
+        return replace(trust_lines.parse(self.trust_text()), policy=None)
 
     def write_trust(self, *, added: Collection[Verifier], ended: Collection[PublicKey]) -> None:
         """Bring the trust file up to date: run keys get a line, that of an ended one becomes a comment. For the lock's holder.
@@ -201,9 +203,10 @@ class Folder:
         if (text := "\n".join(lines) + "\n") != self.trust_text():
             files.publish_bytes(self.path / "trust", text.encode())
 
-    def log_verifiers(self) -> list[Verifier]:
-        """The keys that may sign this ledger's checkpoints."""
-        return [v for v in self.trust().log if v.name == self.origin]
+    def log_trust(self) -> Trust:
+        """The keys that may sign this ledger's checkpoints, each until it was replaced."""
+        trust = self.trust()
+        return replace(trust, log=tuple(v for v in trust.log if v.name == self.origin), run=())
 
     def read_anchors(self) -> list[tuple[Path, str]]:
         """(file, note). Raises IntegrityError for one that is missing: a removed anchor would hide a restored backup."""

@@ -52,7 +52,7 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
     with reading(engine) as connection:
         check_revision(connection)
         check_storage(connection)
-        history = History(connection, folder.origin, folder.log_verifiers())
+        history = History(connection, folder.origin, folder.log_trust())
         _, head = history.check_anchors(anchors)
         if connection.scalars(sa.select(_head.c.id)).all() != [HEAD if folder.moved_to is None else MOVED]:
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from ledger import times
 from ledger.consent import NO, YES, Event, Purpose
 from ledger.errors import IntegrityError
-from ledger.log import canonical, checkpoint, merkle, tiles
+from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
-from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
+from ledger.log.trust import Trust
 from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
@@ -62,8 +62,8 @@ class Opened:
 class History:
     """Reads one ledger in one transaction."""
 
-    def __init__(self, connection: sa.Connection, origin: str, verifiers: Sequence[Verifier]) -> None:
-        self._con, self._origin, self._verifiers = connection, origin, verifiers
+    def __init__(self, connection: sa.Connection, origin: str, trust: Trust) -> None:
+        self._con, self._origin, self._trust = connection, origin, trust
         self._tiles: dict[tuple[int, int], bytes] = {}
         self.node = tiles.node_reader(self.tile)
 
@@ -77,7 +77,7 @@ class History:
     def open(self, note: str) -> Checkpoint:
         if not isinstance(note, str):
             raise IntegrityError("a checkpoint in the database is not text")
-        found = checkpoint.open_checkpoint(note, self._verifiers)
+        found = self._trust.open(note)
         if found.origin != self._origin:
             raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
         return found

@@ -100,11 +100,20 @@ def test_keys_that_are_not_the_ones(check: Check, story: Story, report: str) -> 
         (f"{stranger.trust_text.split(chr(10))[0]}\n{signer}", "not signed by a log key"),
         (f"{wrong_id}\n{signer}", "does not have the id"),
         (f"{log} x\n{signer}", "not understood"),
-        (f"{log}\n{signer}\nquorum 2", "not understood"),
+        (f"{log} until x\n{signer}", "not understood"),
+        (f"{log} until 1\n{signer}", "by a key that was replaced"),
+        (f"{log} https://log.example until 1\n{signer}\n{log}", "by a key that was replaced"),
+        (f"{log}\n{signer}\nquorum 2", "demand witnesses"),
         (f"log {signer.split(' ')[1]}\nrun {log.split(' ')[1]}", "not signed by a run key"),
     ):
         verdict, text = check(report, trust)
         assert (verdict, said in text) == ("failed", True), (trust, text)
+
+
+def test_a_key_with_an_end_counts_up_to_it(check: Check, story: Story, report: str) -> None:
+    trust = re.sub("^(log .*)$", r"\1 https://log.example/ until 1000", story.trust, flags=re.MULTILINE)
+    assert trust != story.trust
+    assert check(report, trust)[0] != "failed"
 
 
 def evidence_of(report: str) -> dict[str, list[str]]:

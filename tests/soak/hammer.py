@@ -90,7 +90,7 @@ def hammer(path: Path, *, database: str | None, writers: int, readers: int, goal
         began = time.monotonic()
         # A reader that takes its time: nobody waits for it, and it sees one moment.
         with reading(book._engine) as connection:
-            slow = History(connection, book.origin, book.trust.log)
+            slow = History(connection, book.origin, book.trust)
             before = slow.head()
             try:
                 for process in work:

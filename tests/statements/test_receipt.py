@@ -56,8 +56,20 @@ ACT_FIELDS: dict[str, dict[str, Any]] = {
         "tree_size": 0,
         "as_of": LATER,
     },
-    "statement_made": {"statement_sha256": DIGEST, "predicate_type": "urn:x"},
+    "statement_made": {
+        "statement_sha256": DIGEST,
+        "predicate_type": "urn:x",
+        "subjects_root": DIGEST,
+        "subjects_seed": DIGEST,
+    },
     "link_revoked": {"token_sha256": DIGEST},
+    "subject_erased": {
+        "order": "o",
+        "tag": DIGEST,
+        "positions": [0, 3],
+        "event_tags_sha256": DIGEST,
+        "basis": "B",
+    },
 }
 
 
@@ -207,7 +219,7 @@ def test_what_nothing_authenticates_is_refused(log: PaperLog) -> None:
     assert open_act_receipt(act_receipt(act, SALT, inclusion), log.trust).act == act
     with pytest.raises(VerificationError, match="extra data"):
         open_act_receipt(act_receipt(act, SALT, replace(inclusion, extra=b"note")), log.trust)
-    with pytest.raises(VerificationError, match="other signatures"):
+    with pytest.raises(VerificationError, match="signatures of others"):
         signature = inclusion.checkpoint.rpartition("\n\n")[2]
         open_act_receipt(act_receipt(act, SALT, replace(inclusion, checkpoint=inclusion.checkpoint + signature)), log.trust)
 

@@ -271,7 +271,7 @@ def test_the_tree_is_consistent_across_the_edges_of_tiles(book: Ledger, sql: Sql
         book.record_all(yes(f"u{i}") for i in range(step - _size(book)))
         assert _size(book) == step
         with reading(book._engine) as connection:
-            history = History(connection, book.origin, book.trust.log)
+            history = History(connection, book.origin, book.trust)
             first, last = history.open(old), history.head()[1]
             proof = merkle.consistency_proof(first.size, last.size, history.node)
             merkle.verify_consistency(first.size, first.root, last.size, last.root, proof)
@@ -292,7 +292,7 @@ def test_many_single_appends_are_the_tree_of_one_append(book: Ledger) -> None:
     for i in range(6):
         book.record(Event(state="objected", subject_id=f"u{i}", purposes=["*"]))
     with reading(book._engine) as connection:
-        history = History(connection, book.origin, book.trust.log)
+        history = History(connection, book.origin, book.trust)
         edge = merkle.RightEdge()
         size = history.head()[1].size
         edge.extend(merkle.leaf_hash(o.entry) for o in history.opened(size))

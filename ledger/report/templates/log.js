@@ -112,8 +112,12 @@ async function openTrust(source) {
   for (const line of source.split("\n")) {
     const words = line.match(/[^ \t\r]+/g) ?? [];
     if (!words.length || words[0].startsWith("#")) continue;
-    require(words.length === 2 && has(trust, words[0]), "a trust line is not understood: each reads `log KEY` or `run KEY`");
-    trust[words[0]].push(await openVkey(words[1]));
+    require(!["witness", "group", "quorum"].includes(words[0]), "the trust lines demand witnesses, which this page cannot ask for");
+    if (words[0] === "log" && /^https?:\/\/[!-~]+$/.test(words[2] ?? "")) words.splice(2, 1);
+    const ends = words[0] === "log" && words.length === 4 && words[2] === "until" && /^(0|[1-9][0-9]{0,18})$/.test(words[3]);
+    require((words.length === 2 || ends) && has(trust, words[0]),
+      "a trust line is not understood: each reads `log KEY`, `log KEY until SIZE` or `run KEY`");
+    trust[words[0]].push({ ...(await openVkey(words[1])), until: ends ? BigInt(words[3]) : MAX_SIZE });
   }
   return trust;
 }
@@ -139,7 +143,7 @@ async function openNote(note, keys) {
     for (const key of keys) {
       if (key.name !== name || !equal(key.id, id)) continue;
       require(await signedBy(key.key, signature, utf8(body)), "the log's signature does not fit its checkpoint");
-      signers.push(name);
+      signers.push(key);
     }
   }
   require(signers.length > 0, "a checkpoint of the log is not signed by a log key that you trust");
@@ -157,7 +161,11 @@ async function openCheckpoint(note, keys) {
   require(/^(0|[1-9][0-9]{0,18})$/.test(size) && BigInt(size) <= MAX_SIZE, "a checkpoint has no size");
   const root = unbase64(encoded);
   require(root.length === 32 && (size !== "0" || equal(root, EMPTY_ROOT)), "a checkpoint has no root");
-  require(signers.includes(origin), "a checkpoint is signed under another name than its log's");
+  const own = signers.filter((key) => key.name === origin);
+  require(own.length > 0, "a checkpoint is signed under another name than its log's");
+  // A key on two lines ends at the earlier one.
+  const ends = (key) => keys.filter((other) => other.name === key.name && equal(other.key, key.key)).every(({ until = MAX_SIZE }) => BigInt(size) <= until);
+  require(own.some(ends), "a checkpoint is signed by a key that was replaced before");
   return { origin, size: BigInt(size), root };
 }
 

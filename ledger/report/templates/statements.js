@@ -80,6 +80,7 @@ const DROPPED = ["subject_missing", "category_excluded", "refused", "withdrawn",
   "notice_changed", "expired", "no_record"];
 const BASES = ["assertion", "import", "evidence", "session"];
 
+const SUBJECTS = { subjects_root: aDigest, subjects_seed: aDigest };
 const ACTS = {
   purpose_declared: [
     { token: anId, version: aVersion, title: aText, description: aText, basis: oneOf("consent", "licence") },
@@ -87,12 +88,12 @@ const ACTS = {
       withdraw_url: aText, accepts: listOf(aVersion) }],
   notice_declared: [{ notice_id: anId, version: aVersion, language: aText, sha256: aDigest }, {}],
   key_added: [{ role: oneOf("log", "run"), vkey: aText }, {}],
-  key_ended: [{ role: oneOf("run"), vkey: aText }, {}],
+  key_ended: [{ role: oneOf("log", "run"), vkey: aText }, {}],
   import_finished: [
     { file_sha256: aDigest, new: aCount, repeated: aCount, suppressed: aCount, reversals: aCount, rejected: aCount },
     { source: aText }],
-  snapshot_compiled: [{ purpose: aPurpose, snapshot_sha256: aDigest, file_sha256: aDigest, tree_size: aCount, as_of: aMoment }, {}],
-  statement_made: [{ statement_sha256: aDigest, predicate_type: aText }, { snapshot_sha256: aDigest }],
+  snapshot_compiled: [{ purpose: aPurpose, snapshot_sha256: aDigest, file_sha256: aDigest, tree_size: aCount, as_of: aMoment }, SUBJECTS],
+  statement_made: [{ statement_sha256: aDigest, predicate_type: aText }, { snapshot_sha256: aDigest, ...SUBJECTS }],
 };
 
 const PREDICATE = {
@@ -102,6 +103,9 @@ const PREDICATE = {
     created_unit: oneOf("s", "ms", "us", "ns"), subject_prefix: aText, content_prefix: aText }),
   decided_at: aMoment, age_seconds: aCount, max_age_seconds: aCount, rests_on: countsBy(BASES), versions: textByName,
   started_at: aMoment, finished_at: aMoment,
+};
+const OPTIONAL = {
+  recipient: aText, warnings: listOf(aText), subjects: objectOf({ root: aDigest, seed: aDigest, count: aCount }),
 };
 const OWN = {
   [RUN]: [
@@ -213,7 +217,7 @@ async function openStatement(source, trust) {
   const statement = decode(text(await openEnvelope(lines[0], trust.run)), LIMIT_STATEMENT);
   const kind = statement.predicateType;
   require(typeof kind === "string" && has(OWN, kind), "a statement of an unknown type");
-  const common = { ...PREDICATE, ...OWN[kind][0] }, optional = { recipient: aText, warnings: listOf(aText), ...OWN[kind][1] };
+  const common = { ...PREDICATE, ...OWN[kind][0] }, optional = { ...OPTIONAL, ...OWN[kind][1] };
   const subject = objectOf({ name: aText, digest: objectOf({ sha256: aDigest }) });
   closed("the statement", statement, { _type: oneOf(STATEMENT), subject: listOf(subject), predicateType: oneOf(kind), predicate: objectOf(common, optional) });
   const said = statement.predicate, shards = shardsOf(kind, said);
@@ -241,6 +245,8 @@ async function openStatement(source, trust) {
   require(logged.act.act === "statement_made" && logged.act.predicate_type === kind
     && logged.act.statement_sha256 === hex(await sha256(utf8(lines[0]))), "the log's entry is of another statement");
   require((logged.act.snapshot_sha256 ?? said.snapshot_sha256) === said.snapshot_sha256, "the log says that other answers decided the rows");
+  const committed = said.subjects ? { subjects_root: said.subjects.root, subjects_seed: said.subjects.seed } : {};
+  require(Object.keys(SUBJECTS).every((name) => logged.act[name] === committed[name]), "the log commits to another set of subjects");
   require(logged.checkpoint.origin === said.origin, "the statement is in another log than its answers");
   require(logged.position > snapshot.position, "the statement stands in the log before the answers that it speaks of");
   return { kind, said, shards, setRoot, snapshot, logged };

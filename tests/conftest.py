@@ -18,11 +18,19 @@ import pytest
 from ledger.cli import run
 
 import ledger
-from tests import browser
+from tests import browser, workers
 from tests import postgres as servers
 from tests.served import Served
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    workers.order(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Schedule:
+    return workers.Schedule(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,8 @@ def spark() -> Iterator[Any]:
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.parquet.compression.codec": "zstd",
             "spark.log.level": "ERROR",
+            # What a JVM of a few minutes compiles for long runs never pays.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         }
         builder = SparkSession.builder.master("local[1]")
         for name, value in settings.items():

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
+# Tests mostly wait: for disks, servers and other processes.
+WORKERS ?= 3
 
 .PHONY: demo test lint soak bench lock clean
 
@@ -11,8 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/consent demo
 
 test: $(VENV)/.installed-dev tests/browser/node_modules lint
-	$(BIN)/python -m coverage run -m pytest -m "not soak"
-	$(BIN)/python -m coverage report --include='ledger/log/*,ledger/consent.py,ledger/statements/*' --show-missing --fail-under=100
+	$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --no-loadscope-reorder --cov
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check ledger cli schemas tests

@@ -18,11 +18,19 @@ import pytest
 from ledger.cli import run
 
 import ledger
-from tests import browser
+from tests import browser, workers
 from tests import postgres as servers
 from tests.served import Served
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    workers.order(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Schedule:
+    return workers.Schedule(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +58,8 @@ def spark() -> Iterator[Any]:
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.parquet.compression.codec": "zstd",
             "spark.log.level": "ERROR",
+            # What a JVM of a few minutes compiles for long runs never pays.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         }
         builder = SparkSession.builder.master("local[1]")
         for name, value in settings.items():

@@ -16,6 +16,8 @@ from tests.shards.world import World
 # Read by Ray when it is imported, whoever comes first.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so named, it is what keeps to loopback on any system
+# Else whatever runs beside these tests goes before Ray's workers, which are waited for.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -70,6 +71,7 @@ def test_an_empty_file_trusts_nobody(text: str) -> None:
         ("log example.org", "not a verifier key: 'example.org'", "NAME+KEY_ID+KEY"),
         ("run " + RUN.vkey[:-4], "32 bytes", None),
     ],
+    ids=itertools.count(),  # keys are others in each process
 )
 def test_what_is_not_understood_is_named_by_its_line(line: str, message: str, hint: str | None) -> None:
     with pytest.raises(VerificationError) as raised:
@@ -99,6 +101,7 @@ WITNESSED = f"log {LOG.vkey}\n" + "".join(
         ("group g 2 w1 w1\nquorum g\n", "names a member twice"),
         ("group g 1 h\ngroup h 1 w1\nquorum g\n", "'h' that no line before names"),
     ],
+    ids=itertools.count(),
 )
 def test_a_policy_that_does_not_say_what_it_demands_is_refused(lines: str, why: str) -> None:
     with pytest.raises(VerificationError, match=re.escape(why)):

@@ -20,6 +20,7 @@ from ledger.errors import VerificationError
 from ledger.log import canonical
 
 HASH_BYTES = 32
+SEED_BYTES = 32
 MAX_PATH = 8 * HASH_BYTES
 EMPTY = sha256(b"\x12").digest()
 
@@ -101,7 +102,7 @@ class PrefixTree:
 
 
 def verify(proof: Proof, index: bytes, root: bytes) -> bool:
-    """Whether the tree of this root has a leaf of this index, as the proof shows. Raises VerificationError where it shows neither."""
+    """Whether the tree of this root has a leaf of this index. Raises VerificationError where the proof shows neither."""
     if len(proof.path) > MAX_PATH:
         raise VerificationError(f"a path of {len(proof.path)} hashes is longer than an index has bits")
     if any(len(part) != HASH_BYTES for part in (index, root, *proof.path, *(proof.end or ()))):

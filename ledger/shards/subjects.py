@@ -96,6 +96,11 @@ class SubjectText:
         merged = self._merged()
         return merged["subject"].combine_chunks(), merged["rows"].to_numpy()
 
+    def rows_of(self, subject_id: str) -> int:
+        ids, rows = self.counts()
+        at = pc.index(ids, pa.scalar(subject_id, ids.type)).as_py()
+        return 0 if at < 0 else int(rows[at])
+
     def _add(self, counted: Any) -> None:
         self._parts.append(counted)
         self._held += counted.num_rows

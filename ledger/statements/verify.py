@@ -29,6 +29,7 @@ from ledger.objects import Address, Place
 from ledger.statements.audit_statement import AUDIT, AuditRecord, audit_of
 from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
+from ledger.statements.membership import MEMBERSHIP, open_membership
 from ledger.statements.one_log import Histories
 from ledger.statements.receipt import (
     ACT_RECEIPT,
@@ -48,7 +49,9 @@ RECEIPT_SUFFIX = ".receipt"
 Progress = Callable[[int, int], None]
 """progress(shards hashed, shards in all)."""
 
-_KINDS = "name a folder of shards, its statement, the receipt of an event, or a snapshot that has its receipt beside it"
+_KINDS = (
+    "name a folder of shards, its statement, the receipt of an event, a membership, or a snapshot that has its receipt beside it"
+)
 _NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
@@ -79,7 +82,8 @@ def verify(
     allow_unlogged: bool = False,
     on_progress: Progress | None = None,
 ) -> Verified:
-    """Check folders of shards, `*.intoto.jsonl` statements, event receipts, and snapshots (FILE with FILE.receipt).
+    """Check folders of shards, `*.intoto.jsonl` statements, event receipts, memberships, and snapshots
+    (FILE with FILE.receipt).
 
     signature_only: do not look at shards and snapshot files. allow_unlogged: take a statement that is not in the log.
     Raises VerificationError for the first thing that does not hold.
@@ -257,8 +261,13 @@ class _Call:
             self._say(path, "the file is the one that the log names, byte for byte")
 
     def _check_receipt(self, path: Place) -> None:
-        data = _read(path, LIMITS.receipt, hint=_KINDS)
-        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.receipt).get("format")
+        data = _read(path, LIMITS.membership, hint=_KINDS)
+        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.membership).get("format")
+        if kind == MEMBERSHIP:
+            membership = open_membership(data, self._trust)
+            self._meet(membership.act)
+            self._say(path, f"{membership.sentence()}; the act that commits to it is {_in_log(membership.act)}")
+            return
         if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
             self._check_snapshot(path.with_name(path.name.removesuffix(RECEIPT_SUFFIX)), data)
             return

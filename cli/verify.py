@@ -135,8 +135,9 @@ def _by_rows(
 
 
 def _lines(book_path: Path | None, file: Path, source: str | None, input_format: str | None) -> str:
-    import ledger
     from ledger.cli.import_ import columns_of_source
+
+    import ledger
     from ledger.store.imported import look_up
 
     columns = None if source is None else columns_of_source(source)

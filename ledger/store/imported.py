@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from ledger.store.documents import same_content
 from ledger.store.history import History
 from ledger.store.imports import NAMED, reading
 from ledger.store.mapping import ImportColumns
+from ledger.store.rows import BrokenFile
 
 
 @dataclass
@@ -56,9 +58,9 @@ def look_up(
     with reading(file, source=source, form=form, columns=columns) as whole:
         entries = [at for at, act in history.acts("import_finished") if act["file_sha256"] == whole.sha256]
         found = Imported(whole.sha256, entries)
-        while chunk := list(islice(whole.acts, CHUNK)):
+        while chunk := _chunk(whole.acts):
             ids = [act.event_id for _, act in chunk if isinstance(act, Event) and act.event_id is not None]
-            recorded = {}
+            recorded: dict[str | None, Event] = {}
             for start in range(0, len(ids), 500):
                 recorded |= {event.event_id: event for _, event in history.events(ids[start : start + 500])}
             for where, act in chunk:
@@ -78,3 +80,12 @@ def look_up(
                 else:
                     found.recorded += 1
     return found
+
+
+def _chunk(acts: Iterator[tuple[str, Event | str]]) -> list[tuple[str, Event | str]]:
+    try:
+        return list(islice(acts, CHUNK))
+    except BrokenFile as error:
+        raise IntegrityError(
+            f"the file cannot be read to its end: {error}", hint="no such file was ever imported whole"
+        ) from error

@@ -133,7 +133,7 @@ def test_no_salt_leaves_the_process(world: World, release: Path) -> None:
         assert not any(salt in path.read_bytes() or salt.hex().encode() in path.read_bytes() for salt in salts)
     assert published.salts is None
     # Of another process, whose salts did not come along, the answers are logged without a set.
-    bare = world.book.publish(pickle.loads(pickled), output=world.root / "bare.parquet")  # noqa: S301 - our own
+    bare = world.book.publish(pickle.loads(pickled), output=world.root / "bare.parquet")
     assert "subjects_root" not in open_act_receipt(bare.receipt or b"", world.book.trust).act
 
 

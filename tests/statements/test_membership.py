@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger import times
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
@@ -17,7 +18,6 @@ from ledger.statements.limits import LIMITS
 from ledger.statements.membership import membership, open_membership
 from ledger.statements.verify import verify
 from tests.statements.paper_log import NOON, PaperLog, sha256
-from ledger import times
 
 SEED, BLIND = bytes(range(32)), bytes(range(32, 64))
 AT = times.text(NOON)
@@ -26,8 +26,8 @@ SAID = {
         {"scope": "everything", "no_at": AT, "no_state": "withdrawn", "no_position": 7},
         {"scope": "category", "scope_id": "post", "yes_at": AT, "yes_position": 8, "yes_accepted": 0, "yes_basis": "import"},
         {
-            **{"scope": "content", "scope_id": "p1", "yes_at": AT, "yes_position": 9, "yes_accepted": 1, "yes_basis": "session"},
-            **{"yes_expires_at": AT, "yes_content_since": AT, "no_at": AT, "no_state": "refused", "no_position": 2},
+            "scope": "content", "scope_id": "p1", "yes_at": AT, "yes_position": 9, "yes_accepted": 1, "yes_basis": "session",
+            "yes_expires_at": AT, "yes_content_since": AT, "no_at": AT, "no_state": "refused", "no_position": 2,
         },
     ]
 }
@@ -76,7 +76,9 @@ def test_one_who_is_not(log: PaperLog, others: int, tmp_path: Path) -> None:
         line = membership(f"v{number}", act, tree.prove(index(f"v{number}")))
         opened = open_membership(line, log.trust)
         assert not opened.in_set and opened.said is None
-        assert opened.sentence().startswith(f"'v{number}' is not in the set of subjects of whose rows the audit found allowed, by")
+        assert opened.sentence().startswith(
+            f"'v{number}' is not in the set of subjects of whose rows the audit found allowed, by"
+        )
     file = tmp_path / "v"
     file.write_bytes(line + b"\n")
     [sentence, *_] = verify(file, trust=log.trust).checked

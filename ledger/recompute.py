@@ -35,32 +35,34 @@ if TYPE_CHECKING:
     from ledger.book import Ledger
 
 
+_FOLLOWS = "the snapshot follows from the log, digest and all"
+_ANSWERS_FOLLOW = (
+    "the snapshot's answers follow from the log; its digest covers when it was compiled, too, which the log does not tell"
+)
+_SPOKE_OF_ERASED = "the snapshot spoke of people who were erased since: it was compiled again without them"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recomputed:
     """rows: that were decided again. erased: people erased since whose rows are among them; erased_rows: those rows.
 
-    header: whether the snapshot's digest followed from the log. It does not where when it was compiled is not known from it.
+    header: whether the snapshot's digest followed from the log. snapshot: what of it did, in a sentence.
     """
 
     rows: int
     erased: int
     erased_rows: int
     header: bool
+    snapshot: str
 
     def sentences(self) -> list[str]:
-        snapshot = (
-            "the snapshot follows from the log, digest and all"
-            if self.header
-            else "the snapshot's answers follow from the log; its digest covers when it was compiled, which the log does not tell"
-        )
         if not self.erased:
-            return [
-                snapshot,
-                f"EQUAL: all {self.rows} rows were decided again, and the statement and the shards are what came of it",
-            ]
+            whole = f"EQUAL: all {self.rows} rows were decided again, and the statement and the shards are what came of it"
+            return [self.snapshot, whole]
         return [
+            self.snapshot,
             f"EQUAL EXCEPT FOR {self.erased} ERASED SUBJECTS: they have {self.erased_rows} of {self.rows} rows, which nobody can "
-            "decide again; all other rows were, and the statement and the shards are what came of it"
+            "decide again; all other rows were, and the statement and the shards are what came of it",
         ]
 
 
@@ -96,7 +98,13 @@ def recompute(opened: VerifiedStatement, book: Ledger, *, shards: Place, inputs:
             raise IntegrityError("DIFFERENT: rests_on of the statement is not what the rows rest on")
         if isinstance(record, RunRecord) and again.unmapped != record.unmapped:
             raise IntegrityError("DIFFERENT: unmapped of the statement is not the number of rows that lack a column")
-    return Recomputed(rows=again.rows, erased=len(again.erased.met), erased_rows=again.erased.rows, header=header)
+    return Recomputed(
+        rows=again.rows,
+        erased=len(again.erased.met),
+        erased_rows=again.erased.rows,
+        header=header,
+        snapshot=_FOLLOWS if header else _ANSWERS_FOLLOW if same_answers else _SPOKE_OF_ERASED,
+    )
 
 
 def _has_digest(frozen: Snapshot, expected: str, book: Ledger, size: int) -> bool:

@@ -130,7 +130,7 @@ def test_other_reasons_than_those_that_were(world: World, release: Path) -> None
         return replace(record, shards=[replace(s, rows_dropped={"expired": s.rows_in - s.rows_kept}) for s in record.shards])
 
     restate(world, release, blame)
-    with pytest.raises(IntegrityError, match=r"says that \{'expired': 2\} were dropped, and \{'withdrawn': 1, 'no_record': 1\} are"):
+    with pytest.raises(IntegrityError, match=r"says that \{'expired': 2\} were dropped, and \{'withdrawn': 1,"):
         again(world, release)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger import ConsentFilter, Event, membership, times
-from ledger.errors import IntegrityError, UsageError
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.columns import Columns
 from ledger.snapshot import Snapshot
@@ -166,3 +166,16 @@ def test_consent_verify_takes_them(world: World, release: Path, consent: Callabl
     data = (tmp_path / "m").read_bytes()
     (tmp_path / "m").write_bytes(data.replace(b'"no_state":"withdrawn"', b'"no_state":"objected"'))
     assert consent("verify", "m", "--trust", trust).code == 4
+
+
+def test_once_somebody_was_erased_a_snapshot_shows_nobody_any_more(world: World, release: Path) -> None:
+    if not hasattr(world.book, "erase"):
+        pytest.skip("this ledger cannot erase yet")
+    data = statement(release).read_bytes()
+    before = membership.in_snapshot(world.book, data, "yes")
+    world.book.erase("later")
+    for subject in ("later", "yes"):
+        with pytest.raises(ConsentLedgerError, match="was erased since"):
+            membership.in_snapshot(world.book, data, subject)
+    assert open_membership(before, world.book.trust).in_set
+    assert open_membership(membership.in_run(release, "later", world.book.trust), world.book.trust).in_set

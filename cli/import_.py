@@ -48,7 +48,7 @@ def command(
     form: str,
 ) -> int:
     """Record the acts in a CSV, NDJSON or Parquet file. A bad line means that nothing is, unless --rejects is given."""
-    columns = None if source is None else _columns(source)
+    columns = None if source is None else columns_of_source(source)
     with ledger.open(ledger_path, passphrase=asking()) as book, progress("importing") as bar:
         report = book.import_file(
             sys.stdin.buffer if str(file) == "-" else file,
@@ -76,7 +76,7 @@ def command(
     return 1
 
 
-def _columns(source: str) -> ledger.ImportColumns | None:
+def columns_of_source(source: str) -> ledger.ImportColumns | None:
     """What consent.toml says of the source's table, where it does."""
     project = Project()
     table = project.imports(source)

@@ -18,6 +18,7 @@ from ledger.audit import Audit, audit
 from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log import dsse
 from ledger.log.keys import PrivateKey
+from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Place
 from ledger.run import VERSIONS, published
 from ledger.shards.columns import Columns
@@ -94,6 +95,7 @@ def attest(
             age_seconds=int(snapshot.age(audited.decided_at).total_seconds()),
             max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient,
+            subjects=None if audited.people is None else audited.people.commit(secrets.token_bytes(SEED_BYTES)),
             rests_on=total(shard.rests_on for shard in audited.shards),
             shards=[AuditedShard(name=s.name, sha256=s.sha256 or "", rows=s.rows) for s in audited.shards],
             versions=VERSIONS,

@@ -14,6 +14,7 @@ from ledger.shards.columns import Columns
 from ledger.shards.decide import decide
 from ledger.shards.inputs import Input
 from ledger.shards.rewrite import ShardFile
+from ledger.shards.subjects import KeptSubjects
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import Snapshot
 
@@ -33,7 +34,7 @@ class ShardAudit:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Whether every row's people said yes. reasons: rows without consent, by reason."""
+    """Whether every row's people said yes. people: the subjects of allowed rows, where they were asked for."""
 
     purpose: str
     snapshot_sha256: str
@@ -41,6 +42,7 @@ class Audit:
     decided_at: datetime
     shards: Sequence[ShardAudit]
     warnings: Sequence[str]
+    people: KeptSubjects | None = None
 
     @property
     def rows(self) -> int:
@@ -80,7 +82,8 @@ def audit(
     on_progress: Callback | None,
     hashed: bool = False,
 ) -> Audit:
-    """Whether every row of the inputs is allowed now. hashed: with digests, each of the very bytes that were decided.
+    """Whether every row of the inputs is allowed now. hashed: with digests, each of the very bytes that were decided,
+    and with the subjects.
 
     Raises as `ConsentFilter.audit_shards` does.
     """
@@ -89,6 +92,7 @@ def audit(
     categories = snapshot.header.categories
     progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, categories)), on_progress)
     answers = answers_at(snapshot, decided_at)
+    people = KeptSubjects(answers) if hashed else None
 
     def one(source: Input) -> tuple[ShardAudit, int]:
         counts: Counter[str] = Counter()
@@ -102,6 +106,8 @@ def audit(
                 decisions = decide(columns.read(table), answers, categories)
                 counts.update(decisions.counts())
                 rests_on.update(decisions.rests_on())
+                if people is not None:
+                    people.add(decisions.kept_subjects())
                 rows, known = rows + table.num_rows, known + decisions.known
                 progress.add(table.num_rows)
             shard.check_unchanged()
@@ -127,4 +133,5 @@ def audit(
         decided_at=decided_at,
         shards=[shard for shard, _ in audited],
         warnings=warnings,
+        people=people,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import admission, compiling, cursor, files, person, snapshot, snapshots, status, times
+from ledger import admission, committing, compiling, cursor, files, person, snapshot, snapshots, status, times
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
@@ -366,9 +366,9 @@ class Ledger:
 
     # Snapshots
 
-    def look(self, purpose: str) -> Snapshot:
-        """The answers as they are now, in memory and unlogged: for an audit, which writes nothing."""
-        return self._compile(purpose, None, None, None)
+    def look(self, purpose: str, *, tree_size: int | None = None, as_of: datetime | None = None) -> Snapshot:
+        """The answers as they are now, or were, in memory and unlogged: for an audit, which writes nothing."""
+        return self._compile(purpose, tree_size, as_of, None)
 
     def snapshot(
         self,
@@ -391,7 +391,7 @@ class Ledger:
         """
         self.check(frozen.header.checkpoint)
         self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
-        self.folder.tag_key()
+        subjects = committing.act_fields(frozen, self.folder.tag_key())
         frozen, data = snapshot.freeze(frozen.header, frozen.rows())
         named = self.snapshots / snapshots.name(frozen.purpose, frozen.sha256)
         path = named if output is None else Path(output)
@@ -403,6 +403,7 @@ class Ledger:
             "file_sha256": frozen.file_sha256,
             "tree_size": size,
             "as_of": times.text(frozen.header.as_of),
+            **subjects,
         }
         receipt = self._logged(lambda tx: tx.act("snapshot_compiled", self._by, **act))
         snapshots.put(path, data, receipt, sweep=output is None)

@@ -4,6 +4,7 @@ signed root. Nothing is decided by an index."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from ledger import snapshot, times
 from ledger.errors import IntegrityError, UsageError
 from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
+from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
 from ledger.snapshot import Header, Snapshot
 from ledger.store.documents import completed_at, purpose_of
@@ -64,11 +66,13 @@ def compile_at(
         )
     current = declared[-1][1]
     edge, said = RightEdge(), []
+    salts = bytearray(SALT_BYTES * size)
     sources: dict[str, datetime] = {}
 
     def events() -> Iterator[tuple[int, dict[str, Any]]]:
         for opened in history.opened(size):
             edge.append(merkle.leaf_hash(opened.entry))
+            salts[SALT_BYTES * opened.position : SALT_BYTES * (opened.position + 1)] = opened.salt
             document = opened.document()
             if opened.is_event:
                 yield opened.position, document
@@ -80,10 +84,11 @@ def compile_at(
             if on_progress is not None and opened.position % 8192 == 0:
                 on_progress(opened.position, size)
 
-    rows = snapshot.compile_rows(events(), purpose, current.accepts, moment)
+    acts = snapshot.acts_of(events(), purpose, current.accepts, moment)
     if edge.root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     if said != declared:  # they were found by a column that nothing has signed
         raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
     header = Header(origin, current.reference, current.categories, note, moment, known_until, sources)
-    return snapshot.freeze(header, rows)[0]
+    first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in snapshot.first_positions(acts))
+    return replace(snapshot.freeze(header, snapshot.latest_per_scope(acts))[0], salts=first)

@@ -25,6 +25,7 @@ from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
+from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Address, Place
 from ledger.parts import Part
 from ledger.shards.answers import Answers, answers_at
@@ -35,6 +36,7 @@ from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
+from ledger.shards.subjects import KeptSubjects
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.audit_statement import AUDIT
@@ -141,7 +143,8 @@ def run(
             part.begin(journal)
         files.withdraw(statement_path(output))
 
-        work = _Work(output, snapshot, columns, answers, journal, progress, exclusions is not None, dropped)
+        people = None if key is None or part is not None else KeptSubjects(answers)
+        work = _Work(output, snapshot, columns, answers, journal, progress, people, exclusions is not None, dropped)
         done = in_parallel(work.shard, share, workers)
         results = [result for result, _ in done]
         record = RunRecord(
@@ -158,6 +161,7 @@ def run(
             max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient,
             dropped_metadata=dropped,
+            subjects=None if people is None else people.commit(secrets.token_bytes(SEED_BYTES)),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
@@ -268,6 +272,7 @@ class _Work:
     answers: Answers
     journal: Journal | None
     progress: Progress
+    people: KeptSubjects | None
     keep_exclusions: bool
     dropped_metadata: tuple[str, ...]
 
@@ -292,6 +297,9 @@ class _Work:
                 and not self.keep_exclusions
                 and (result := self.journal.finished(source.name, deciding, target)) is not None
             ):
+                if self.people is not None:
+                    with ShardFile(target) as finished:
+                        self.people.add_written(finished, self.columns)
                 self.progress.add(result["rows_in"])
                 return result, (source.name, np.array([], np.int64), np.array([], np.uint8))
             names = self.columns.check(file.schema_arrow, categories)
@@ -311,6 +319,8 @@ class _Work:
                 totals["rows"] += table.num_rows
                 totals["unmapped"] += int(decisions.unmapped.sum())
                 totals["known"] += decisions.known
+                if self.people is not None:
+                    self.people.add(decisions.kept_subjects())
                 self.progress.add(table.num_rows)
                 return decisions.keep
 

@@ -117,6 +117,8 @@ class Snapshot:
     """Frozen answers. Equal when their digests are equal; pickles as path and digest, or with its rows when in memory.
 
     receipt: the act receipt that authenticates it, None for one that was compiled only to look.
+    salts: of one that was compiled in this process, 32 bytes for each subject, in the order of the rows: the salt of the first of
+    its events there. They never leave the process.
     """
 
     header: Header = field(compare=False, repr=False)
@@ -125,6 +127,7 @@ class Snapshot:
     file_sha256: str | None = field(default=None, compare=False, repr=False)
     receipt: bytes | None = field(default=None, compare=False, repr=False)
     max_age: timedelta = field(default=MAX_AGE, compare=False, repr=False)
+    salts: bytes | None = field(default=None, compare=False, repr=False)
     _rows: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -167,7 +170,7 @@ class Snapshot:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": self._rows if self.path is None else None}
+        return {**self.__dict__, "salts": None, "_rows": self._rows if self.path is None else None}
 
 
 def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, accepts: Sequence[int], as_of: datetime) -> Any:
@@ -175,6 +178,11 @@ def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, ac
 
     accepts: the versions of the purpose whose yes counts.
     """
+    return latest_per_scope(acts_of(events, token, accepts, as_of))
+
+
+def acts_of(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, accepts: Sequence[int], as_of: datetime) -> Any:
+    """The events that count, as a table: what `latest_per_scope` and `first_positions` go by."""
     names = ("subject_id", "scope", "scope_id", "yes", "t", "position", "state", "accepted", "expires", "since", "basis")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     appenders = [columns[name].append for name in names]
@@ -226,10 +234,10 @@ def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, ac
         pa.int64(),
         pa.uint8(),
     )
-    return _latest_per_scope(pa.table({name: pa.array(columns[name], kind) for name, kind in zip(names, kinds, strict=True)}))
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in zip(names, kinds, strict=True)})
 
 
-def _latest_per_scope(acts: Any) -> Any:
+def latest_per_scope(acts: Any) -> Any:
     with duckdb.connect(":memory:", config={"enable_external_access": False}) as con:
         con.register("acts", acts)
         rows = con.sql(f"""
@@ -246,6 +254,15 @@ def _latest_per_scope(acts: Any) -> Any:
                 coalesce(max(basis) FILTER (yes), 255) AS yes_basis
             FROM latest GROUP BY subject_id, scope, scope_id ORDER BY subject_id, scope, scope_id""").to_arrow_table()  # noqa: S608 - a constant
     return rows.cast(SCHEMA).combine_chunks()
+
+
+def first_positions(acts: Any) -> list[int]:
+    """Of each subject the position of its first event, in the order of the rows."""
+    with duckdb.connect(":memory:", config={"enable_external_access": False}) as con:
+        con.register("acts", acts)
+        found = con.sql("SELECT min(position) AS first FROM acts GROUP BY subject_id ORDER BY subject_id").to_arrow_table()
+    first: list[int] = found["first"].to_pylist()
+    return first
 
 
 class _Micros(dict[str, int]):

@@ -8,6 +8,7 @@ from typing import Any
 
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
+    "membership",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
     "verify", "fsck", "report",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",

@@ -15,11 +15,12 @@ from jsonschema.exceptions import ValidationError
 
 from ledger import times
 from ledger.consent import ACTORS, REASONS, STATES, Purpose
-from ledger.log import canonical
+from ledger.log import canonical, prefix_tree
 from ledger.report import linked
 from ledger.report.facts import Acts, Declared, Facts, Run
 from ledger.statements.audit_statement import audit_statement
 from ledger.statements.decided import BASES
+from ledger.statements.membership import membership, open_membership
 from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
 from ledger.statements.statement import DROPPED, run_statement
 from ledger.statements.verify import open_statement
@@ -102,12 +103,31 @@ def signed() -> dict[str, list[dict[str, Any]]]:
     snapshot = log.log_snapshot()
     payload = run_statement(run_record(snapshot, recipient="Lab", warnings=("w",), dropped_metadata=("geo",)))
     return {
+        "membership": [*memberships(log)],
         "receipt": [json.loads(log.log_event())],
         "act-receipt": [json.loads(snapshot)],
         "run-statement": [json.loads(payload)],
         "audit-statement": [json.loads(audit_statement(audit_record(snapshot, recipient="Lab", warnings=("w",))))],
         "envelope": [json.loads(log.seal(payload))],
     }
+
+
+def memberships(log: PaperLog) -> Iterator[dict[str, Any]]:
+    seed, full = bytes(32), {"yes_at": MOMENT, "yes_position": 1, "yes_accepted": 1, "yes_basis": "import"}
+    rows = [
+        {"scope": "everything", "no_at": MOMENT, "no_state": "refused", "no_position": 0},
+        {"scope": "category", "scope_id": "post", **full, "yes_expires_at": MOMENT, "yes_content_since": MOMENT},
+    ]
+    for said, blind in (({"rows": rows}, bytes(32)), ({"rows": 2}, b"")):
+        values = {subject: prefix_tree.value(blind, said) for subject in ("u1", "u2")}
+        tree = prefix_tree.PrefixTree((prefix_tree.index(seed, subject), value) for subject, value in values.items())
+        fields = {"subjects_root": tree.root().hex(), "subjects_seed": seed.hex()}
+        act = log.log_snapshot(**fields) if blind else log.log_statement(b"line", **fields)
+        for subject in ("u1", "u0"):
+            proof, there = tree.prove(prefix_tree.index(seed, subject)), subject in values
+            line = membership(subject, act, proof, said=said if there else None, blind=blind if there else b"")
+            open_membership(line, log.trust)
+            yield json.loads(line)
 
 
 def reported() -> list[dict[str, Any]]:
@@ -418,6 +438,6 @@ def test_an_unknown_schema_is_named() -> None:
 
 
 def test_the_samples_have_canonical_bytes() -> None:
-    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope"):
+    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope", "membership"):
         for document in DOCUMENTS[name]:
             assert canonical.decode(canonical.encode(document)) == document

@@ -24,6 +24,14 @@ def subject_tag(key: bytes, subject_id: str) -> bytes:
     return hmac.digest(key, b"subject\n" + subject_id.encode(), "sha256")
 
 
+def subject_secret(key: bytes, salt: bytes) -> bytes:
+    """What blinds the value of a subject in the set of a snapshot's subjects. salt: of the first of its events there.
+
+    Nobody has it any more once that event is erased.
+    """
+    return hmac.digest(key, b"secret\n" + _exactly(SALT_BYTES, salt, "salt"), "sha256")
+
+
 def event_body(salt: bytes, canonical: bytes) -> bytes:
     """Raises VerificationError for a salt of another length, with which another event could have the same body."""
     return sha256(b"consent-ledger/body/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()

@@ -179,6 +179,10 @@ class Answers:
         found = self._subjects.candidates(_hash(self._salt, text), confirm)
         return np.where(found < 0, self.unknown, found)
 
+    def ids(self, codes: Ints) -> Any:
+        """The ids of known subjects, as a pyarrow array of text."""
+        return self._subject.take(pa.array(codes))
+
     def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
         """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""
         at, owners, items, index = self._finer_index[scope]

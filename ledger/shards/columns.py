@@ -94,6 +94,10 @@ class Columns:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}
 
+    def of_subjects(self) -> Columns:
+        """Those of the subjects alone."""
+        return Columns(self.subject, subject_prefix=self.subject_prefix)
+
     def names(self) -> list[str]:
         """The mapped columns, constants left out."""
         named = [*self.subject, self.content, self.created, None if self.constant_category else self.category]

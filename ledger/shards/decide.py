@@ -30,13 +30,16 @@ class Decisions:
     """One answer a row, in row order, never null. codes: index into consent.REASONS.
 
     unmapped: dropped only because a column was not mapped. basis: what a kept row's weakest yes rests on (snapshot.BASES).
-    known: pairs of row and subject whose subject the ledger knows.
+    known: pairs of row and subject whose subject the ledger knows. subjects, row_of: of each such pair the subject's code, and
+    its row (None: pair i is row i).
     """
 
     codes: Codes
     unmapped: Bools
     basis: Codes
     known: int
+    subjects: Ints
+    row_of: Ints | None
 
     @property
     def keep(self) -> Any:
@@ -51,6 +54,12 @@ class Decisions:
     def counts(self) -> dict[str, int]:
         """Rows by reason, `allowed` among them; absent where zero."""
         return {REASONS[i]: int(n) for i, n in enumerate(np.bincount(self.codes, minlength=len(REASONS))) if n}
+
+    def kept_subjects(self) -> Ints:
+        """Codes of the subjects of allowed rows: as often as there are rows, each once a row."""
+        allowed = self.codes == ALLOWED
+        pairs = allowed if self.row_of is None else allowed[self.row_of]
+        return once_a_row(self.subjects[pairs], None if self.row_of is None else self.row_of[pairs])
 
     def rests_on(self) -> dict[str, int]:
         """Allowed rows by what their yes rests on; absent where zero."""
@@ -71,7 +80,16 @@ def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions
     codes[keys.missing] = _SUBJECT_MISSING
     basis[codes != ALLOWED] = NO_BASIS
     unmapped &= (codes != _CATEGORY_EXCLUDED) & (codes != _SUBJECT_MISSING)
-    return Decisions(codes, unmapped, basis, int((subjects != answers.unknown).sum()))
+    return Decisions(codes, unmapped, basis, int((subjects != answers.unknown).sum()), subjects, keys.row_of)
+
+
+def once_a_row(subjects: Ints, row_of: Ints | None) -> Ints:
+    """The codes of (row, subject) pairs, without those that come again in their row."""
+    if row_of is None or not len(subjects):
+        return subjects
+    codes = int(subjects.max()) + 1
+    once: Ints = np.unique(row_of * codes + subjects) % codes
+    return once
 
 
 def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, Bools, Codes]:

@@ -11,6 +11,7 @@ class Limits:
 
     trust: int = 1 << 20
     receipt: int = 1 << 20
+    membership: int = 2 << 20
     statement: int = 64 << 20
     """Both lines. A shard takes about 700 bytes, so that a run may have some 90,000."""
 

@@ -29,6 +29,7 @@ from ledger.objects import Address, Place
 from ledger.statements.audit_statement import AUDIT, AuditRecord, audit_of
 from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
+from ledger.statements.membership import MEMBERSHIP, open_membership
 from ledger.statements.one_log import Histories
 from ledger.statements.receipt import (
     ACT_RECEIPT,
@@ -48,7 +49,9 @@ RECEIPT_SUFFIX = ".receipt"
 Progress = Callable[[int, int], None]
 """progress(shards hashed, shards in all)."""
 
-_KINDS = "name a folder of shards, its statement, the receipt of an event, or a snapshot that has its receipt beside it"
+_KINDS = (
+    "name a folder of shards, its statement, the receipt of an event, a membership, or a snapshot that has its receipt beside it"
+)
 _NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
@@ -58,9 +61,10 @@ _RECORDS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {RUN: run_of, AU
 
 @dataclass(frozen=True)
 class Verified:
-    """checked: what was, and what was not, in sentences for an auditor."""
+    """checked: what was, and what was not, in sentences for an auditor. records: of each statement, by its file's path."""
 
     checked: list[str] = field(default_factory=list)
+    records: dict[Place, Record] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,23 @@ def verify(
     trust: str | Path | Trust,
     signature_only: bool = False,
     allow_unlogged: bool = False,
+    shards: str | Place | None = None,
     on_progress: Progress | None = None,
 ) -> Verified:
-    """Check folders of shards, `*.intoto.jsonl` statements, event receipts, and snapshots (FILE with FILE.receipt).
+    """Check folders of shards, `*.intoto.jsonl` statements, event receipts, memberships, and snapshots
+    (FILE with FILE.receipt).
 
     signature_only: do not look at shards and snapshot files. allow_unlogged: take a statement that is not in the log.
+    shards: the folder of a statement's shards, where it does not stand beside it.
     Raises VerificationError for the first thing that does not hold.
     """
     if not paths:
         raise UsageError("there is nothing to verify", hint=_KINDS)
     call = _Call(trust if isinstance(trust, Trust) else load_trust(trust), signature_only, allow_unlogged, on_progress)
+    call.shards = None if shards is None else objects.place(shards)
     for path in paths:
         call.check(objects.place(path))
-    return Verified(call.checked + call.histories.sentences())
+    return Verified(call.checked + call.histories.sentences(), call.records)
 
 
 def load_trust(path: str | Path) -> Trust:
@@ -188,6 +196,8 @@ class _Call:
     def __init__(self, trust: Trust, signature_only: bool, allow_unlogged: bool, on_progress: Progress | None) -> None:
         self.checked: list[str] = []
         self.histories = Histories()
+        self.records: dict[Place, Record] = {}
+        self.shards: Place | None = None
         self._trust = trust
         self._signature_only = signature_only
         self._allow_unlogged = allow_unlogged
@@ -225,6 +235,11 @@ class _Call:
         else:
             self._meet(logged)
             self._say(path, f"the statement is {_in_log(logged)}, after its snapshot")
+        self.records[path] = record
+        if record.subjects is not None and self.shards is None:
+            self._say(path, f"the set of the {record.subjects['count']} subjects of these rows is committed by the operator, "
+                            "shards not checked for it (--shards does)")  # fmt: skip
+        folder = self.shards or folder
         if self._signature_only:
             self._say(path, f"NOT looked at: the {len(record.shards)} shards")
         else:
@@ -257,8 +272,13 @@ class _Call:
             self._say(path, "the file is the one that the log names, byte for byte")
 
     def _check_receipt(self, path: Place) -> None:
-        data = _read(path, LIMITS.receipt, hint=_KINDS)
-        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.receipt).get("format")
+        data = _read(path, LIMITS.membership, hint=_KINDS)
+        kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.membership).get("format")
+        if kind == MEMBERSHIP:
+            membership = open_membership(data, self._trust)
+            self._meet(membership.act)
+            self._say(path, f"{membership.sentence()}; the act that commits to it is {_in_log(membership.act)}")
+            return
         if kind == ACT_RECEIPT and path.name.endswith(RECEIPT_SUFFIX):
             self._check_snapshot(path.with_name(path.name.removesuffix(RECEIPT_SUFFIX)), data)
             return

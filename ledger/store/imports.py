@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -100,13 +100,34 @@ def import_file(
             spooled.flush()
             return _Import(spooled, source or "stdin", form, options).run(engine, folder)
     path = Path(file)
+    with _opened(path, source, form, options) as whole:
+        return whole.run(engine, folder)
+
+
+@contextmanager
+def reading(file: Path, *, source: str | None, form: str | None, columns: ImportColumns | None) -> Iterator[ActsOfFile]:
+    """A file's acts as `import_file` would record them, which records nothing."""
+    with _opened(file, source, form, _Options(columns, None, True, None, None)) as whole:
+        yield ActsOfFile(whole.sha256, whole.acts())
+
+
+@dataclass(frozen=True)
+class ActsOfFile:
+    """acts: where each row stands, with its act or why it is none."""
+
+    sha256: str
+    acts: Iterator[tuple[str, Event | str]]
+
+
+@contextmanager
+def _opened(path: Path, source: str | None, form: str | None, options: _Options) -> Iterator[_Import]:
     endings = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
     form = form or endings.get(path.suffix.lower())
     if form is None:
         raise UsageError(f"the format of {path} is not known by its ending", hint="say --input-format csv, ndjson or parquet")
     try:
         with path.open("rb") as opened:
-            return _Import(opened, source or path.name, form, options).run(engine, folder)
+            yield _Import(opened, source or path.name, form, options)
     except OSError as error:
         raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
 
@@ -131,6 +152,17 @@ class _Import:
         self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         self._held = Held()
         self._counts: _Counts
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256
+
+    def acts(self) -> Iterator[tuple[str, Event | str]]:
+        """Where each row stands, with its act or why it is none. Raises BrokenFile."""
+        table = self._table()
+        for row in table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns):
+            act = self._act(table, row)
+            yield row.where, act.why if isinstance(act, _Bad) else act
 
     def run(self, engine: sa.Engine, folder: Folder) -> ImportReport:
         try:

@@ -1,0 +1,92 @@
+"""A snapshot's subjects -> the set that its act commits to: of each what the snapshot says, blinded by a secret that goes with
+the person's events (docs/formats.md, "Sets of subjects")."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from ledger import times
+from ledger.consent import NO
+from ledger.log import prefix_tree
+from ledger.log.entry import SALT_BYTES, subject_secret
+from ledger.log.prefix_tree import SEED_BYTES, PrefixTree
+from ledger.snapshot import NONE, Snapshot
+from ledger.statements.decided import BASES
+from ledger.statements.membership import SCOPES
+
+_BATCH = 65_536
+_SCOPES = tuple(SCOPES)
+
+
+def subjects_tree(frozen: Snapshot, tag_key: bytes, seed: bytes) -> PrefixTree:
+    """Of a snapshot that was compiled in this process."""
+    return PrefixTree(
+        (prefix_tree.index(seed, subject_id), prefix_tree.value(_blind(tag_key, salt, seed), said))
+        for subject_id, salt, said in _people(frozen)
+    )
+
+
+def act_fields(frozen: Snapshot, tag_key: bytes) -> dict[str, str]:
+    """Root and seed for the act. None for a snapshot that was compiled in another process: its salts stayed there."""
+    if frozen.salts is None:
+        return {}
+    seed = secrets.token_bytes(SEED_BYTES)
+    return {"subjects_root": subjects_tree(frozen, tag_key, seed).root().hex(), "subjects_seed": seed.hex()}
+
+
+def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:
+    """The blind of one subject and what the snapshot says of it; None where it says nothing."""
+    for found, salt, said in _people(frozen):
+        if found == subject_id:
+            return _blind(tag_key, salt, seed), said
+    return None
+
+
+def _blind(tag_key: bytes, salt: bytes, seed: bytes) -> bytes:
+    return hmac.digest(subject_secret(tag_key, salt), seed, "sha256")
+
+
+def _people(frozen: Snapshot) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """(subject, salt of its first event, what is said of it), in the order of the snapshot's rows."""
+    salts, number = frozen.salts, 0
+    assert salts is not None
+    subject, rows = None, list[dict[str, Any]]()
+    for current, row in _rows(frozen.rows()):
+        if current != subject:
+            if subject is not None:
+                yield subject, salts[number : number + SALT_BYTES], {"rows": rows}
+                number += SALT_BYTES
+            subject, rows = current, []
+        rows.append(row)
+    if subject is not None:
+        yield subject, salts[number:], {"rows": rows}
+
+
+def _rows(table: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows as they are said, each with its subject. In batches: as Python values they are many times as large."""
+    moment = lru_cache(100_000)(lambda micros: times.text(times.from_micros(micros)))
+    for batch in table.to_batches(_BATCH):
+        columns = [batch.column(name).to_pylist() for name in table.column_names]
+        for (subject, scope, scope_id, no_at, no_state, no_position,
+             yes_at, yes_position, accepted, expires, since, basis) in zip(*columns, strict=True):  # fmt: skip
+            row: dict[str, Any] = {"scope": _SCOPES[scope]}
+            if scope:
+                row["scope_id"] = scope_id
+            if no_at != NONE:
+                row |= {"no_at": moment(no_at), "no_state": NO[no_state], "no_position": no_position}
+            if yes_at != NONE:
+                row |= {
+                    "yes_at": moment(yes_at),
+                    "yes_position": yes_position,
+                    "yes_accepted": int(accepted),
+                    "yes_basis": BASES[basis],
+                }
+                if expires != NONE:
+                    row["yes_expires_at"] = moment(expires)
+                if since != NONE:
+                    row["yes_content_since"] = moment(since)
+            yield subject, row

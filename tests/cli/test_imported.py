@@ -1,0 +1,104 @@
+"""Whether the lines of a file are in the log: of an import they are, whatever was filled in, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import Ledger
+
+CSV = """state,subject_id,purposes,occurred_at,event_id
+given,u1,train-ai,2026-01-01T00:00:00Z,
+withdrawn,u2,*,,
+given,u3,train-ai@1,2026-01-02T00:00:00+01:00,mine
+refused,u4,train-ai,2026-01-03T00:00:00Z,
+"""
+
+
+@pytest.fixture
+def lines(book: Ledger, tmp_path: Path, consent: Callable[..., Any]) -> Path:
+    path = tmp_path / "acts.csv"
+    path.write_text(CSV)
+    assert consent("import", path, "--source", "crm").code == 0
+    return path
+
+
+def verified(consent: Callable[..., Any], path: Path, *options: str) -> Any:
+    return consent("verify", "--import", path, "--ledger", "consent-ledger", *options)
+
+
+def test_all_lines_are_in_the_log(lines: Path, consent: Callable[..., Any]) -> None:
+    found = verified(consent, lines)
+    assert found.code == 0 and "all 4 lines are in the log, imported at entry 7 (SHA-256" in found.out
+    assert '"verified": true' in verified(consent, lines, "--format", "json").out
+
+
+def test_a_later_version_of_the_purpose_changes_nothing(book: Ledger, lines: Path, consent: Callable[..., Any]) -> None:
+    book.declare_purpose("train-ai", title="Train", description="Another")
+    assert verified(consent, lines).code == 0
+
+
+def test_the_same_undated_no_that_became_an_act_of_its_own(book: Ledger, lines: Path, consent: Callable[..., Any]) -> None:
+    from tests.conftest import yes
+
+    book.record(yes("u2"))
+    assert consent("import", lines, "--source", "crm").code == 0
+    found = verified(consent, lines)
+    assert found.code == 0 and "imported at entry 7, 10 " in found.out
+
+
+def test_other_lines_are_named(lines: Path, consent: Callable[..., Any]) -> None:
+    lines.write_text(CSV + "withdrawn,u9,*,2026-01-04T00:00:00Z,\nperhaps,u9,*,,\n")
+    found = verified(consent, lines)
+    assert found.code == 4 and found.out == ""
+    # The undated no is one of its file: in another file it is another act.
+    for words in (
+        "3 of 6 lines are not in the log",
+        "not in it either",
+        "line 3: no such act of 'u2'",
+        "line 6: no such act of 'u9'",
+        "line 7:",
+    ):
+        assert words in found.err
+
+
+def test_an_id_that_says_something_else(lines: Path, consent: Callable[..., Any]) -> None:
+    lines.write_text(CSV.replace("given,u3,train-ai@1", "refused,u3,train-ai@1"))
+    found = verified(consent, lines)
+    assert found.code == 4 and "line 4: its event_id is recorded with another state" in found.err
+
+
+def test_twenty_are_named(lines: Path, consent: Callable[..., Any]) -> None:
+    lines.write_text(CSV.splitlines()[0] + "\n" + "".join(f"withdrawn,x{n},*,2026-01-04T00:00:00Z,\n" for n in range(30)))
+    found = verified(consent, lines)
+    assert "30 of 30 lines" in found.err and found.err.count("no such act of") == 20
+
+
+def test_a_file_that_is_cut_short(lines: Path, consent: Callable[..., Any]) -> None:
+    lines.write_text(CSV[:-10])
+    found = verified(consent, lines)
+    assert found.code == 2 and "cut short" in found.err
+
+
+def test_a_table_of_another_s_columns(book: Ledger, tmp_path: Path, consent: Callable[..., Any]) -> None:
+    (tmp_path / "consent.toml").write_text(
+        '[import.shop]\nsubject_id = "customer"\nstate = { column = "ok", values = { y = "given", n = "refused" } }\n'
+        'purposes = "=train-ai"\noccurred_at = "at"\n'
+    )
+    path = tmp_path / "shop.csv"
+    path.write_text("customer,ok,at\nc1,y,2026-01-01T00:00:00Z\nc2,n,2026-01-01T00:00:00Z\n")
+    done = consent("import", path, "--source", "shop")
+    assert done.code == 0, done.err
+    assert verified(consent, path, "--source", "shop").code == 0
+    assert verified(consent, path).code == 2
+
+
+def test_people_who_were_erased_are_counted_apart(book: Ledger, lines: Path, consent: Callable[..., Any]) -> None:
+    if not hasattr(book, "erase"):
+        pytest.skip("this ledger cannot erase yet")
+    book.erase("u3")
+    found = verified(consent, lines)
+    assert found.code == 0 and "all 4 lines are in the log, 1 of them of people who were erased since" in found.out

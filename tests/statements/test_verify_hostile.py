@@ -45,7 +45,7 @@ def test_nothing_named(made: Made) -> None:
         (b"{}\n", "nothing that can be verified alone"),
         (b"", "cut short"),
         (b'{"format":["x"]}\n', "nothing that can be verified alone"),
-        (b"x" * (LIMITS.receipt + 1), "is longer than"),
+        (b"x" * (LIMITS.membership + 1), "is longer than"),
     ],
 )
 def test_what_is_no_receipt(made: Made, content: bytes, said: str) -> None:

@@ -19,6 +19,7 @@ from ledger.statements.verify import verify
 @trust_file
 @click.option("--signature-only", is_flag=True, help="Check the statement alone, not the shards that it speaks of.")
 @click.option("--allow-unlogged", is_flag=True, help="Accept a statement that the log does not hold.")
+@click.option("--log", metavar="DIR_OR_URL", help="The log as it is published: what is verified must be part of it.")
 @output_format
 @click.pass_obj
 def command(
@@ -27,9 +28,10 @@ def command(
     trust: Path | None,
     signature_only: bool,
     allow_unlogged: bool,
+    log: str | None,
     form: str,
 ) -> None:
-    """Verify statements with their shards, receipts and snapshots. Needs neither database nor network."""
+    """Verify statements with their shards, receipts and snapshots. Needs neither database nor, without --log, network."""
     if trust is None and not names_a_ledger(ledger_path):
         project = Project()
         trust = project.trust_for(paths)
@@ -37,7 +39,7 @@ def command(
     trust = trust or (ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
     if not trust.is_file():
         raise UsageError(f"there is no trust file {trust}", hint="name one with --trust: whose keys count is yours to say")
-    verified = verify(*paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged)
+    verified = verify(*paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged, log=log)
     if form == "json":
         write_json({"verified": True, "checked": list(verified.checked)})
     else:

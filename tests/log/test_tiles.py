@@ -193,18 +193,15 @@ def test_a_bundle_of_entries_has_a_path() -> None:
 
 def test_a_growing_tree_hands_out_the_tiles_of_the_standard() -> None:
     dice = random.Random(5)
-    tree = Definition()
-    growing, full = tiles.Growing(), {}
-    assert growing.root() == merkle.EMPTY_ROOT and growing.partial() == {}
     total = 256 * 256 + 300
+    tree = Definition([b"%d" % number for number in range(total)])
+    growing = tiles.Growing()
+    full: Stored = {}
+    assert growing.root() == merkle.EMPTY_ROOT and growing.partial() == {}
     for size, added in batches(total, dice):
         full.update(growing.extend(tree.leaves(size, size + added)))
+        assert growing.size == size + added
         if size < 3000 or size + added == total:
-            assert growing.size == size + added
-            assert growing.root() == merkle.root(size + added, tree_node(tree))
+            assert growing.root() == tree.mth(0, size + added)
             assert {**full, **growing.partial()} == expected(tree, size + added)
             assert all(len(tile) == 8192 for tile in full.values())
-
-
-def tree_node(tree: Definition) -> merkle.Node:
-    return lambda level, index: tree.mth(index << level, (index + 1) << level)

@@ -148,12 +148,14 @@ class _Asking:
             waiting.discard(url)
             yield url, answer
         for url in sorted(waiting):
-            yield url, "it did not answer in time"
+            yield url, _TOO_LATE
 
     def _one(self, url: str) -> dict[str, str] | _Contradiction | str:
         try:
             return self._ask(url)
         except ConsentLedgerError as error:
+            if time.monotonic() >= self._ends:
+                return _TOO_LATE
             return f"{error}" + (f" ({error.hint})" if error.hint else "")
         except Exception as error:  # a thread must always answer
             return f"unexpected {type(error).__name__}: {error!s:.200}"
@@ -219,6 +221,7 @@ class _Asking:
         return found
 
 
+_TOO_LATE = "it did not answer in time"
 _WHY = {
     403: "it does not know this log's key (403): have its operator add it",
     404: "it does not know this log (404): have its operator add it",

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jsonschema import Draft202012Validator
 
 import ledger
-from ledger import download, published
+from ledger import download, published, schemas
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
 from tests.conftest import Outcome
 from tests.other_log import OtherLog, served
@@ -438,6 +439,7 @@ def test_the_command(tmp_path: Path, log: OtherLog, consent: Callable[..., Outco
     log.publish(tmp_path / "log")
     told = consent(*command, "--format", "json")
     document = json.loads(told.out)
+    Draft202012Validator(schemas.load("monitor")).validate(document)
     assert told.code == 0 and "nothing was seen" not in told.err
     assert (document["size_before"], document["size"], document["root"]) == (300, 301, log.root().hex())
     log.publish(tmp_path / "log", 299)

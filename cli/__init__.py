@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": "verify",
     "admit": "admit",
     "report": "report",
+    "log": "log",
     "fsck": "fsck",
     "copy": "copy",
     "link": "link",

@@ -16,11 +16,12 @@ from ledger import files
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, allow_dash=True), metavar="FILE", help="`-` is stdout."
 )
+@click.option("--cosigned", is_flag=True, help="By the checkpoint that witnesses have cosigned, for those who demand them.")
 @click.pass_obj
-def command(ledger_path: Path | None, event_id: str, output: Path) -> None:
+def command(ledger_path: Path | None, event_id: str, output: Path, cosigned: bool) -> None:
     """Write an event's receipt: the event, its opening and its proof. It verifies alone."""
     with ledger.open(ledger_path) as book:
-        receipt = book.receipt(event_id)
+        receipt = book.receipt(event_id, cosigned=cosigned)
     if str(output) == "-":
         click.echo(receipt, nl=False)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ _ONE = "name one statement, or the folder that it stands beside"
 )
 @click.option("--source", type=Text(), metavar="NAME", help="With --import: as for `consent import`.")
 @click.option("--input-format", type=click.Choice(["csv", "ndjson", "parquet"]), help="With --import: as for `consent import`.")
+@click.option("--log", metavar="DIR_OR_URL", help="The log as it is published: what is verified must be part of it.")
 @output_format
 @click.pass_obj
 def command(
@@ -64,9 +66,10 @@ def command(
     imported: Path | None,
     source: str | None,
     input_format: str | None,
+    log: str | None,
     form: str,
 ) -> None:
-    """Verify statements with their shards, receipts, memberships and snapshots. Needs neither database nor network."""
+    """Verify statements with their shards, receipts, memberships and snapshots. Needs no database; no network without --log."""
     _require_fit(paths, signature_only, shards, inputs, book_path, imported, source, input_format)
     if imported is not None:
         _tell([_lines(book_path or ledger_path, imported, source, input_format)], form)
@@ -78,7 +81,9 @@ def command(
     trust = trust or (book_path or ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
     if not trust.is_file():
         raise UsageError(f"there is no trust file {trust}", hint="name one with --trust: whose keys count is yours to say")
-    verified = verify(*paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged, shards=shards)
+    verified = verify(
+        *paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged, shards=shards, log=log
+    )
     checked = list(verified.checked)
     if shards is not None:
         checked += _by_rows(verified, trust, shards, inputs, book_path)
@@ -129,7 +134,8 @@ def _by_rows(
         from ledger.recompute import recompute
 
         with ledger.open(book_path) as book:
-            opened = open_statement(read_statement(path), load_trust(trust), allow_unlogged=True)
+            # Verified above, witnesses included: they are not asked for again.
+            opened = open_statement(read_statement(path), replace(load_trust(trust), policy=None), allow_unlogged=True)
             told += [f"{path}: {line}" for line in recompute(opened, book, shards=shards, inputs=inputs).sentences()]
     return told
 

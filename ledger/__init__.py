@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from ledger.fetching import fetch_snapshot
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
+    from ledger.monitoring import Monitored, monitor_log
     from ledger.person import Recorded
+    from ledger.publishing import Published, publish_log
     from ledger.report.making import Report, report_on
     from ledger.run import Run
     from ledger.shards.columns import Columns
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
     from ledger.store.mapping import ImportColumns
+    from ledger.witnessing import Cosigned, cosign_log
 
 _WHERE = {
     "book": ("Ledger", "create", "fsck"),
@@ -63,7 +66,9 @@ _WHERE = {
     "fetching": ("fetch_snapshot",),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
+    "monitoring": ("Monitored", "monitor_log"),
     "person": ("Recorded",),
+    "publishing": ("Published", "publish_log"),
     "report.making": ("Report", "report_on"),
     "run": ("Run",),
     "shards.columns": ("Columns",),
@@ -75,6 +80,7 @@ _WHERE = {
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
     "store.mapping": ("ImportColumns",),
+    "witnessing": ("Cosigned", "cosign_log"),
 }
 _NAMES = {name: (module, name) for module, names in _WHERE.items() for name in names}
 _NAMES |= {"open": ("book", "open_ledger"), "ledger_path": ("store.folder", "find")}
@@ -85,6 +91,7 @@ __all__ = [
     "Columns",
     "ConsentFilter",
     "ConsentLedgerError",
+    "Cosigned",
     "Decisions",
     "Event",
     "EventConflict",
@@ -97,6 +104,8 @@ __all__ = [
     "InvalidEvent",
     "Ledger",
     "LedgerBusy",
+    "Monitored",
+    "Published",
     "Purpose",
     "Recorded",
     "Report",
@@ -110,6 +119,7 @@ __all__ = [
     "VerificationError",
     "Verified",
     "copy",
+    "cosign_log",
     "create",
     "explain",
     "fetch_snapshot",
@@ -117,8 +127,10 @@ __all__ = [
     "ledger_path",
     "load_key",
     "load_snapshot",
+    "monitor_log",
     "open",
     "open_shards",
+    "publish_log",
     "report_on",
     "verify",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import admission, committing, compiling, cursor, files, person, snapshot, snapshots, status, times
+from ledger import admission, committing, compiling, cursor, files, person, snapshot, snapshots, status, times, witnessing
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
@@ -418,8 +418,12 @@ class Ledger:
 
     # Proofs
 
-    def receipt(self, event_id: str) -> bytes:
-        """An event with the opening of its commitment, its inclusion proof and checkpoint: verifies alone."""
+    def receipt(self, event_id: str, *, cosigned: bool = False) -> bytes:
+        """An event with the opening of its commitment, its inclusion proof and checkpoint: verifies alone.
+
+        cosigned: by the checkpoint that witnesses have cosigned, so that it verifies alone where they are demanded.
+        """
+        covering = partial(witnessing.covering, self.folder) if cosigned else lambda position: None
 
         def work(history: History) -> bytes:
             opened = history.event(event_id)
@@ -428,7 +432,8 @@ class Ledger:
                     f"no event has the id {event_id!r:.120}", hint="`consent show SUBJECT` lists a person's events with their ids"
                 )
             assert opened.tag is not None
-            return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(opened.position)) + b"\n"
+            proof = history.proof(opened.position, covering(opened.position))
+            return event_receipt(opened.document(), opened.salt, opened.tag, proof) + b"\n"
 
         receipt: bytes = self.read(work)
         return receipt

@@ -2,24 +2,19 @@
 
 > The server is not trusted: what counts is the receipt, by the trust file that is here.
 
-- http and https alone. A redirect is followed within the same origin only, so that the key goes to no other host.
-- Everything is bounded: bytes, seconds, redirects. Nothing that stands here is touched before what came was verified, its age
-  included; and it is never replaced by the answers of an earlier point of the log.
+- What the server sends is bounded: bytes, seconds, redirects (see `download`). Nothing that stands here is touched before what
+  came was verified, its age included; and it is never replaced by the answers of an earlier point of the log.
 """
 
 from __future__ import annotations
 
-import http.client
 import re
 import time
-import urllib.error
-import urllib.request
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ledger import snapshots, times
+from ledger import download, snapshots, times
 from ledger.consent import split_purpose
 from ledger.errors import ConsentLedgerError, IntegrityError, SnapshotError, UsageError
 from ledger.log.trust import Trust
@@ -31,7 +26,6 @@ MAX_BYTES = 8 << 30
 """Of a snapshot: it is held in memory to be verified."""
 STALLED_SECONDS = 30
 MAX_SECONDS = 3600
-_MAX_REDIRECTS = 5
 _KEY = re.compile(r"[!-~]{1,512}")
 _WHY = {
     401: ("the server does not know this API key", "ask its operator for one with the scope read: consent key add-api"),
@@ -60,7 +54,7 @@ def fetch_snapshot(
         raise UsageError(f"{output} is a folder", hint="name the file to write, as in -o answers.parquet")
     if key is not None and not _KEY.fullmatch(key):
         raise UsageError("this is no API key", hint="it is what `consent key add-api` printed, without spaces or line ends")
-    url = _checked(url)
+    url = download.checked(url, "a snapshot", "https://consent.example.org/v1/snapshots/train-ai")
     wanted, sha256 = _wanted(url)
     if not (purpose or wanted or sha256):
         raise UsageError("this URL does not say what it leads to", hint="say which purpose it must be of, with --purpose TOKEN")
@@ -104,78 +98,18 @@ def _wanted(url: str) -> tuple[str | None, str | None]:
     return unquote(last, errors="strict") or None, None
 
 
-def _checked(url: str) -> str:
-    """Raises UsageError for a URL that is none, or that would show a password."""
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and url.isascii() and url.isprintable() and " " not in url
-        _origin(url)
-    except ValueError:
-        fine = False
-    if not fine:
-        raise UsageError("this is no URL of a snapshot", hint="as in https://consent.example.org/v1/snapshots/train-ai")
-    if "@" in parts.netloc:
-        raise UsageError("a URL shows whatever password is in it", hint="put an API key in the environment: CONSENT_API_KEY")
-    return urlunsplit(parts._replace(fragment=""))
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-class _WithinOrigin(urllib.request.HTTPRedirectHandler):
-    max_redirections = _MAX_REDIRECTS
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
-    ) -> urllib.request.Request | None:
-        if _origin(newurl) != _origin(req.full_url) or "@" in urlsplit(newurl).netloc:
-            raise ConsentLedgerError(
-                "the server leads to another host, which is not followed",
-                hint="name that URL itself, if you trust it",
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _get(url: str, key: str | None, limit: int, ends: float) -> tuple[bytes, str]:
     """The body, and the URL that it came from in the end."""
-    request = urllib.request.Request(url, headers={"Accept": "*/*", "User-Agent": "consent-ledger"})  # noqa: S310 - checked
-    if key is not None:
-        request.add_header("Authorization", f"Bearer {key}")
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.HTTPDefaultErrorHandler,
-        _WithinOrigin,
-    ):
-        opener.add_handler(handler())
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        with opener.open(request, timeout=STALLED_SECONDS) as answer:
-            return _body(answer, limit, ends), answer.geturl()
-    except urllib.error.HTTPError as error:
-        error.close()
-        why, hint = _WHY.get(error.code, (f"the server answers {error.code}", "look at the URL"))
-        raise ConsentLedgerError(why, hint=hint) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        answer = download.ask(url, limit=limit, ends=ends, stalled=STALLED_SECONDS, headers=headers)
+    except IntegrityError:
+        raise
+    except ConsentLedgerError as error:
         raise ConsentLedgerError(
-            f"the snapshot could not be fetched: {reason!s:.200}",
-            hint="look at the URL and the network; nothing was changed here",
+            f"the snapshot could not be fetched: {error}", hint=f"{error.hint}; nothing was changed here"
         ) from error
-
-
-def _body(answer: Any, limit: int, ends: float) -> bytes:
-    parts: list[bytes] = []
-    length = 0
-    while part := answer.read1(1 << 20):  # what is there: a whole MiB, byte by byte, would outlast every limit
-        parts.append(part)
-        length += len(part)
-        if length > limit:
-            raise IntegrityError(f"the server sends more than {limit:,} bytes, which no such file has")
-        if time.monotonic() > ends:
-            raise ConsentLedgerError(f"the server took more than {MAX_SECONDS} seconds")
-    return b"".join(parts)
+    if answer.status != 200:
+        why, hint = _WHY.get(answer.status, (f"the server answers {answer.status}", "look at the URL"))
+        raise ConsentLedgerError(why, hint=hint)
+    return answer.body, answer.url

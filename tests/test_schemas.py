@@ -272,6 +272,10 @@ DOCUMENTS: dict[str, list[Any]] = {
         }
     ],
     "verify": [{"verified": True, "checked": ["out: ..."]}],
+    "monitor": [
+        {"origin": "o", "size": 9, "root": DIGEST, "witnesses": [], "checkpoint": "note\n"},
+        {"origin": "o", "size_before": 0, "size": 9, "root": DIGEST, "witnesses": ["w"], "checkpoint": "note\n"},
+    ],
     "fsck": [{"whole": True, "entries": 9, "events": 5, "acts": 4, "root": DIGEST}],
     "record": [
         {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from ledger.errors import IntegrityError, VerificationError
-from ledger.log.merkle import HASH_BYTES, Node
+from ledger.log.merkle import HASH_BYTES, Node, RightEdge
 
 WIDTH = 256
 HEIGHT = 8
@@ -85,6 +85,46 @@ def node_reader(read: TileReader) -> Node:
         return _perfect_root(hashes)
 
     return node
+
+
+class Growing:
+    """A tree as its leaves come, and its tiles: each once it is full, and at any time those that are not.
+
+    Of a level only the hashes of its open tile are kept.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._open: list[list[bytes]] = []
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
+        """Add leaves on the right: the tiles that they complete, each after those below it."""
+        full: dict[tuple[int, int], bytes] = {}
+        for leaf in leaf_hashes:
+            self.size += 1
+            hash_, level = leaf, 0
+            while True:
+                if level == len(self._open):
+                    self._open.append([])
+                self._open[level].append(hash_)
+                if len(self._open[level]) < WIDTH:
+                    break
+                tile = full[level, (self.size >> HEIGHT * (level + 1)) - 1] = b"".join(self._open[level])
+                self._open[level] = []
+                hash_, level = _perfect_root(tile), level + 1
+        return full
+
+    def partial(self) -> dict[tuple[int, int], bytes]:
+        """The tiles at the right edge that are not full, without those that are empty."""
+        return {(level, self.size >> HEIGHT * (level + 1)): b"".join(hashes) for level, hashes in enumerate(self._open) if hashes}
+
+    def root(self) -> bytes:
+        hashes: list[bytes] = []
+        for row in reversed(self._open):
+            edge = RightEdge()
+            edge.extend(row)
+            hashes += edge.hashes
+        return RightEdge(self.size, hashes).root()
 
 
 def _stored(read: TileReader, level: int, index: int, width: int) -> bytes:

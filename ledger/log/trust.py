@@ -88,6 +88,13 @@ class Trust:
         """The same without asking for witnesses: whoever calls this finds out otherwise whether the checkpoint is witnessed."""
         return checkpoint.open_checkpoint(note, self.log, until=self.until)
 
+    def cosigned_by(self, note: str) -> tuple[str, ...]:
+        """The witnesses that cosigned a note, by their names here. Raises VerificationError as `Policy.is_met` does."""
+        if self.policy is None:
+            return ()
+        cosigners = cosignature.cosigners(note, tuple(self.policy.witnesses.values()))
+        return tuple(name for name, witness in self.policy.witnesses.items() if witness in cosigners)
+
     def knows(self, name: str, key_id: bytes) -> bool:
         """Whether a signature line is of a log key or of a witness that is named here, so that it was verified on opening."""
         witnesses = () if self.policy is None else self.policy.witnesses.values()

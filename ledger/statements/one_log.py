@@ -7,7 +7,7 @@ that it also ties the trees of i and of i + 1 entries to its checkpoint. Where t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ledger.errors import VerificationError
 from ledger.log.checkpoint import Checkpoint
@@ -35,9 +35,13 @@ class Histories:
 
     def __init__(self) -> None:
         self._met: dict[str, dict[int, dict[int, bytes]]] = {}
+        self._witnessed: dict[str, set[int]] = {}
 
-    def meet(self, checkpoint: Checkpoint, roots: Mapping[int, bytes]) -> None:
-        """roots: what `roots_shown` says. Raises VerificationError where two checkpoints are of two histories."""
+    def meet(self, checkpoint: Checkpoint, roots: Mapping[int, bytes], *, witnessed: bool = False) -> None:
+        """roots: what `roots_shown` says. witnessed: whether those have cosigned it that the relying party demands, if any.
+
+        Raises VerificationError where two checkpoints are of two histories.
+        """
         trees = self._met.setdefault(checkpoint.origin, {})
         for known in trees.values():
             if any(known.get(size, root) != root for size, root in roots.items()):
@@ -46,6 +50,19 @@ class Histories:
                     hint="keep both documents; they prove it",
                 )
         trees.setdefault(checkpoint.size, {}).update(roots)
+        if witnessed:
+            self._witnessed.setdefault(checkpoint.origin, set()).add(checkpoint.size)
+
+    def require_witnessed(self) -> None:
+        """Raises VerificationError unless every checkpoint met is witnessed, or a prefix of one that is."""
+        for origin, trees in self._met.items():
+            if rest := sorted(trees.keys() - _shown(self._witnessed.get(origin, ()), trees)):
+                raise VerificationError(
+                    f"the checkpoints of log {origin!r:.100} met here (sizes {', '.join(map(str, rest))}) are not cosigned by "
+                    "the witnesses that the trust file demands, nor shown to be part of one that is",
+                    hint="name the log as it is published, --log DIR_OR_URL; or ask for receipts of a cosigned checkpoint "
+                    "(`consent receipt --cosigned`)",
+                )
 
     def sentences(self) -> list[str]:
         """For each origin whose checkpoints have several sizes: that they were compared, or that they were not."""
@@ -53,12 +70,16 @@ class Histories:
 
 
 def _compared(origin: str, trees: Mapping[int, Mapping[int, bytes]]) -> str:
-    sizes = sorted(trees)
-    shown = {sizes[-1]}  # those that are prefixes of the largest
-    for size in reversed(sizes[:-1]):
-        if any(size in trees[larger] for larger in shown):
-            shown.add(size)
-    listed = ", ".join(map(str, sizes))
-    if len(shown) == len(sizes):
+    listed = ", ".join(map(str, sorted(trees)))
+    if _shown([max(trees)], trees) == trees.keys():
         return f"the checkpoints of log {origin!r:.100} met here (sizes {listed}) are of one history"
     return f"NOT compared: the checkpoints of log {origin!r:.100} met here (sizes {listed}); no consistency proof is at hand"
+
+
+def _shown(sizes: Collection[int], trees: Mapping[int, Mapping[int, bytes]]) -> set[int]:
+    """Those of the trees that are shown to be prefixes of trees of these sizes, themselves among them."""
+    shown = set(sizes)
+    for size in sorted(trees, reverse=True):
+        if any(size in trees[larger] for larger in shown):
+            shown.add(size)
+    return shown

@@ -77,22 +77,26 @@ ACT_COMMON: Mapping[str, Check] = {"act": one_of(*ACTS), "recorded_at": moment, 
 
 @dataclass(frozen=True)
 class VerifiedEvent:
-    """event: the canonical document. position: its entry's place in the log. roots: see `one_log.roots_shown`."""
+    """event: the canonical document. position: its entry's place in the log. roots: see `one_log.roots_shown`. note: the
+    checkpoint as it is, with its signatures."""
 
     event: dict[str, Any]
     checkpoint: Checkpoint
     position: int
     roots: Mapping[int, bytes]
+    note: str
 
 
 @dataclass(frozen=True)
 class VerifiedAct:
-    """act: the canonical document. position: its entry's place in the log. roots: see `one_log.roots_shown`."""
+    """act: the canonical document. position: its entry's place in the log. roots: see `one_log.roots_shown`. note: the
+    checkpoint as it is, with its signatures."""
 
     act: dict[str, Any]
     checkpoint: Checkpoint
     position: int
     roots: Mapping[int, bytes]
+    note: str
 
 
 def event_receipt(event: Mapping[str, object], salt: bytes, tag: bytes, inclusion: TlogProof) -> bytes:
@@ -118,7 +122,7 @@ def open_event_receipt(data: bytes, trust: Trust) -> VerifiedEvent:
     entry = event_entry(canonical.decode_base64(receipt["tag"]), body)
     checkpoint, inclusion = _require_in_log(entry, receipt["proof"], trust)
     _require_rules(event)
-    return VerifiedEvent(event, checkpoint, inclusion.index, roots_shown(entry, inclusion, checkpoint))
+    return VerifiedEvent(event, checkpoint, inclusion.index, roots_shown(entry, inclusion, checkpoint), inclusion.checkpoint)
 
 
 def open_act_receipt(data: bytes, trust: Trust) -> VerifiedAct:
@@ -127,7 +131,9 @@ def open_act_receipt(data: bytes, trust: Trust) -> VerifiedAct:
     closed("the receipt", receipt, {"act": _act, "format": one_of(ACT_RECEIPT), "proof": long_text, "salt": text})
     entry = act_entry(canonical.decode_base64(receipt["salt"]), canonical.encode(receipt["act"]))
     checkpoint, inclusion = _require_in_log(entry, receipt["proof"], trust)
-    return VerifiedAct(receipt["act"], checkpoint, inclusion.index, roots_shown(entry, inclusion, checkpoint))
+    return VerifiedAct(
+        receipt["act"], checkpoint, inclusion.index, roots_shown(entry, inclusion, checkpoint), inclusion.checkpoint
+    )
 
 
 def _act(name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import file_digest, sha256
 from io import BufferedReader
@@ -31,6 +31,7 @@ from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
 from ledger.statements.membership import MEMBERSHIP, open_membership
 from ledger.statements.one_log import Histories
+from ledger.statements.published_log import ShownLog
 from ledger.statements.receipt import (
     ACT_RECEIPT,
     EVENT_RECEIPT,
@@ -82,6 +83,7 @@ def verify(
     signature_only: bool = False,
     allow_unlogged: bool = False,
     shards: str | Place | None = None,
+    log: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Verified:
     """Check folders of shards, `*.intoto.jsonl` statements, event receipts, memberships, and snapshots
@@ -89,15 +91,27 @@ def verify(
 
     signature_only: do not look at shards and snapshot files. allow_unlogged: take a statement that is not in the log.
     shards: the folder of a statement's shards, where it does not stand beside it.
+    log: the folder or URL that the log is published at: every checkpoint met must be part of what is published there.
+    Where the trust file demands witnesses, every checkpoint must be cosigned by them, or be shown to be part of one that is.
     Raises VerificationError for the first thing that does not hold.
     """
     if not paths:
         raise UsageError("there is nothing to verify", hint=_KINDS)
-    call = _Call(trust if isinstance(trust, Trust) else load_trust(trust), signature_only, allow_unlogged, on_progress)
+    trust = trust if isinstance(trust, Trust) else load_trust(trust)
+    shown = None if log is None else _shown_log(log, trust)
+    call = _Call(trust, signature_only, allow_unlogged, shown, on_progress)
     call.shards = None if shards is None else objects.place(shards)
     for path in paths:
         call.check(objects.place(path))
+    call.histories.require_witnessed()
     return Verified(call.checked + call.histories.sentences(), call.records)
+
+
+def _shown_log(where: str | Path, trust: Trust) -> ShownLog:
+    from ledger.published import PublishedLog  # not for those who need no network
+
+    published = PublishedLog(where)
+    return ShownLog(published.checkpoint(), published.tile, trust)
 
 
 def load_trust(path: str | Path) -> Trust:
@@ -193,12 +207,17 @@ def _require_act(act: str, expected: str) -> None:
 class _Call:
     """One call of `verify`: what it trusts, what it was told, what it has met."""
 
-    def __init__(self, trust: Trust, signature_only: bool, allow_unlogged: bool, on_progress: Progress | None) -> None:
+    def __init__(
+        self, trust: Trust, signature_only: bool, allow_unlogged: bool, log: ShownLog | None, on_progress: Progress | None
+    ) -> None:
         self.checked: list[str] = []
         self.histories = Histories()
         self.records: dict[Place, Record] = {}
         self.shards: Place | None = None
-        self._trust = trust
+        self._policy = trust.policy
+        # Whether enough have cosigned is asked at the end: another checkpoint that is met, or the published log, may show it.
+        self._trust = replace(trust, policy=trust.policy and replace(trust.policy, quorum=None))
+        self._log = log
         self._signature_only = signature_only
         self._allow_unlogged = allow_unlogged
         self._on_progress = on_progress or (lambda done, total: None)
@@ -294,7 +313,11 @@ class _Call:
                         f"for {purposes}, recorded at {event['recorded_at']}, is {_in_log(verified)}")  # fmt: skip
 
     def _meet(self, verified: VerifiedAct | VerifiedEvent) -> None:
-        self.histories.meet(verified.checkpoint, verified.roots)
+        witnessed = self._policy is None or self._policy.is_met(verified.note)
+        self.histories.meet(verified.checkpoint, verified.roots, witnessed=witnessed)
+        if self._log is not None:
+            self._log.check(verified.checkpoint)
+            self.histories.meet(self._log.checkpoint, self._log.roots, witnessed=True)
 
     def _say(self, path: Place, sentence: str) -> None:
         self.checked.append(f"{path}: {sentence}")

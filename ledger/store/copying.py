@@ -90,6 +90,8 @@ def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
             files.create_private(new.path / name, files.read_private(old.path / name))
     files.publish_bytes(new.path / "trust", old.trust_text().encode())
     files.publish_bytes(new.path / "head", old.read_anchors()[0][1].encode())
+    if (cosigned := old.cosigned()) is not None:
+        files.publish_bytes(new.path / "cosigned", cosigned.encode())
     settings = {"origin": new.origin, "database": database, "anchors": [str(anchor) for anchor in new.anchors[1:]]}
     # JSON of texts and lists of texts is TOML.
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if value]

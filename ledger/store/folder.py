@@ -1,6 +1,7 @@
 """The ledger's folder: configuration, keys, trust file and the head's anchor, each in a file of its own.
 
 `ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
+`cosigned`: once witnesses have cosigned a checkpoint
 `link.key` (0600): once links are made · `api.keys` (0600): once the API has a key
 """
 
@@ -219,6 +220,11 @@ class Folder:
                 )
             found.append((path, _text(path)))
         return found
+
+    def cosigned(self) -> str | None:
+        """The newest checkpoint that witnesses have cosigned, with their lines; None: there is none yet. Nothing is verified."""
+        path = self.path / "cosigned"
+        return _text(path) if os.path.lexists(path) else None
 
     def write_anchors(self, note: str) -> None:
         """Write the head's note to every anchor that is older: of two writers the later commit may come here first."""

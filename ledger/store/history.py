@@ -158,6 +158,19 @@ class History:
         if expected != size:
             raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
 
+    def entries(self, first: int, end: int) -> Iterator[bytes]:
+        """The entries first..end-1 as they are stored: whoever asks hashes them. Raises IntegrityError for a gap."""
+        some = sa.select(_entries.c.position, _entries.c.entry).where(_entries.c.position >= first, _entries.c.position < end)
+        expected = first
+        with self._con.execute(some.order_by(_entries.c.position), execution_options={"yield_per": 8192}) as rows:
+            for position, entry in rows:
+                if position != expected or not isinstance(entry, bytes | memoryview):
+                    raise IntegrityError(f"table entries lacks position {expected}")
+                yield bytes(entry)
+                expected += 1
+        if expected != end:
+            raise IntegrityError(f"table entries ends at {expected}, and {end} entries are signed")
+
     def _where(self, *conditions: Any) -> list[Opened]:
         """By columns of `openings`, in log order."""
         return [checked(*row) for row in sorted(self._con.execute(_INDEXED.where(*conditions)), key=itemgetter(0))]
@@ -247,9 +260,13 @@ class History:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
         return row[0], row[1]
 
-    def proof(self, position: int) -> TlogProof:
-        """The entry's inclusion proof and the checkpoint that covers it."""
-        size, note = self.covering(position)
+    def proof(self, position: int, note: str | None = None) -> TlogProof:
+        """The entry's inclusion proof and the checkpoint that covers it: the first, or the one that is given."""
+        if note is None:
+            size, note = self.covering(position)
+        else:
+            self.check_extends(note, self.head()[1], "the checkpoint at hand")
+            size = self.open(note).size
         if self.open(note).size != size:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)

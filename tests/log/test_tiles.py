@@ -189,3 +189,19 @@ def test_no_path_leads_to_a_level_that_cannot_be(level: int) -> None:
 
 def test_a_bundle_of_entries_has_a_path() -> None:
     assert tiles.entries_path(1234067, 8) == "tile/entries/x001/x234/067.p/8"
+
+
+def test_a_growing_tree_hands_out_the_tiles_of_the_standard() -> None:
+    dice = random.Random(5)
+    total = 256 * 256 + 300
+    tree = Definition([b"%d" % number for number in range(total)])
+    growing = tiles.Growing()
+    full: Stored = {}
+    assert growing.root() == merkle.EMPTY_ROOT and growing.partial() == {}
+    for size, added in batches(total, dice):
+        full.update(growing.extend(tree.leaves(size, size + added)))
+        assert growing.size == size + added
+        if size < 3000 or size + added == total:
+            assert growing.root() == tree.mth(0, size + added)
+            assert {**full, **growing.partial()} == expected(tree, size + added)
+            assert all(len(tile) == 8192 for tile in full.values())

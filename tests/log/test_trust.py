@@ -169,3 +169,11 @@ def test_the_length_is_bounded() -> None:
     assert trust.parse("#" * trust.MAX_TRUST) == Trust((), ())
     with pytest.raises(VerificationError, match="longer"):
         trust.parse("#" * (trust.MAX_TRUST + 1))
+
+
+def test_who_cosigned_is_told_by_the_names_in_the_trust_file() -> None:
+    trusted = trust.parse(WITNESSED + "quorum none")
+    assert [trusted.cosigned_by(cosigned(signers)) for signers in ("", "3", "31")] == [(), ("w3",), ("w1", "w3")]
+    assert trust.parse(f"log {LOG.vkey}").cosigned_by(cosigned("12")) == ()
+    with pytest.raises(VerificationError, match="does not fit"):
+        trusted.cosigned_by(cosigned("1") + cosignature.cosign("another text\n", "w2.example", KEYS["2"], 5))

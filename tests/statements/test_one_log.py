@@ -97,3 +97,41 @@ def test_other_origins_are_other_logs() -> None:
     histories.meet(Checkpoint("b", 1, b"1" * 32), {1: b"1" * 32})
     histories.meet(Checkpoint("b", 2, b"2" * 32), {1: b"1" * 32, 2: b"2" * 32})
     assert len(histories.sentences()) == 1
+
+
+def met_as(histories: Histories, log: PaperLog, position: int, size: int, witnessed: bool) -> None:
+    roots = roots_shown(entry(position), log.proof(position, size), log.checkpoint(size))
+    histories.meet(log.checkpoint(size), roots, witnessed=witnessed)
+
+
+def test_what_is_part_of_a_witnessed_tree_is_witnessed() -> None:
+    log = PaperLog()
+    log.fill(9)
+    for places, whole in (
+        ([(0, 9, True)], True),
+        ([(0, 9, False)], False),
+        ([(0, 9, False), (3, 9, True)], True),  # the same tree
+        ([(0, 4, False), (4, 9, True)], True),
+        ([(4, 9, True), (0, 4, False)], True),
+        ([(0, 4, False), (4, 7, False), (7, 9, True)], True),
+        ([(0, 4, False), (5, 9, True)], False),
+        ([(0, 4, True), (4, 9, False)], False),  # a prefix vouches for nothing after it
+        ([(0, 4, True), (5, 9, True)], True),
+    ):
+        histories = Histories()
+        for position, size, witnessed in places:
+            met_as(histories, log, position, size, witnessed)
+        if whole:
+            histories.require_witnessed()
+            continue
+        with pytest.raises(VerificationError, match="are not cosigned by the witnesses that the trust file demands"):
+            histories.require_witnessed()
+
+
+def test_witnesses_of_one_log_say_nothing_of_another() -> None:
+    histories = Histories()
+    histories.require_witnessed()
+    histories.meet(Checkpoint("a", 1, bytes(32)), {1: bytes(32)}, witnessed=True)
+    histories.meet(Checkpoint("b", 1, bytes(32)), {1: bytes(32)})
+    with pytest.raises(VerificationError, match="checkpoints of log 'b'"):
+        histories.require_witnessed()

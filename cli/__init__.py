@@ -38,6 +38,7 @@ COMMANDS = {
     "report": "report",
     "fsck": "fsck",
     "copy": "copy",
+    "erase": "erase",
     "link": "link",
     "serve": "serve",
     "key": "key",

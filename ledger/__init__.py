@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ledger.attest import Attestation
     from ledger.audit import Audit
-    from ledger.book import Ledger, create, fsck
+    from ledger.book import Ledger, create, fsck, reapply
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
     from ledger.cursor import EventPage
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
     from ledger.store.copying import copy
+    from ledger.store.erasure import Erased
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
     from ledger.store.mapping import ImportColumns
 
 _WHERE = {
-    "book": ("Ledger", "create", "fsck"),
+    "book": ("Ledger", "create", "fsck", "reapply"),
     "consent": ("Event", "Purpose"),
     "errors": (
         "ConsentLedgerError",
@@ -72,6 +73,7 @@ _WHERE = {
     "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
     "store.copying": ("copy",),
+    "store.erasure": ("Erased",),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
     "store.mapping": ("ImportColumns",),
@@ -86,6 +88,7 @@ __all__ = [
     "ConsentFilter",
     "ConsentLedgerError",
     "Decisions",
+    "Erased",
     "Event",
     "EventConflict",
     "EventPage",
@@ -119,6 +122,7 @@ __all__ = [
     "load_snapshot",
     "open",
     "open_shards",
+    "reapply",
     "report_on",
     "verify",
 ]

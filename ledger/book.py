@@ -70,6 +70,13 @@ def fsck(path: str | Path | None = None, *, on_progress: Callable[[int, int], No
     return checking.fsck(database.connect(folder.database), folder, on_progress)
 
 
+def reapply(journal: str | Path, path: str | Path | None = None, *, passphrase: Passphrase | None = None) -> Sequence[Erased]:
+    """Erase anew whom an order journal names, after a backup of a ledger was put back: where the database lacks nothing but
+    erasures, that mends it. path, passphrase: as `open_ledger` takes them. Raises IntegrityError where more was lost."""
+    folder = Folder.open(find(path), passphrase)
+    return erasure.reapply(database.connect(folder.database), folder, Path(journal))
+
+
 class Ledger:
     """One ledger. Reads are one transaction each; every write is signed before it returns."""
 
@@ -312,10 +319,6 @@ class Ledger:
         basis: why, as the log keeps it. What cannot be reached is in the answer. Raises UsageError for an unknown person.
         """
         return erasure.erase(self._engine, self.folder, subject_id, basis, self._by)
-
-    def reapply(self, journal: str | Path) -> Sequence[Erased]:
-        """Erase anew whom an order journal names, after a backup was put back. Raises IntegrityError where more was lost."""
-        return erasure.reapply(self._engine, self.folder, Path(journal))
 
     # Answers
 

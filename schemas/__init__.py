@@ -9,7 +9,7 @@ from typing import Any
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
-    "verify", "fsck", "report",
+    "verify", "fsck", "report", "erase",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
     "link-request", "link", "ask-request", "ask", "error")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands, then what the HTTP API takes and gives beside these."""

@@ -40,14 +40,14 @@ _RECEIPT = ".receipt"
 
 @dataclass(frozen=True, kw_only=True)
 class Erased:
-    """order, position: of the act that says so. events: erased by it. at: when. already: it was done before, and nothing was left
+    """order, position: of the act that says so. events: erased by it. already: it was done before, and nothing was left
     to do. unscrubbed: why the database's own files may still hold some of them; the next one to open the ledger goes on with it.
     unreached: where they may be all the same."""
 
     order: str
     position: int
     events: int
-    at: str
+    erased_at: str
     already: bool
     unscrubbed: str | None
     unreached: Sequence[Unreached]
@@ -58,7 +58,7 @@ class Erased:
             "order": self.order,
             "position": self.position,
             "events": self.events,
-            "erased_at": self.at,
+            "erased_at": self.erased_at,
             "already": self.already,
             "scrubbed": self.unscrubbed is None,
             "unreached": [one.document() for one in self.unreached],
@@ -262,7 +262,7 @@ def _told(engine: sa.Engine, folder: Folder, tag: bytes, name: str, settled: _Se
         order=act["order"],
         position=position,
         events=sum(len(act["positions"]) for _, act in acts),
-        at=act["recorded_at"],
+        erased_at=act["recorded_at"],
         already=not name,
         unscrubbed=settled.unscrubbed,
         unreached=found,

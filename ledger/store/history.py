@@ -211,7 +211,10 @@ class History:
 
     def erasure(self, position: int) -> dict[str, Any]:
         """The act `subject_erased` at a position, shown to be in the log that the head has signed. Raises IntegrityError."""
-        opened = self.at(position)
+        row = self._con.execute(_OPENED.where(_entries.c.position == position)).first()
+        if row is None or row.salt is None:
+            raise IntegrityError(f"entry {position} has no opening, and table tombstones names it", hint="run `consent fsck`")
+        opened = checked(*row)
         document = {} if opened.is_event else opened.document()
         if document.get("act") != "subject_erased":
             raise IntegrityError(f"entry {position} is no erasure, and table openings has it as one", hint="run `consent fsck`")

@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
         events = [s.event for s in self.model.said]
         rows = [("u1", "c1"), ("u1", "c2"), ("u2", "c1"), ("u2", "c2")]
         expected = [decide(Row([s], None, c), events, PURPOSE, now) for s, c in rows]
-        consent = ledger.ConsentFilter(self.book.look("train-ai"), ledger.Columns(subject="s", content="c"))
+        consent = ledger.ConsentFilter(self.book.look("train-ai"), ledger.Columns(subject="s", content="c"), now)
         found = consent.decide(pa.table({"s": [s for s, _ in rows], "c": [c for _, c in rows]}))
         assert found.reason.to_pylist() == expected
         for (subject, item), reason in zip(rows, expected, strict=True):

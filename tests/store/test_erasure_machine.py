@@ -275,7 +275,7 @@ def play(examples: int, steps: int) -> None:
 
 
 def test_no_order_of_things_turns_a_no_into_a_yes() -> None:
-    play(8, 14)
+    play(6, 12)
 
 
 @pytest.mark.soak

@@ -39,6 +39,7 @@ COMMANDS = {
     "log": "log",
     "fsck": "fsck",
     "copy": "copy",
+    "erase": "erase",
     "link": "link",
     "serve": "serve",
     "key": "key",

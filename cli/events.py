@@ -28,7 +28,7 @@ import ledger
 @click.pass_obj
 def command(ledger_path: Path | None, /, after: int, expiring: timedelta | None, limit: int, form: str) -> None:
     """List events in log order, a page at a time. Pages that follow one another hold each event exactly once."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         page = book.page(after, limit=limit, expiring=expiring)
     document = page.document()
     if form == "json":

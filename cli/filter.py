@@ -135,7 +135,7 @@ def consent_of(
     mapped = columns_of(**columns)
     book = None
     if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():
-        book = stack.enter_context(ledger.open(ledger_path, passphrase=passphrase))
+        book = stack.enter_context(ledger.open(ledger_path, passphrase=passphrase, finish=passphrase is not None))
     if snapshot_path is not None:
         snapshot = ledger.load_snapshot(snapshot_path, trust=trust or book.trust, max_age=max_age)  # type: ignore[union-attr]
         if book is not None and snapshot.header.origin != book.origin:

@@ -20,7 +20,9 @@ def command(ledger_path: Path | None, form: str) -> None:
     if form == "json":
         write_json(report.document())
     else:
+        erased = f", {report.erased:,} erased" if report.erased else ""
         click.echo(
-            f"whole: {report.size:,} entries ({report.events:,} events, {report.acts:,} other acts), root {report.root.hex()}",
+            f"whole: {report.size:,} entries ({report.events:,} events, {report.acts:,} other acts{erased}), "
+            f"root {report.root.hex()}",
             err=True,
         )

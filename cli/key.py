@@ -23,7 +23,7 @@ def command() -> None:
 @click.pass_obj
 def show(ledger_path: Path | None) -> None:
     """Print the trust file: the lines to hand to whoever verifies."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         click.echo(book.trust_text(), nl=False)
 
 
@@ -84,7 +84,7 @@ def end(ledger_path: Path | None, name: str) -> None:
 @click.pass_obj
 def new_link(ledger_path: Path | None) -> None:
     """Make links under a new key from here on. Those that were sent out stay good."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         book.links.renew_key()
         where = book.folder.path / "link.key"
     click.echo(f"a new key was added to {shown(str(where))}; links made under those before it stay good", err=True)
@@ -105,7 +105,7 @@ def add_api(ledger_path: Path | None, name: str, scopes: tuple[str, ...]) -> Non
 
     What it records is marked `api:NAME`.
     """
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         key = api_keys.add(book.folder.path, name, scopes)
     click.echo(key)
     click.echo("hint: keep it where its program alone reads it; it is not shown again", err=True)
@@ -116,7 +116,7 @@ def add_api(ledger_path: Path | None, name: str, scopes: tuple[str, ...]) -> Non
 @click.pass_obj
 def end_api(ledger_path: Path | None, name: str) -> None:
     """End a key of the HTTP API: a running server refuses it from its next request on. Its name is not given again."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         ended = api_keys.end(book.folder.path, name)
     click.echo(f"{name}: {'ended' if ended else 'was ended before'}", err=True)
 
@@ -125,7 +125,7 @@ def end_api(ledger_path: Path | None, name: str) -> None:
 @click.pass_obj
 def list_api(ledger_path: Path | None) -> None:
     """List the keys of the HTTP API: name, scopes, since when, until when."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         keys = api_keys.listed(book.folder.path)
     for key in keys:
         ended = f"  ended {times.text(key.ended)}" if key.ended else ""

@@ -62,7 +62,7 @@ def add(ledger_path: Path | None, /, token: str | None, source: Path | None, **g
 @click.pass_obj
 def list_(ledger_path: Path | None, form: str) -> None:
     """The purposes declared, every version."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         purposes = book.purposes()
     if form == "json":
         write_json(

@@ -20,7 +20,7 @@ from ledger import files
 @click.pass_obj
 def command(ledger_path: Path | None, event_id: str, output: Path, cosigned: bool) -> None:
     """Write an event's receipt: the event, its opening and its proof. It verifies alone."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         receipt = book.receipt(event_id, cosigned=cosigned)
     if str(output) == "-":
         click.echo(receipt, nl=False)

@@ -45,7 +45,7 @@ def command(
     if isinstance(output, Path):
         _require_beside(output, runs)
     whose = None if trust is None else load_trust(trust)
-    with ledger.open(ledger_path) as book, progress("reading the log") as on_progress:
+    with ledger.open(ledger_path, finish=False) as book, progress("reading the log") as on_progress:
         report = ledger.report_on(book, *runs, trust=whose, on_progress=on_progress)
     text = report.html() if form == "html" else json.dumps(report.jsonld(), indent=2, ensure_ascii=False) + "\n"
     if str(output) == "-":

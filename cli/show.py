@@ -17,7 +17,7 @@ import ledger
 @click.pass_obj
 def command(ledger_path: Path | None, subject: str, content_id: str | None, form: str) -> None:
     """A person's acts, in log order, and the decisions that now hold."""
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         document = book.show(subject, content_id=content_id)
     if form == "json":
         write_json(document)

@@ -20,7 +20,7 @@ from ledger import times
 @click.pass_obj
 def command(ledger_path: Path | None, /, max_source_age: timedelta | None, max_unanswered: timedelta | None, form: str) -> int:
     """Head, anchors, events by purpose and state, import sources, and the no that has waited longest. Exit 3: over a limit."""
-    with ledger.open(ledger_path) as book, progress("reading the log") as on_progress:
+    with ledger.open(ledger_path, finish=False) as book, progress("reading the log") as on_progress:
         status = book.status(on_progress=on_progress)
     exceeded = status.exceeded(max_source_age=max_source_age, max_unanswered=max_unanswered)
     if form == "json":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ledger.attest import Attestation
     from ledger.audit import Audit
-    from ledger.book import Ledger, create, fsck
+    from ledger.book import Ledger, create, fsck, reapply
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
     from ledger.cursor import EventPage
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
     from ledger.store.copying import copy
+    from ledger.store.erasure import Erased
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
     from ledger.store.imports import ImportRejected, ImportReport
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from ledger.witnessing import Cosigned, cosign_log
 
 _WHERE = {
-    "book": ("Ledger", "create", "fsck"),
+    "book": ("Ledger", "create", "fsck", "reapply"),
     "consent": ("Event", "Purpose"),
     "errors": (
         "ConsentLedgerError",
@@ -77,6 +78,7 @@ _WHERE = {
     "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
     "store.copying": ("copy",),
+    "store.erasure": ("Erased",),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
     "store.mapping": ("ImportColumns",),
@@ -93,6 +95,7 @@ __all__ = [
     "ConsentLedgerError",
     "Cosigned",
     "Decisions",
+    "Erased",
     "Event",
     "EventConflict",
     "EventPage",
@@ -131,6 +134,7 @@ __all__ = [
     "open",
     "open_shards",
     "publish_log",
+    "reapply",
     "report_on",
     "verify",
 ]

@@ -26,14 +26,15 @@ from ledger.person import Recorded
 from ledger.snapshot import Snapshot
 from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.status import Status
-from ledger.store import database
+from ledger.store import database, erasure
 from ledger.store import fsck as checking
 from ledger.store.append import Appended, Stored, Transaction, append, check_not_moved, told_that_it_was_recorded
 from ledger.store.append import create as create_log
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
+from ledger.store.erasure import Erased
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
-from ledger.store.history import History, Opened
+from ledger.store.history import History
 from ledger.store.imports import ImportReport, import_file
 from ledger.store.mapping import ImportColumns
 
@@ -49,14 +50,17 @@ def create(path: str | Path, *, origin: str | None = None, database: str | None 
     return book
 
 
-def open_ledger(path: str | Path | None = None, *, passphrase: Passphrase | None = None) -> Ledger:
+def open_ledger(path: str | Path | None = None, *, passphrase: Passphrase | None = None, finish: bool = True) -> Ledger:
     """The ledger in a folder; None: $CONSENT_LEDGER, else ./consent-ledger.
 
     passphrase: of its private keys where they have one, or a function that is asked for it, with the key's path, when
-    something is to be signed. Raises IntegrityError for one that was rolled back.
+    something is to be signed. finish: go on with an erasure that was interrupted, which writes.
+    Raises IntegrityError for one that was rolled back.
     """
     book = Ledger(Folder.open(find(path), passphrase))
     book.checkpoint()
+    if finish:
+        erasure.finish(book._engine, book.folder)
     return book
 
 
@@ -64,6 +68,13 @@ def fsck(path: str | Path | None = None, *, on_progress: Callable[[int, int], No
     """Check a ledger whole. on_progress: entries checked, entries in all. Raises IntegrityError for the first thing wrong."""
     folder = Folder.open(find(path))
     return checking.fsck(database.connect(folder.database), folder, on_progress)
+
+
+def reapply(journal: str | Path, path: str | Path | None = None, *, passphrase: Passphrase | None = None) -> Sequence[Erased]:
+    """Erase anew whom an order journal names, after a backup of a ledger was put back: where the database lacks nothing but
+    erasures, that mends it. path, passphrase: as `open_ledger` takes them. Raises IntegrityError where more was lost."""
+    folder = Folder.open(find(path), passphrase)
+    return erasure.reapply(database.connect(folder.database), folder, Path(journal))
 
 
 class Ledger:
@@ -298,6 +309,17 @@ class Ledger:
             on_progress=on_progress,
         )
 
+    def erasable(self, subject_id: str) -> int:
+        """How many events `erase` would take. Raises UsageError for a person whom the ledger does not know."""
+        return erasure.count(self._engine, self.folder, subject_id)
+
+    def erase(self, subject_id: str, *, basis: str | None = None) -> Erased:
+        """Erase a person's events for good; the log keeps that they were there, and whose they were only for who holds tag.key.
+
+        basis: why, as the log keeps it. What cannot be reached is in the answer. Raises UsageError for an unknown person.
+        """
+        return erasure.erase(self._engine, self.folder, subject_id, basis, self._by)
+
     # Answers
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
@@ -405,8 +427,10 @@ class Ledger:
             "as_of": times.text(frozen.header.as_of),
             **subjects,
         }
+        check = partial(self.read, compiling.require_erasures, size, frozen.header.erasures)
+        check()
         receipt = self._logged(lambda tx: tx.act("snapshot_compiled", self._by, **act))
-        snapshots.put(path, data, receipt, sweep=output is None)
+        snapshots.put(path, data, receipt, sweep=output is None, check=check)
         return replace(frozen, path=path, receipt=receipt)
 
     def _compile(
@@ -463,7 +487,7 @@ class Ledger:
         self.append(lambda tx: positions.append(plan(tx)))
 
         def work(history: History) -> bytes:
-            opened: Opened = history.at(positions[0])
+            opened = history.at(positions[0])
             return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
 
         with told_that_it_was_recorded():

@@ -3,20 +3,21 @@ signed root. Nothing is decided by an index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from ledger import snapshot, times
-from ledger.errors import IntegrityError, UsageError
+from ledger.errors import IntegrityError, SnapshotError, UsageError
 from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
 from ledger.snapshot import Header, Snapshot
 from ledger.store.documents import completed_at, purpose_of
-from ledger.store.history import History
+from ledger.store.erased import Erasures
+from ledger.store.history import Erased, History
 
 
 def compile_at(
@@ -65,15 +66,18 @@ def compile_at(
             hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
         )
     current = declared[-1][1]
-    edge, said = RightEdge(), []
+    edge, said, erasures = RightEdge(), [], Erasures(history)
     salts = bytearray(SALT_BYTES * size)
     sources: dict[str, datetime] = {}
 
     def events() -> Iterator[tuple[int, dict[str, Any]]]:
         for opened in history.opened(size):
             edge.append(merkle.leaf_hash(opened.entry))
+            document = {} if isinstance(opened, Erased) else opened.document()
+            erasures.see(opened, document)
+            if isinstance(opened, Erased):
+                continue
             salts[SALT_BYTES * opened.position : SALT_BYTES * (opened.position + 1)] = opened.salt
-            document = opened.document()
             if opened.is_event:
                 yield opened.position, document
             elif document["act"] == "purpose_declared" and document["token"] == purpose:
@@ -89,6 +93,18 @@ def compile_at(
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     if said != declared:  # they were found by a column that nothing has signed
         raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
-    header = Header(origin, current.reference, current.categories, note, moment, known_until, sources)
+    erasures.settle(size)
+    beyond = tuple(erasures.beyond(size))
+    header = Header(origin, current.reference, current.categories, note, moment, known_until, sources, beyond)
     first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in snapshot.first_positions(acts))
     return replace(snapshot.freeze(header, snapshot.latest_per_scope(acts))[0], salts=first)
+
+
+def require_erasures(history: History, size: int, known: Sequence[int]) -> None:
+    """That a snapshot of the first `size` entries, compiled with these erasures beyond them, holds nothing that is erased by now.
+
+    Raises SnapshotError.
+    """
+    for position, act in history.erasures():
+        if position >= size and position not in known and act["positions"][0] < size:
+            raise SnapshotError("somebody was erased while the snapshot was compiled", hint="compile it anew")

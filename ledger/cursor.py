@@ -17,7 +17,7 @@ from ledger.errors import IntegrityError, UsageError, VerificationError
 from ledger.log import merkle
 from ledger.store.append import right_edge
 from ledger.store.documents import event_document, event_of
-from ledger.store.history import History
+from ledger.store.history import History, Opened
 
 _AT_ONCE = 4096
 """Entries, which bounds the memory."""
@@ -56,7 +56,8 @@ def page(read: Callable[..., Any], origin: str, after: int, limit: int, expiring
 
 
 def entries(read: Callable[..., Any], after: int) -> Iterator[tuple[int, Event | None]]:
-    """(position, event, None for another act of the ledger) up to the head of now, without the first `after` entries."""
+    """(position, event) up to the head of now, without the first `after` entries. event: None for another act of the ledger, and
+    for an event that was erased."""
     size: int = read(lambda history: history.head()[1].size)
     if not 0 <= after <= size:
         raise UsageError(
@@ -75,7 +76,8 @@ def _entries(history: History, first: int, end: int) -> list[tuple[int, Event | 
     edge = right_edge(first, history.node)
     for opened in history.opened(end, first):
         edge.append(merkle.leaf_hash(opened.entry))
-        found.append((opened.position, event_of(opened.document()) if opened.is_event else None))
+        event = event_of(opened.document()) if isinstance(opened, Opened) and opened.is_event else None
+        found.append((opened.position, event))
     _, head = history.head()
     try:
         proof = merkle.consistency_proof(end, head.size, history.node)

@@ -34,6 +34,10 @@ class EventConflict(InvalidEvent):
     """Another act is recorded under the event's id."""
 
 
+class Suppressed(InvalidEvent):
+    """A yes of someone who was erased, given before that: an erasure is not undone by what comes in late."""
+
+
 class LedgerBusy(ConsentLedgerError):
     """Another process holds the lock that is needed to write."""
 

@@ -111,7 +111,7 @@ def _has_digest(frozen: Snapshot, expected: str, book: Ledger, size: int) -> boo
     """Whether a snapshot of these rows has this digest, if it became known at one of the moments that the log tells of."""
     last = book.read(lambda history: history.recorded_at(size))
     moments = (frozen.header.known_until, frozen.header.as_of, last)
-    headers = (replace(frozen.header, known_until=moment) for moment in moments if moment is not None)
+    headers = (replace(frozen.header, known_until=moment, erasures=()) for moment in moments if moment is not None)
     return any(digest(header, frozen.rows()) == expected for header in headers)
 
 

@@ -63,7 +63,8 @@ _METADATA_KEY = b"consent-ledger"
 
 @dataclass(frozen=True)
 class Header:
-    """What the rows are the answers to. checkpoint: the signed note of the log's prefix."""
+    """What the rows are the answers to. checkpoint: the signed note of the log's prefix. erasures: the positions of acts after
+    that prefix that have erased some of its events, which the rows lack."""
 
     origin: str
     purpose: str
@@ -72,6 +73,7 @@ class Header:
     as_of: datetime
     known_until: datetime
     sources: Mapping[str, datetime]
+    erasures: Sequence[int] = ()
 
     def document(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -87,6 +89,8 @@ class Header:
             fields["categories"] = sorted(self.categories)
         if self.sources:
             fields["sources"] = {name: times.text(at) for name, at in self.sources.items()}
+        if self.erasures:
+            fields["erasures"] = list(self.erasures)
         return fields
 
     @classmethod
@@ -107,6 +111,7 @@ class Header:
                 times.parse(fields["as_of"]),
                 times.parse(fields["known_until"]),
                 {name: times.parse(at) for name, at in fields.get("sources", {}).items()},
+                tuple(fields.get("erasures", ())),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise IntegrityError("the snapshot's header is not whole") from error

@@ -22,7 +22,8 @@ from ledger.errors import IntegrityError
 from ledger.log import merkle
 from ledger.log.merkle import RightEdge
 from ledger.store.documents import completed_at
-from ledger.store.history import History, Opened
+from ledger.store.erased import Erasures
+from ledger.store.history import Erased, History, Opened
 
 COUNTS = ("new", "repeated", "suppressed", "reversals", "rejected")
 _ACTS = ("purpose_declared", "snapshot_compiled", "statement_made")
@@ -138,10 +139,10 @@ def read(
     history: History,
     anchors: Sequence[tuple[Path, str]],
     on_progress: Callable[[int, int], None] | None,
-    see: Callable[[Opened, dict[str, Any]], None] = lambda opened, document: None,
+    see: Callable[[Opened | Erased, dict[str, Any]], None] = lambda opened, document: None,
 ) -> Status:
     """anchors: read before this transaction began. on_progress: entries read, entries in all. see: is shown every entry as the
-    pass goes by, before the root of them all is checked. Raises IntegrityError.
+    pass goes by, before the root of them all is checked; of an erased one only when it was recorded. Raises IntegrityError.
     """
     _, head = history.check_anchors(anchors)
     looked_up = sorted((act for kind in _ACTS for act in history.acts(kind)), key=lambda act: act[0])
@@ -152,12 +153,19 @@ def read(
     said: dict[str, Counter[str]] = {}
     sources: dict[str, Source] = {}
     unanswered: dict[str, Unanswered | None] = dict.fromkeys(tokens)
+    erasures = Erasures(history)
     for opened in history.opened(head.size):
         edge.append(merkle.leaf_hash(opened.entry))
-        document = opened.document()
+        if isinstance(opened, Erased):
+            document = {"recorded_at": times.text(history.recorded_at(opened.position + 1) or times.EPOCH)}
+        else:
+            document = opened.document()
         see(opened, document)
+        erasures.see(opened, document)
         recorded_at = document["recorded_at"]
-        if opened.is_event:
+        if isinstance(opened, Erased):
+            pass
+        elif opened.is_event:
             events += 1
             for purpose in document["purposes"]:
                 said.setdefault(purpose, Counter())[document["state"]] += 1
@@ -173,6 +181,7 @@ def read(
             on_progress(opened.position, head.size)
     if edge.root() != head.root:
         raise IntegrityError("the entries do not have the root that the head has signed", hint="run `consent fsck`")
+    erasures.settle(head.size)
     if met != looked_up:  # they were found by a column that nothing has signed
         raise IntegrityError("the log holds other acts than table openings has it", hint="run `consent fsck`")
     assert recorded_at is not None, "a log begins with the acts that admit its keys"

@@ -10,7 +10,7 @@ NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
     "membership",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
-    "verify", "monitor", "fsck", "report",
+    "verify", "monitor", "fsck", "report", "erase",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
     "link-request", "link", "ask-request", "ask", "error")  # fmt: skip
 """Documents that are logged or signed, then the JSON output of commands, then what the HTTP API takes and gives beside these."""

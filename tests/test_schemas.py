@@ -94,6 +94,15 @@ ACT_DOCUMENTS: list[dict[str, Any]] = [
     {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:consent-ledger:run:v1"},
     {"act": "statement_made", **COMMON, "statement_sha256": DIGEST, "predicate_type": "urn:x", "snapshot_sha256": DIGEST},
     {"act": "link_revoked", **COMMON, "token_sha256": DIGEST},
+    {
+        "act": "subject_erased",
+        **COMMON,
+        "order": "0f",
+        "tag": DIGEST,
+        "positions": [3, 4],
+        "event_tags_sha256": DIGEST,
+        "basis": "request",
+    },
 ]
 
 
@@ -276,7 +285,25 @@ DOCUMENTS: dict[str, list[Any]] = {
         {"origin": "o", "size": 9, "root": DIGEST, "witnesses": [], "checkpoint": "note\n"},
         {"origin": "o", "size_before": 0, "size": 9, "root": DIGEST, "witnesses": ["w"], "checkpoint": "note\n"},
     ],
-    "fsck": [{"whole": True, "entries": 9, "events": 5, "acts": 4, "root": DIGEST}],
+    "fsck": [{"whole": True, "entries": 9, "events": 5, "acts": 3, "erased": 1, "root": DIGEST}],
+    "erase": [
+        {
+            "erased": [
+                {
+                    "order": "0f",
+                    "position": 7,
+                    "events": 2,
+                    "erased_at": MOMENT,
+                    "already": False,
+                    "scrubbed": True,
+                    "unreached": [
+                        {"kind": "snapshot", "what": "s", "position": 5, "sha256": DIGEST},
+                        {"kind": "rejects", "what": "files"},
+                    ],
+                }
+            ]
+        }
+    ],
     "record": [
         {
             "event": NO,

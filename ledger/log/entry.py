@@ -32,6 +32,11 @@ def subject_secret(key: bytes, salt: bytes) -> bytes:
     return hmac.digest(key, b"secret\n" + _exactly(SALT_BYTES, salt, "salt"), "sha256")
 
 
+def event_tag(key: bytes, event_id: str) -> bytes:
+    """What stays of the id of an erased event, so that it is known when it comes again."""
+    return hmac.digest(key, b"event\n" + event_id.encode(), "sha256")
+
+
 def event_body(salt: bytes, canonical: bytes) -> bytes:
     """Raises VerificationError for a salt of another length, with which another event could have the same body."""
     return sha256(b"consent-ledger/body/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()

@@ -26,7 +26,7 @@ from ledger.statements.statement import RunRecord
 from ledger.statements.verify import STATEMENT_SUFFIX, open_statement, read_statement, statement_path
 from ledger.status import Status, Unanswered
 from ledger.store.documents import purpose_of
-from ledger.store.history import History, Opened
+from ledger.store.history import Erased, History, Opened
 
 Record = RunRecord | AuditRecord
 
@@ -179,9 +179,11 @@ class _Seen:
         self._sizes = {token: {r.tree_size for r in runs if split_purpose(r.record.purpose)[0] == token} for token in self.acts}
         self._expected = {act.position: act.act for run in runs for act in (run.snapshot, run.logged)}
 
-    def see(self, opened: Opened, document: dict[str, Any]) -> None:
+    def see(self, opened: Opened | Erased, document: dict[str, Any]) -> None:
         recorded_at = times.parse(document["recorded_at"])
-        if opened.is_event:
+        if isinstance(opened, Erased):
+            pass
+        elif opened.is_event:
             spoken = self.acts if ALL_PURPOSES in document["purposes"] else {split_purpose(p)[0] for p in document["purposes"]}
             # Canonical times sort as text.
             counts_from = times.parse(min(document.get("occurred_at", document["recorded_at"]), document["recorded_at"]))

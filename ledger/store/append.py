@@ -31,11 +31,13 @@ from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
 from ledger.log.merkle import RightEdge
-from ledger.store import database
-from ledger.store.database import check_revision, insert, migrate, writing
+from ledger.store import database, erasing, journal
+from ledger.store.database import check_revision, insert, migrate, reading, writing
 from ledger.store.documents import event_document, same_content
+from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
+from ledger.store.journal import Acts
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
@@ -84,6 +86,7 @@ class Transaction:
         recorded_at: datetime,
     ) -> None:
         self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
+        self.ended = Ended(connection, history, tag_key)
         self.size = head.size
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
@@ -92,14 +95,18 @@ class Transaction:
     def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
         """Append an act of the ledger; its position."""
         document = {"act": kind, "recorded_at": times.text(self.recorded_at), "recorded_by": recorded_by, **fields}
-        data, salt = canonical.encode(document), secrets.token_bytes(SALT_BYTES)
+        position = self.opened_act(kind, secrets.token_bytes(SALT_BYTES), canonical.encode(document))
+        self.declared = self.history.purposes() if kind == "purpose_declared" else self.declared
+        self.notices += [document] if kind == "notice_declared" else []
+        return position
+
+    def opened_act(self, kind: str, salt: bytes, data: bytes) -> int:
+        """Append an act that its caller has in canonical bytes; its position."""
         position = self.size
         self._insert(
             [{"position": position, "entry": act_entry(salt, data), "tag": None, "body": None}],
             [_opening(position, salt, data, act=kind)],
         )
-        self.declared = self.history.purposes() if kind == "purpose_declared" else self.declared
-        self.notices += [document] if kind == "notice_declared" else []
         return position
 
     def event(self, event: Event, recorded_by: str) -> Stored:
@@ -118,6 +125,7 @@ class Transaction:
 
     def _chunk(self, events: list[Event], recorded_by: str) -> list[Stored | InvalidEvent]:
         known = self._known([e.event_id for e in events if e.event_id is not None])
+        suppressed = self.ended.suppressing([e for e in events if e.is_yes])
         entries, openings = [], []
         outcomes: list[Stored | InvalidEvent] = []
         position = self.size
@@ -133,6 +141,7 @@ class Transaction:
                     outcomes.append(replace(stored, repeated=True))
                     continue
                 event = self._admit(given, recorded_by)
+                suppressed.check(event)
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
@@ -259,19 +268,56 @@ class Transaction:
 def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None]) -> Appended:
     """Run a plan in one transaction and sign what it added. Whatever the plan raises rolls all of it back.
 
+    An erasure that was ordered and did not reach the log goes first: nothing comes between an order and its act.
     Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
-    key, tag_key = folder.log_key(), folder.tag_key()
+    carry_out(engine, folder)
+    return _append(engine, folder, plan)
+
+
+def carry_out(engine: sa.Engine, folder: Folder) -> None:
+    """Bring every erasure that was ordered into the log, each in a transaction of its own. Raises as `append` does."""
+    path = journal.path_of(folder.path)
+    for order in journal.unfinished(path):
+        if order.acts is not None:
+            continue
+        positions: list[int] = []
+        _append(engine, folder, lambda tx, order=order, found=positions: found.extend(erasing.erase(tx, order)))  # type: ignore[misc]
+        if not positions:
+            journal.finished(path, order)
+            continue
+        with reading(engine) as connection:
+            history = History(connection, folder.origin, folder.log_trust())
+            opened = [history.at(position) for position in positions]
+            note = history.covering(positions[0])[1]
+        journal.acted(path, order, Acts(positions[0], tuple((o.salt, o.canonical) for o in opened), note))
+
+
+def put_back(engine: sa.Engine, folder: Folder, acts: Acts) -> Appended:
+    """Append an erasure that this log held before its database was put back: the same bytes, under the same checkpoint.
+
+    Raises IntegrityError where they are not what comes next in the log.
+    """
+    return _append(engine, folder, lambda tx: erasing.again(tx, acts), acts)
+
+
+def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], known: Acts | None = None) -> Appended:
+    """known: what the plan appends is in the log already, and only this database, which is behind the anchors, lacks it."""
+    key, tag_key = folder.log_key() if known is None else None, folder.tag_key()
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
             check_not_moved(connection, folder)
+            if database.revision(connection) != database.REVISION:
+                database.upgrade(connection)
             history = History(connection, folder.origin, folder.log_trust())
-            old_note, old = history.check_anchors(folder.read_anchors())
+            old_note, old = history.check_anchors(folder.read_anchors() if known is None else ())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
             began = times.now()
             recorded_at = max(began, last + _TICK) if last is not None else began
+            if known is not None:
+                recorded_at = known.recorded_at
             transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
@@ -283,7 +329,12 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
             if old.size:
                 merkle.verify_consistency(old.size, old.root, new.size, new.root, proof)
-            note = sign_checkpoint(new, key)
+            if key is not None:
+                note = sign_checkpoint(new, key)
+            elif known is not None and history.open(known.note) == new:
+                note = known.note
+            else:
+                raise IntegrityError("the acts of the order journal are not what this log goes on with")
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
             swapped = connection.execute(
                 sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)

@@ -16,13 +16,16 @@ import sqlalchemy as sa
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.store import erasure
 from ledger.store.append import CHUNK, MOVED, check_not_moved
-from ledger.store.database import check_empty, connect, insert, migrate, reading, writing
+from ledger.store.database import REVISION, check_empty, connect, insert, migrate, reading, revision, writing
 from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
-from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
+from ledger.store.journal import path_of as journal_of
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
-_TABLES: tuple[sa.Table, ...] = tuple(t.__table__ for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice))  # type: ignore[union-attr]
+_ROWS = (Entry, Opening, Tile, CheckpointRow, Head, Notice, Erasure, Tombstone)
+_TABLES: tuple[sa.Table, ...] = tuple(t.__table__ for t in _ROWS)  # type: ignore[union-attr]
 PENDING = "ledger.toml.copied"
 """TO's ledger.toml, until FROM is marked."""
 
@@ -44,6 +47,7 @@ def copy(
     if database is not None:
         check_empty(database)
     engine = connect(old.database)
+    erasure.finish(engine, old)
     with writing(engine) as (connection, transaction):
         check_not_moved(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
@@ -85,6 +89,9 @@ def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
     new.path.chmod(0o700)
     for key in ("log.key", "run.key", "tag.key"):
         files.create_private(new.path / key, files.read_private(old.path / key))
+    if (journal := journal_of(old.path)).exists():
+        with files.publishing_private(journal_of(new.path)) as file:
+            file.write(journal.read_bytes())
     for name in ("link.key", "api.keys"):  # what was sent out stays good
         if (old.path / name).exists():
             files.create_private(new.path / name, files.read_private(old.path / name))
@@ -99,18 +106,23 @@ def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
 
 
 def _fill(read: sa.Connection, write: sa.Connection) -> None:
-    for table in _TABLES:
+    for table in _tables(read):
         names = [column.name for column in table.columns]
         with read.execute(sa.select(table), execution_options={"yield_per": CHUNK}) as rows:
             for some in rows.partitions():
                 insert(write, table, [dict(zip(names, row, strict=True)) for row in some])
 
 
+def _tables(connection: sa.Connection) -> tuple[sa.Table, ...]:
+    """Those that its schema has: the first one had none about erasures."""
+    return _TABLES if revision(connection) == REVISION else _TABLES[:6]
+
+
 def _digest(engine: sa.Engine) -> bytes:
     """Of every value of every row, in the order of their keys."""
     found = sha256()
     with reading(engine) as connection:
-        for table in _TABLES:
+        for table in _tables(connection):
             some = sa.select(table).order_by(*table.primary_key.columns)
             with connection.execute(some, execution_options={"yield_per": CHUNK}) as rows:
                 for row in rows:

@@ -18,7 +18,9 @@ from sqlalchemy import exc
 
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 
-REVISION = "0001"
+REVISION = "0002"
+READABLE = ("0001", REVISION)
+"""Those whose tables hold all that a reader needs; the first append brings them to REVISION."""
 BUSY_SECONDS: float = 30
 _MODULES = ("sqlite", "postgresql")
 
@@ -104,17 +106,34 @@ def check_empty(url: str) -> None:
 
 def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda connection: None) -> None:
     """Bring the schema to REVISION, and fill it, or nothing. Makes SQLite's file where there is none, for its owner alone."""
+    with translated(engine):
+        _module(engine.dialect.name).make(engine)
+    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
+        upgrade(connection)
+        fill(connection)
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the schema to REVISION, in the transaction of a writer."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, REVISION)
+
+
+def revision(connection: sa.Connection) -> str:
+    """Of the schema, as `check_revision` found it good."""
+    return str(connection.scalar(sa.text("SELECT version_num FROM alembic_version")))
+
+
+def shrink(engine: sa.Engine, *, wait: bool) -> None:
+    """Leave nothing of what was deleted in the database's files. Raises LedgerBusy where somebody reads too long, or, unless
+    told to wait, at all."""
     with translated(engine):
-        _module(engine.dialect.name).make(engine)
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, REVISION)
-        fill(connection)
+        _module(engine.dialect.name).shrink(engine, BUSY_SECONDS if wait else 0)
 
 
 def check_revision(connection: sa.Connection) -> None:
@@ -125,7 +144,7 @@ def check_revision(connection: sa.Connection) -> None:
             f"the ledger was written by a newer version of consent-ledger: its schema is {found[0]}, this one knows {REVISION}",
             hint="install the newer version here too",
         )
-    if found != [REVISION]:
+    if len(found) != 1 or found[0] not in READABLE:
         raise IntegrityError(
             f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}, which no version of consent-ledger wrote",
             hint="bring back the newest database that is whole",

@@ -21,27 +21,33 @@ from ledger.log.merkle import RightEdge
 from ledger.store.append import HEAD, MOVED, index_columns
 from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import event_of, purpose_of, run_keys
+from ledger.store.erased import Erasures
 from ledger.store.folder import Folder
-from ledger.store.history import History, Opened
-from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
+from ledger.store.history import Erased, History, Opened
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
 _INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
     t.__table__  # type: ignore[union-attr]
     for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 )
+_erased, _stones = (t.__table__ for t in (Erasure, Tombstone))  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FsckReport:
+    """events: that can be opened. erased: entries of events that cannot, as an erasure names them."""
+
     size: int
     events: int
     acts: int
+    erased: int
     root: bytes
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent fsck` (schemas/fsck.json)."""
-        return {"whole": True, "entries": self.size, "events": self.events, "acts": self.acts, "root": self.root.hex()}
+        counts = {"entries": self.size, "events": self.events, "acts": self.acts, "erased": self.erased}
+        return {"whole": True, **counts, "root": self.root.hex()}
 
 
 def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
@@ -80,37 +86,58 @@ class _Check:
         self._levels: list[list[bytes]] = [[]]
         self._tiles_seen = 0
         self._notices: set[str] = set()
+        self._erasures = Erasures(history)
         self.key_acts: list[dict[str, Any]] = []
         self._checkpoints = connection.execute(
             sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)
         ).all()
 
     def run(self, size: int, root: bytes, on_progress: Callable[[int, int], None] | None) -> FsckReport:
-        events = 0
+        events = erased = 0
         sizes = [row.size for row in self._checkpoints]
         if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
         covering = 0
         columns_too = sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX))
         with self._con.execute(columns_too.order_by(_openings.c.position), execution_options={"yield_per": 8192}) as index:
-            for opened, columns in zip(self._history.opened(size), index, strict=False):
+            for opened in self._history.opened(size):
                 if opened.position == sizes[covering]:
                     self._checkpoint(covering)
                     covering += 1
-                self._opening(opened, columns, self._checkpoints[covering].recorded_at)
+                if isinstance(opened, Erased):
+                    self._erasures.see(opened, {})
+                    erased += 1
+                else:
+                    self._opening(opened, index.fetchone(), self._checkpoints[covering].recorded_at)
+                    events += opened.is_event
                 self._leaf(merkle.leaf_hash(opened.entry))
-                events += opened.is_event
                 if on_progress is not None and opened.position % 8192 == 0:
                     on_progress(opened.position, size)
         if size:
             self._checkpoint(covering)
         self._count("entries", _entries, size)
-        self._count("openings", _openings, size)
+        self._count("openings", _openings, size - erased)
         self._last_tiles()
         if self._edge.root() != root:
             raise IntegrityError("the entries do not have the root that the head has signed")
         self._texts()
-        return FsckReport(size=size, events=events, acts=size - events, root=root)
+        self._erasures.settle(size)
+        if self._history.has_erasures:
+            self._tombstones(erased)
+        return FsckReport(size=size, events=events, acts=size - events - erased, erased=erased, root=root)
+
+    def _tombstones(self, erased: int) -> None:
+        """The two tables about erasures are what their acts say; and no yes has come in by an erased id."""
+        rows = self._con.execute(sa.select(_erased.c.position, _erased.c.tag)).all()
+        if sorted((row.position, row.tag.hex()) for row in rows) != sorted((p, a["tag"]) for p, a in self._erasures.acts.items()):
+            raise IntegrityError("table erasures is not what the acts of the log say")
+        for position, act in self._erasures.acts.items():
+            some = sa.select(_stones.c.position, _stones.c.event_tag).where(_stones.c.act == position)
+            named = self._con.execute(some.order_by(_stones.c.position)).all()
+            digest = sha256(b"".join(row.event_tag for row in named)).hexdigest()
+            if [row.position for row in named] != act["positions"] or digest != act["event_tags_sha256"]:
+                raise IntegrityError(f"table tombstones is not what entry {position} says")
+        self._count("tombstones", _stones, erased)
 
     def _checkpoint(self, number: int) -> None:
         self._extend()
@@ -126,6 +153,7 @@ class _Check:
     def _opening(self, opened: Opened, columns: Any, recorded_at: int) -> None:
         where = f"entry {opened.position}"
         document = opened.document()
+        self._erasures.see(opened, document)
         if times.micros(times.parse(document["recorded_at"])) != recorded_at:
             raise IntegrityError(f"{where}: its recording is not that of its checkpoint in table checkpoints, column recorded_at")
         if opened.is_event:
@@ -141,7 +169,7 @@ class _Check:
                 self.key_acts.append(document)
             if document["act"] == "notice_declared":
                 self._notices.add(document["sha256"])
-        if columns.position != opened.position:
+        if columns is None or columns.position != opened.position:
             raise IntegrityError(f"table openings lacks position {opened.position}")
         for name, value in expected.items():
             if getattr(columns, name) != value:

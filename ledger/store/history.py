@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ledger import times
 from ledger.consent import NO, YES, Event, Purpose
-from ledger.errors import IntegrityError
+from ledger.errors import IntegrityError, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
@@ -21,10 +21,11 @@ from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
 from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
-from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
+_erasures, _tombstones = (t.__table__ for t in (Erasure, Tombstone))  # type: ignore[union-attr]
 _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
 _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
     _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
@@ -59,11 +60,24 @@ class Opened:
         return canonical.decode(self.canonical)
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The entry of an event whose opening is gone, as an act of the log at position `act` names it."""
+
+    position: int
+    entry: bytes
+    tag: bytes
+    act: int
+
+
 class History:
     """Reads one ledger in one transaction."""
 
     def __init__(self, connection: sa.Connection, origin: str, trust: Trust) -> None:
         self._con, self._origin, self._trust = connection, origin, trust
+        self._named: dict[int, tuple[int, bytes]] = {}
+        self._has_erasures: bool | None = None
+        self._ended: tuple[bytes, list[tuple[int, datetime]]] | None = None
         self._tiles: dict[tuple[int, int], bytes] = {}
         self.node = tiles.node_reader(self.tile)
 
@@ -145,7 +159,7 @@ class History:
         earlier = sa.select(_checkpoints.c.size).where(_checkpoints.c.recorded_at <= times.micros(moment))
         return self._con.scalar(earlier.order_by(_checkpoints.c.size.desc()).limit(1)) or 0
 
-    def opened(self, size: int, first: int = 0) -> Iterator[Opened]:
+    def opened(self, size: int, first: int = 0) -> Iterator[Opened | Erased]:
         """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
         some = _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position)
         expected = first
@@ -153,7 +167,7 @@ class History:
             for row in rows:
                 if row[0] != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
-                yield checked(*row)
+                yield checked(*row) if row.salt is not None or row.canonical is not None else self.erased(*row[:4])
                 expected += 1
         if expected != size:
             raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
@@ -176,10 +190,81 @@ class History:
         return [checked(*row) for row in sorted(self._con.execute(_INDEXED.where(*conditions)), key=itemgetter(0))]
 
     def at(self, position: int) -> Opened:
+        """Raises UsageError for an event that was erased."""
         row = self._con.execute(_OPENED.where(_entries.c.position == position)).first()
         if row is None:
             raise IntegrityError(f"table entries lacks position {position}")
+        if row.salt is None and row.canonical is None:
+            erased = self.erased(*row[:4])
+            raise UsageError(f"the event of entry {position} was erased, as entry {erased.act} says")
         return checked(*row)
+
+    def erased(self, position: int, entry: bytes, tag: bytes | None, body: bytes | None) -> Erased:
+        """An entry without an opening. Raises IntegrityError unless an act of the signed log, after it, names it."""
+        if tag is None or body is None or not self.has_erasures:
+            raise IntegrityError(f"entry {position} has no opening, and no erasure names it")
+        if position not in self._named:
+            # The table only says where to look.
+            act = self._con.scalar(sa.select(_tombstones.c.act).where(_tombstones.c.position == position))
+            document = None if act is None else self.erasure(act)
+            if act is None or document is None or position not in document["positions"]:
+                raise IntegrityError(f"entry {position} has no opening, and no erasure names it", hint="run `consent fsck`")
+            self._named.update(dict.fromkeys(document["positions"], (act, bytes.fromhex(document["tag"]))))
+        act, erased = self._named[position]
+        if tag != erased or event_entry(tag, body) != entry or act <= position:
+            raise IntegrityError(f"entry {position} has no opening, and entry {act} does not erase it")
+        return Erased(position, entry, tag, act)
+
+    @property
+    def has_erasures(self) -> bool:
+        """Whether the database can hold any: one of an older version cannot."""
+        if self._has_erasures is None:
+            self._has_erasures = database.revision(self._con) > "0001"
+        return self._has_erasures
+
+    def erasure(self, position: int) -> dict[str, Any]:
+        """The act `subject_erased` at a position, shown to be in the log that the head has signed. Raises IntegrityError."""
+        row = self._con.execute(_OPENED.where(_entries.c.position == position)).first()
+        if row is None or row.salt is None:
+            raise IntegrityError(f"entry {position} has no opening, and table tombstones names it", hint="run `consent fsck`")
+        opened = checked(*row)
+        document = {} if opened.is_event else opened.document()
+        if document.get("act") != "subject_erased":
+            raise IntegrityError(f"entry {position} is no erasure, and table openings has it as one", hint="run `consent fsck`")
+        _, head = self.head()
+        if position >= head.size:
+            raise IntegrityError(f"entry {position} is beyond the {head.size} that are signed")
+        leaf = merkle.leaf_hash(opened.entry)
+        merkle.verify_inclusion(leaf, position, head.size, merkle.inclusion_proof(position, head.size, self.node), head.root)
+        return document
+
+    def erasures(self) -> list[tuple[int, dict[str, Any]]]:
+        """(position, act) of every erasure, in log order; each is shown to be in the signed log."""
+        found = self._con.scalars(sa.select(_openings.c.position).where(_openings.c.act == "subject_erased"))
+        return [(position, self.erasure(position)) for position in sorted(found)]
+
+    def erasures_of(self, tag: bytes) -> list[tuple[int, datetime]]:
+        """(position, recorded at) of the acts that erased the events of a tag, in log order, as the tables have it."""
+        if not self.has_erasures:
+            return []
+        some = sa.select(_erasures.c.position).where(_erasures.c.tag == tag).order_by(_erasures.c.position)
+        found = []
+        for position in self._con.scalars(some).all():
+            if (moment := self.recorded_at(position + 1)) is None:
+                raise IntegrityError(f"table checkpoints has none that covers entry {position}")
+            found.append((position, moment))
+        return found
+
+    def _require_not_erased(self, opened: Opened, event: Event) -> None:
+        """Raises IntegrityError for an event that an erasure has ended, and which was put back."""
+        assert opened.tag is not None
+        if self._ended is None or self._ended[0] != opened.tag:  # one person's events come together
+            self._ended = opened.tag, self.erasures_of(opened.tag)
+        for act, at in self._ended[1]:
+            if opened.position < act or (event.is_yes and event.counts_from <= at):
+                raise IntegrityError(
+                    f"entry {opened.position} is open, and entry {act} has erased that person", hint="run `consent fsck`"
+                )
 
     def event(self, event_id: str) -> Opened | None:
         found = self.events([event_id])
@@ -196,7 +281,7 @@ class History:
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        return [_of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
+        return [self._of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
@@ -210,7 +295,14 @@ class History:
         """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""
         with self._con.execute(_NEWEST, {"subject_id": _storable(subject_id), "count": count}) as rows:
             for row in rows:
-                yield _of(subject_id, checked(*row))
+                yield self._of(subject_id, checked(*row))
+
+    def _of(self, subject_id: str, opened: Opened) -> tuple[int, Event]:
+        event = event_of(opened.document())
+        if event.subject_id != subject_id:
+            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+        self._require_not_erased(opened, event)
+        return opened.position, event
 
     def yes_since_and_no(self, first: int) -> Iterator[str]:
         """Subjects with a yes from position `first` on, who ever said no."""
@@ -280,13 +372,6 @@ class History:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
         found = sa.select(_openings.c.subject_id).where(_openings.c.lookalike == _storable(key)).group_by(_openings.c.subject_id)
         return list(self._con.scalars(found.order_by(sa.func.min(_openings.c.position)).limit(20)))
-
-
-def _of(subject_id: str, opened: Opened) -> tuple[int, Event]:
-    event = event_of(opened.document())
-    if event.subject_id != subject_id:
-        raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
-    return opened.position, event
 
 
 def _storable(text: str) -> str:

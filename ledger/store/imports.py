@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from ledger import files, times
 from ledger.consent import YES, Event, check_id
-from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
+from ledger.errors import ConsentLedgerError, InvalidEvent, Suppressed, UsageError
 from ledger.store import acts
 from ledger.store.append import CHUNK, Transaction, append
 from ledger.store.folder import Folder
@@ -201,6 +201,8 @@ class _Import:
                     else:
                         rejects.add(row, outcome.why)
                         held_more |= (outcome.may_be_no or _spans_lines(row)) and self._held.add(table.words(row.raw))
+                elif outcome is None:
+                    counts.suppressed += 1
                 elif outcome:
                     counts.repeated += 1
                 else:
@@ -239,8 +241,8 @@ class _Import:
         check = acts.check_columns if self._options.columns is None else self._options.columns.check_columns
         check(names)
 
-    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Row, bool | _Bad]]:
-        """Each row with whether it is a repeat, or why it is no act."""
+    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Row, bool | _Bad | None]]:
+        """Each row with whether it is a repeat, None for a suppressed one, or why it is no act."""
         rows = table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns)
         while chunk := list(islice(rows, CHUNK)):
             read = [self._act(table, row) for row in chunk]
@@ -251,7 +253,9 @@ class _Import:
             for row, act in zip(chunk, read, strict=True):
                 if isinstance(act, _Bad):
                     yield row, act
-                elif isinstance(outcome := next(stored), InvalidEvent):
+                elif isinstance(outcome := next(stored), Suppressed):
+                    yield row, None
+                elif isinstance(outcome, InvalidEvent):
                     yield row, _Bad.of(outcome, act.is_yes)
                 else:
                     yield row, outcome.repeated
@@ -325,6 +329,7 @@ class _Counts:
     size_before: int
     new: int = 0
     repeated: int = 0
+    suppressed: int = 0
     rejected: int = 0
     reversals: int = 0
     bad: list[str] = field(default_factory=list)
@@ -338,7 +343,7 @@ class _Counts:
         return {
             "new": self.new,
             "repeated": self.repeated,
-            "suppressed": 0,
+            "suppressed": self.suppressed,
             "reversals": self.reversals,
             "rejected": self.rejected,
         }

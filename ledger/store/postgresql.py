@@ -11,6 +11,7 @@ proxy may hand out another session for each.
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import Any
 
 import sqlalchemy as sa
@@ -116,6 +117,20 @@ def check_storage(connection: sa.Connection) -> None:
 def may_lag(connection: sa.Connection) -> bool:
     """A standby shows what it has replayed so far, even years after it was cut off."""
     return bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
+
+
+def shrink(engine: sa.Engine, busy_seconds: float) -> None:
+    """Write the table anew, its indexes and statistics too, which hold ids as samples. Raises LedgerBusy.
+
+    The server's write-ahead log, its archives and its standbys are out of reach.
+    """
+    with closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"SET lock_timeout = {int(busy_seconds * 1000) or 1}")
+        try:
+            cursor.execute("VACUUM (FULL, ANALYZE) openings")
+        finally:
+            cursor.execute("RESET lock_timeout")
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

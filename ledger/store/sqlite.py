@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from ledger import locks
 from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy, UsageError
 
 ERRORS: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cell_size_check=ON",
+    "cache_size=-131072",
+    "secure_delete=ON",
+)
 _ROOM = 64 << 10
 """Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
 
@@ -47,7 +56,8 @@ def connect(url: sa.URL, busy_seconds: float) -> sa.Engine:
         connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver guesses
         cursor = connection.cursor()
         # Ids arrive in random order: 128 MiB of pages keep their indexes out of the disk's way.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cell_size_check=ON", "cache_size=-131072"):
+        # What is deleted is overwritten, also where a process is killed before the database is written anew.
+        for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -85,6 +95,22 @@ def check_storage(connection: sa.Connection) -> None:
 def may_lag(connection: sa.Connection) -> bool:
     """One file is all there is."""
     return False
+
+
+def shrink(engine: sa.Engine, busy_seconds: float) -> None:
+    """Write the database anew, without what was deleted or moved, and empty the journal. Raises LedgerBusy."""
+    with closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
+        _empty_journal(cursor)
+        cursor.execute("VACUUM")  # deleted content is zeroed, but a page may hold copies of what was moved within it
+        _empty_journal(cursor)
+
+
+def _empty_journal(cursor: Any) -> None:
+    busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("database is locked: somebody reads what the journal holds")
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -66,3 +66,20 @@ class Notice(SQLModel, table=True):
     __tablename__ = "notices"
     sha256: str = Field(primary_key=True)
     text: bytes
+
+
+class Erasure(SQLModel, table=True):
+    """Where the acts `subject_erased` stand, by the tag that they name."""
+
+    __tablename__ = "erasures"
+    position: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    tag: bytes = Field(index=True)
+
+
+class Tombstone(SQLModel, table=True):
+    """What stays of an erased event, besides its entry: the keyed tag of its event id, and which act erased it."""
+
+    __tablename__ = "tombstones"
+    position: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    event_tag: bytes = Field(index=True)
+    act: int = Field(sa_type=BigInteger)

@@ -147,6 +147,10 @@ def record(tx: Transaction, ask: Ask, press: Press, received: datetime) -> str:
         return CHANGED
     if any(position >= form.seen and not event.is_yes and event.names(token) for position, event in events):
         return CHANGED
+    # What was said since the page was made, and a no among it, may be gone.
+    erased = tx.ended.last(ask.subject_id)
+    if erased is not None and (erased[0] >= form.seen or received <= erased[1]):
+        return CHANGED
     tx.event(
         Event(
             state="given",

@@ -465,6 +465,17 @@ def test_presses_that_share_a_transaction_are_told_apart(book: ledger.Ledger) ->
     book.fsck()
 
 
+def test_a_page_of_before_an_erasure_outlives_no_no_that_was_erased(book: ledger.Ledger) -> None:
+    form, outcomes = _form(book), list[str]()
+    book.withdraw("ann")
+    book.erase("ann")
+    for page in (form, _form(book)):
+        moment = times.now()
+        book.append(lambda tx, page=page, moment=moment: outcomes.append(record(tx, LINK, _pressed(page, "yes"), moment)))  # type: ignore[misc]
+    assert outcomes == [CHANGED, RECORDED] and allowed(book, "ann")
+    book.fsck()
+
+
 @pytest.mark.parametrize(
     ("changed", "outcome"),
     [

@@ -1,0 +1,54 @@
+"""What a pass over the log checks of its erasures: each is complete, and nothing that it ended stands.
+
+> The entry of an event that has no opening is named by exactly one erasure after it, of those that it names none has an opening,
+> and before it no other event with its tag has one. After it stands no yes of that tag that counts from up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ledger.consent import YES
+from ledger.errors import IntegrityError
+from ledger.store.history import Erased, History, Opened
+
+_WHOLE = "run `consent fsck`"
+
+
+class Erasures:
+    """acts: by position, of the whole log; they were looked up, and the pass must meet the same."""
+
+    def __init__(self, history: History) -> None:
+        self.acts = dict(history.erasures())
+        self._ended: dict[bytes, list[tuple[int, str]]] = {}
+        for position, act in self.acts.items():
+            self._ended.setdefault(bytes.fromhex(act["tag"]), []).append((position, act["recorded_at"]))
+        self._met: dict[int, Mapping[str, Any]] = {}
+        self._gone: dict[int, list[int]] = {}
+
+    def see(self, opened: Opened | Erased, document: Mapping[str, Any]) -> None:
+        """Of every entry, in log order; document: of one that has an opening. Raises IntegrityError."""
+        if isinstance(opened, Erased):
+            self._gone.setdefault(opened.act, []).append(opened.position)
+        elif opened.tag is None:
+            if document["act"] == "subject_erased":
+                self._met[opened.position] = document
+        else:
+            for act, at in self._ended.get(opened.tag, ()):
+                # Canonical times sort as text.
+                counts_from = min(document.get("occurred_at", document["recorded_at"]), document["recorded_at"])
+                if opened.position < act or (document["state"] in YES and counts_from <= at):
+                    raise IntegrityError(f"entry {opened.position} is open, and entry {act} has erased that person", hint=_WHOLE)
+
+    def beyond(self, size: int) -> list[int]:
+        """After a pass over the first `size` entries: the erasures after these that have taken some of them."""
+        return sorted(act for act in self._gone if act >= size)
+
+    def settle(self, size: int) -> None:
+        """After a pass over the first `size` entries, whose root was checked. Raises IntegrityError."""
+        if self._met != {position: act for position, act in self.acts.items() if position < size}:
+            raise IntegrityError("the log holds other erasures than table openings has it", hint=_WHOLE)
+        for position, act in self.acts.items():
+            if self._gone.get(position, []) != [p for p in act["positions"] if p < size]:
+                raise IntegrityError(f"the events that are gone are not those that entry {position} names", hint=_WHOLE)

@@ -85,5 +85,6 @@ def compile_at(
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     if said != declared:  # they were found by a column that nothing has signed
         raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
-    header = Header(origin, current.reference, current.categories, note, moment, known_until, sources)
+    signed = history.signed_once(note)
+    header = Header(origin, current.reference, current.categories, signed, moment, known_until, sources)
     return snapshot.freeze(header, rows)[0]

@@ -1,6 +1,6 @@
 """The only writer. One transaction, in this order; nothing is cached between two of them.
 
-1. Take the writer's lock and read the head row.
+1. Take the writer's lock, finish a replacement of the log's key that was begun (see `handover`), and read the head row.
 2. Verify its note under our own key and origin, rebuild its root from the stored tiles, and check every anchor.
 3. Validate what comes, insert it, read back what was inserted and hash that.
 4. Extend the tree, and check it by a second path: a consistency proof from the old head to the new one.
@@ -30,8 +30,9 @@ from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, Inv
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
+from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
-from ledger.store import database
+from ledger.store import database, handover
 from ledger.store.database import check_revision, insert, migrate, writing
 from ledger.store.documents import event_document, same_content
 from ledger.store.folder import Folder
@@ -85,6 +86,8 @@ class Transaction:
     ) -> None:
         self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
         self.size = head.size
+        self.successor: PrivateKey | None = None
+        """A key that signs this transaction's checkpoint too, and every one after it alone."""
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
         self.notices = [act for _, act in history.acts("notice_declared")]
@@ -261,12 +264,16 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
 
     Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
-    key, tag_key = folder.log_key(), folder.tag_key()
+    key, tag_key = folder.log_key(), folder.tag_key()  # before the lock: a passphrase may have to be asked for
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
             check_not_moved(connection, folder)
-            history = History(connection, folder.origin, folder.log_trust())
+            finish_handover(connection, folder)
+            trust = folder.log_trust()
+            if not trust.is_current(key.public):  # it was replaced meanwhile
+                key = folder.log_key()
+            history = History(connection, folder.origin, trust)
             old_note, old = history.check_anchors(folder.read_anchors())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
@@ -283,7 +290,11 @@ def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
             if old.size:
                 merkle.verify_consistency(old.size, old.root, new.size, new.root, proof)
-            note = sign_checkpoint(new, key)
+            if transaction.successor is None:
+                handover.require_finished(old_note, trust)
+                note = sign_checkpoint(new, key)
+            else:
+                note = sign_checkpoint(new, key, transaction.successor)
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
             swapped = connection.execute(
                 sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
@@ -341,6 +352,13 @@ def told_that_it_was_recorded() -> Iterator[None]:
         yield
     except ConsentLedgerError as error:
         raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
+
+
+def finish_handover(connection: sa.Connection, folder: Folder) -> None:
+    """With the lock held, whatever is to be written. Raises as `handover.finish` does."""
+    if handover.is_begun(folder):
+        note, head = History(connection, folder.origin, folder.log_trust()).head()
+        handover.finish(folder, note, head.size)
 
 
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:

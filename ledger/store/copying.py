@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
-from ledger.store.append import CHUNK, MOVED, check_not_moved
+from ledger.store.append import CHUNK, MOVED, check_not_moved, finish_handover
 from ledger.store.database import check_empty, connect, insert, migrate, reading, writing
 from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
@@ -46,6 +46,7 @@ def copy(
     engine = connect(old.database)
     with writing(engine) as (connection, transaction):
         check_not_moved(connection, old)
+        finish_handover(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
         whole = fsck(engine, old, on_progress)
         _require_new(path)  # it took a while; what another has made there since is not for us to remove

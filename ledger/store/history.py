@@ -248,11 +248,15 @@ class History:
         return row[0], row[1]
 
     def proof(self, position: int) -> TlogProof:
-        """The entry's inclusion proof and the checkpoint that covers it."""
+        """The entry's inclusion proof and the checkpoint that covers it, with one signature line."""
         size, note = self.covering(position)
         if self.open(note).size != size:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
-        return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
+        return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), self.signed_once(note))
+
+    def signed_once(self, note: str) -> str:
+        """A checkpoint as it is handed out: see `Trust.signed_once`."""
+        return self._trust.signed_once(note)
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""

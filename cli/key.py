@@ -87,6 +87,17 @@ def rotate(ledger_path: Path | None) -> None:
     )
 
 
+@command.command("protect", epilog="Example: consent key protect")
+@click.pass_obj
+def protect(ledger_path: Path | None) -> None:
+    """Protect log.key and run.key by a passphrase, where they have none: it is asked for twice, and from then on to sign."""
+    with ledger.open(ledger_path, passphrase=asking()) as book:
+        done = book.keys.protect(asking(new=True))
+    click.echo("\n".join(f"{shown(str(path))} is protected now" for path in done) or "they have a passphrase already", err=True)
+    if done:
+        click.echo("hint: copies of them that you keep elsewhere, and backups, have none yet: replace them", err=True)
+
+
 @command.command("end", epilog="Example: consent key end spark")
 @click.argument("name")
 @click.pass_obj

@@ -21,7 +21,7 @@ from ledger.statements.verify import Record, open_statement, record_of
 from ledger.store import handover
 from ledger.store.append import Transaction
 from ledger.store.documents import RunKeys, run_keys
-from ledger.store.folder import LOG_KEY, Folder, load_protected
+from ledger.store.folder import LOG_KEY, Folder, Passphrase, load_protected, secret_for
 from ledger.store.history import History
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -143,6 +143,26 @@ class Keys:
         self.append(plan)
         self.append(_nothing)
         return self._rotated(resumed=False)
+
+    def protect(self, passphrase: Passphrase) -> list[Path]:
+        """Give the ledger's own two keys a passphrase; those that have one keep it. The files that it was given to.
+
+        Raises as `store.append` does, UsageError for an empty one.
+        """
+        bare = [self.folder.path / name for name in (LOG_KEY, "run.key")]
+        bare = [path for path in bare if not PrivateKey.is_protected(files.read_private(path))]
+        secret = secret_for(bare[0], passphrase) if bare else b""
+
+        def plan(tx: Transaction) -> None:  # with the lock held: else log.key could be replaced meanwhile, and come back
+            for path in bare:
+                pem = PrivateKey.from_pem(files.read_private(path)).to_pem(secret)
+                files.sweep(path)
+                with files.publishing_private(path) as file:
+                    file.write(pem)
+
+        if bare:
+            self.append(plan)
+        return bare
 
     def _rotated(self, *, resumed: bool) -> Rotated:
         trust = self.folder.log_trust()

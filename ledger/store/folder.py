@@ -135,7 +135,16 @@ class Folder:
 
     def _key(self, name: str, loss: str) -> PrivateKey:
         self._must_be_there(name, loss)
-        return load_key(self.path / name, passphrase=self.passphrase)
+        return self.load(name)
+
+    def load(self, name: str) -> PrivateKey:
+        """A private key of the folder."""
+        told, current = self.passphrase, self.path / LOG_KEY
+        if name == NEXT_LOG_KEY and callable(
+            told
+        ):  # it has the passphrase of the one before it: who told that is not asked again
+            return load_key(self.path / name, passphrase=lambda _: told(current))
+        return load_key(self.path / name, passphrase=told)
 
     def _must_be_there(self, name: str, loss: str) -> None:
         if not (self.path / name).exists():

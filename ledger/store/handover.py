@@ -19,7 +19,7 @@ from ledger.errors import ConsentLedgerError, IntegrityError
 from ledger.log import note
 from ledger.log.note import Verifier
 from ledger.log.trust import Trust
-from ledger.store.folder import LOG_KEY, NEXT_LOG_KEY, Folder, load_key
+from ledger.store.folder import LOG_KEY, NEXT_LOG_KEY, Folder
 
 _Line = tuple[bytes, bytes]
 """Of a signature: the key's id and the signature itself."""
@@ -47,14 +47,14 @@ def finish(folder: Folder, head: str, size: int) -> None:
         if len(_own(head, trust)) < 2:
             return  # nothing was committed: no head is signed by the next key alone before all is done
         if unknown := _strangers(head, trust):
-            successor = Verifier.of(folder.origin, load_key(folder.path / NEXT_LOG_KEY, passphrase=folder.passphrase).public)
+            successor = Verifier.of(folder.origin, folder.load(NEXT_LOG_KEY).public)
             if (signature := dict(unknown).get(successor.key_id)) is None:
                 return
             successor.public.verify(signature, note.parse(head)[0].encode())
             if held:
                 files.sweep(folder.path / "trust")
             folder.write_successor(successor, size)
-        elif trust.is_current(load_key(folder.path / LOG_KEY, passphrase=folder.passphrase).public):
+        elif trust.is_current(folder.load(LOG_KEY).public):
             return  # the head is of the replacement before this one
         _rename(folder.path)
 

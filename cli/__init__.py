@@ -38,6 +38,7 @@ COMMANDS = {
     "report": "report",
     "fsck": "fsck",
     "copy": "copy",
+    "backup": "backup",
     "link": "link",
     "serve": "serve",
     "key": "key",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ledger.snapshot import Snapshot, load_snapshot
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
+    from ledger.store.backup import backup
     from ledger.store.copying import copy
     from ledger.store.folder import find as ledger_path
     from ledger.store.folder import load_key
@@ -71,6 +72,7 @@ _WHERE = {
     "snapshot": ("Snapshot", "load_snapshot"),
     "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
+    "store.backup": ("backup",),
     "store.copying": ("copy",),
     "store.folder": ("load_key",),
     "store.imports": ("ImportRejected", "ImportReport"),
@@ -109,6 +111,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Verified",
+    "backup",
     "copy",
     "create",
     "explain",

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test lint soak bench lock clean
+.PHONY: demo test lint soak fuzz bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/consent demo
@@ -20,6 +20,9 @@ lint: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz --seconds 90
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.throughput

@@ -7,8 +7,8 @@ What comes out that is not allowed, takes too long or too much memory is kept be
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,27 +37,19 @@ def fuzz(name: str, seconds: int, grow: bool) -> tuple[str, int, str]:
         done = subprocess.run([*command, *run], capture_output=True, text=True, errors="replace", check=False)
         count = re.search(r"stat::number_of_executed_units: *(\d+)", done.stderr)
         if grow and not done.returncode:
-            _grow(command, found, seeds, kept)
+            _grow(found, kept)
     wrong = "" if done.returncode == 0 else done.stderr[-4000:]
     return name, int(count[1]) if count else 0, wrong
 
 
-def _grow(command: list[str], found: Path, seeds: Path, kept: Path) -> None:
-    """Of what was found, the small ones that together reach most."""
-    small = found.with_name("small")
-    small.mkdir()
-    for path in [*found.iterdir(), *kept.iterdir()]:
-        if path.stat().st_size < MAX_BYTES:
-            shutil.copy(path, small / path.name)
-    best = found.with_name("best")
-    best.mkdir()
-    subprocess.run([*command, "-merge=1", str(best), str(small)], capture_output=True, check=False)
-    chosen = sorted(best.iterdir(), key=lambda path: path.stat().st_size)[:MAX_FILES]
-    for path in kept.iterdir():
-        if not path.name.startswith(("crash-", "timeout-", "oom-")):
-            path.unlink()
-    for path in chosen:
-        shutil.copy(path, kept / path.name)
+def _grow(found: Path, kept: Path) -> None:
+    """Keep some of what reached something new: small ones, of all sizes."""
+    fresh = [path for path in (*found.iterdir(), *kept.glob("?" * 40)) if path.stat().st_size < MAX_BYTES]
+    data = sorted({path.read_bytes() for path in fresh}, key=lambda one: (len(one), one))
+    for path in kept.glob("?" * 40):
+        path.unlink()
+    for one in data[:: -(-len(data) // MAX_FILES) or 1]:
+        (kept / hashlib.sha1(one).hexdigest()).write_bytes(one)  # as libFuzzer names them
 
 
 def main() -> int:

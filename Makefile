@@ -7,7 +7,7 @@ SOURCES := pyproject.toml constraints.txt
 # Tests mostly wait: for disks, servers and other processes.
 WORKERS ?= 3
 
-.PHONY: demo test lint soak bench lock clean
+.PHONY: demo test lint soak fuzz bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/consent demo
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz --seconds 90
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.throughput

@@ -40,6 +40,7 @@ COMMANDS = {
     "fsck": "fsck",
     "copy": "copy",
     "erase": "erase",
+    "backup": "backup",
     "link": "link",
     "serve": "serve",
     "key": "key",

@@ -64,6 +64,40 @@ def add_run(ledger_path: Path | None, name: str, output: Path | None, key_path: 
     click.echo("hint: hand the trust file out anew (`consent key show`): who verifies goes by its own copy", err=True)
 
 
+@command.command("rotate", epilog="Example: consent key rotate")
+@click.pass_obj
+def rotate(ledger_path: Path | None) -> None:
+    """Replace the key that signs the log by a new one. Both sign the last checkpoint of the old one; it signs none after it.
+
+    The new key has the old one's passphrase, if it has one. What was broken off, this finishes. Prints the trust file's lines.
+    """
+    with ledger.open(ledger_path, passphrase=asking()) as book:
+        rotated = book.keys.rotate()
+        where = book.folder.path / "log.key"
+    click.echo(f"log {rotated.old} until {rotated.size}\nlog {rotated.new}")
+    done = "the replacement that was begun before is finished: " if rotated.resumed else ""
+    click.echo(
+        f"{done}the log's key was replaced at {rotated.size:,} entries; the new one is in {shown(str(where))}, "
+        "and the old private key is removed",
+        err=True,
+    )
+    click.echo(
+        "hint: hand the trust file out anew (`consent key show`), and copy the new key to where you keep copies of the keys",
+        err=True,
+    )
+
+
+@command.command("protect", epilog="Example: consent key protect")
+@click.pass_obj
+def protect(ledger_path: Path | None) -> None:
+    """Protect log.key and run.key by a passphrase, where they have none: it is asked for twice, and from then on to sign."""
+    with ledger.open(ledger_path, passphrase=asking()) as book:
+        done = book.keys.protect(asking(new=True))
+    click.echo("\n".join(f"{shown(str(path))} is protected now" for path in done) or "they have a passphrase already", err=True)
+    if done:
+        click.echo("hint: copies of them that you keep elsewhere, and backups, have none yet: replace them", err=True)
+
+
 @command.command("end", epilog="Example: consent key end spark")
 @click.argument("name")
 @click.pass_obj
@@ -89,6 +123,8 @@ def new_link(ledger_path: Path | None) -> None:
         where = book.folder.path / "link.key"
     click.echo(f"a new key was added to {shown(str(where))}; links made under those before it stay good", err=True)
     click.echo("hint: copy that file to where you keep copies of the keys: without it no link works", err=True)
+
+
 @command.command("add-api", epilog="Example: consent key add-api crm --scope record")
 @click.argument("name")
 @click.option(

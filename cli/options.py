@@ -23,6 +23,7 @@ from ledger.errors import ConsentLedgerError, UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 PASSPHRASE_FILE = "CONSENT_LEDGER_PASSPHRASE_FILE"  # noqa: S105 - a name
+PASSPHRASE = "CONSENT_LEDGER_PASSPHRASE"  # noqa: S105 - a name
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -157,34 +158,47 @@ def shard_options(command: F) -> F:
     return command
 
 
-def asking() -> Callable[[Path], str]:
+def asking(*, new: bool = False) -> Callable[[Path], str]:
     """Who is asked for the passphrases of protected keys: once for each, and only when it is to sign.
 
-    The file that $CONSENT_LEDGER_PASSPHRASE_FILE names answers for all; else whoever sits at the terminal, unseen.
+    The file that $CONSENT_LEDGER_PASSPHRASE_FILE names answers for all, else $CONSENT_LEDGER_PASSPHRASE; else whoever sits at the
+    terminal, unseen. new: it is to be chosen, so that it is asked for twice.
     """
 
     @cache
     def ask(key: Path) -> str:
-        if named := os.environ.get(PASSPHRASE_FILE):
-            try:
-                told = files.read_private(named).decode().removesuffix("\n")
-            except UnicodeDecodeError:
-                raise ConsentLedgerError(f"{named} is not UTF-8", hint="it holds the passphrase, and nothing else") from None
-            if not told:
-                raise ConsentLedgerError(f"{named} is empty", hint="it holds the passphrase, and nothing else")
+        if (told := _told()) is not None:
             return told
         try:
             if sys.stderr.isatty():
                 with catch_warnings(action="error", category=getpass.GetPassWarning):  # it would be shown as it is typed
-                    return getpass.getpass(f"Passphrase of {shown(str(key))}: ")
+                    typed = getpass.getpass(f"{'New passphrase' if new else 'Passphrase'} of {shown(str(key))}: ")
+                    if new and typed != getpass.getpass("The same again: "):
+                        raise UsageError("the two passphrases differ, and nothing was changed", hint="run the command again")
+                    return typed
         except (getpass.GetPassWarning, EOFError):
             pass
         raise ConsentLedgerError(
-            f"{key} is protected by a passphrase, and there is no terminal to ask at",
+            f"{key} is protected by a passphrase, and there is no terminal to ask at"
+            if not new
+            else f"{key} is to be protected by a passphrase, and there is no terminal to ask at",
             hint=f"name a file that holds it, which only you may read, in {PASSPHRASE_FILE}",
         )
 
     return ask
+
+
+def _told() -> str | None:
+    """The passphrase that the environment tells, if it does."""
+    if not (named := os.environ.get(PASSPHRASE_FILE)):
+        return os.environ.get(PASSPHRASE) or None
+    try:
+        told = files.read_private(named).decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise ConsentLedgerError(f"{named} is not UTF-8", hint="it holds the passphrase, and nothing else") from None
+    if not told:
+        raise ConsentLedgerError(f"{named} is empty", hint="it holds the passphrase, and nothing else")
+    return told
 
 
 def write_json(document: Any) -> None:

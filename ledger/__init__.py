@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ledger.snapshot import Snapshot, load_snapshot
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
+    from ledger.store.backup import backup
     from ledger.store.copying import copy
     from ledger.store.erasure import Erased
     from ledger.store.folder import find as ledger_path
@@ -77,6 +78,7 @@ _WHERE = {
     "snapshot": ("Snapshot", "load_snapshot"),
     "status": ("Status",),
     "statements.verify": ("Verified", "verify"),
+    "store.backup": ("backup",),
     "store.copying": ("copy",),
     "store.erasure": ("Erased",),
     "store.folder": ("load_key",),
@@ -121,6 +123,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Verified",
+    "backup",
     "copy",
     "cosign_log",
     "create",

@@ -15,15 +15,29 @@ from typing import Any
 
 from ledger import files, locks, times
 from ledger.errors import ConsentLedgerError, UsageError, VerificationError
-from ledger.log.keys import PublicKey
+from ledger.log.keys import PrivateKey, PublicKey
 from ledger.log.note import Verifier
 from ledger.statements.verify import Record, open_statement, record_of
+from ledger.store import handover
 from ledger.store.append import Transaction
 from ledger.store.documents import RunKeys, run_keys
-from ledger.store.folder import Folder
+from ledger.store.folder import LOG_KEY, Folder, Passphrase, load_protected, secret_for
 from ledger.store.history import History
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The log's key old was replaced by new when the log had size entries: old's last checkpoint, which both have signed.
+
+    resumed: what an earlier call began, this one finished.
+    """
+
+    old: str
+    new: str
+    size: int
+    resumed: bool
 
 
 def keys_of(history: History) -> RunKeys:
@@ -103,6 +117,59 @@ class Keys:
         self._hand_out()
         return bool(ended)
 
+    def rotate(self) -> Rotated:
+        """Replace the key that signs the log: see `store.handover`. The new one has the old one's passphrase, if any.
+
+        One that was begun before, and committed, is finished instead. Raises as `store.append` does.
+        """
+        old, secret = load_protected(self.folder.path / LOG_KEY, self.folder.passphrase)
+        if handover.is_begun(self.folder):
+            self.append(_nothing)  # whoever takes the lock finishes it
+            if not handover.is_begun(self.folder):
+                return self._rotated(resumed=True)
+        key = PrivateKey.generate()
+        pem, origin = key.to_pem(secret), self.folder.origin
+
+        def plan(tx: Transaction) -> None:
+            if not self.folder.log_trust().is_current(old.public):
+                raise ConsentLedgerError(
+                    "the log's key was replaced meanwhile, by another", hint="run the command again to replace that one too"
+                )
+            handover.begin(self.folder, pem)
+            tx.act("key_ended", self.recorded_by, role="log", vkey=old.public.vkey(origin))
+            tx.act("key_added", self.recorded_by, role="log", vkey=key.public.vkey(origin))
+            tx.successor = key
+
+        self.append(plan)
+        self.append(_nothing)
+        return self._rotated(resumed=False)
+
+    def protect(self, passphrase: Passphrase) -> list[Path]:
+        """Give the ledger's own two keys a passphrase; those that have one keep it. The files that it was given to.
+
+        Raises as `store.append` does, UsageError for an empty one.
+        """
+        bare = [self.folder.path / name for name in (LOG_KEY, "run.key")]
+        bare = [path for path in bare if not PrivateKey.is_protected(files.read_private(path))]
+        secret = secret_for(bare[0], passphrase) if bare else b""
+
+        def plan(tx: Transaction) -> None:  # with the lock held: else log.key could be replaced meanwhile, and come back
+            for path in bare:
+                pem = PrivateKey.from_pem(files.read_private(path)).to_pem(secret)
+                files.sweep(path)
+                with files.publishing_private(path) as file:
+                    file.write(pem)
+
+        if bare:
+            self.append(plan)
+        return bare
+
+    def _rotated(self, *, resumed: bool) -> Rotated:
+        trust = self.folder.log_trust()
+        old = max(trust.until, key=lambda key: trust.until[key])
+        new = next(key for key in trust.log if key not in trust.until)
+        return Rotated(old.vkey, new.vkey, trust.until[old], resumed)
+
     def _short(self, name: str) -> str:
         return name.removeprefix(f"{self.folder.origin}/")
 
@@ -111,6 +178,10 @@ class Keys:
             if held:
                 files.sweep(self.folder.path / "trust")
             self.folder.write_trust(added=added, ended=self.read(keys_of).ended)
+
+
+def _nothing(tx: Transaction) -> None:
+    """Appended, it leaves the log as it is."""
 
 
 def require_standing(history: History, public: PublicKey, path: Path) -> None:

@@ -95,7 +95,8 @@ def compile_at(
         raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
     erasures.settle(size)
     beyond = tuple(erasures.beyond(size))
-    header = Header(origin, current.reference, current.categories, note, moment, known_until, sources, beyond)
+    signed = history.signed_once(note)
+    header = Header(origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
     first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in snapshot.first_positions(acts))
     return replace(snapshot.freeze(header, snapshot.latest_per_scope(acts))[0], salts=first)
 

@@ -136,19 +136,19 @@ def withdraw(path: str | Place) -> None:
 
 def temporary_beside(path: P) -> P:
     """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
-    return path.with_name(f"{_hidden(path)}{secrets.token_hex(8)}.tmp")
+    return path.with_name(f"{hidden(path)}{secrets.token_hex(8)}.tmp")
 
 
 def sweep(path: Place) -> None:
     """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
     if isinstance(path, Address):
         for name, _ in list(path.parent.below(recursive=False)):
-            if name[:-20] == _hidden(path) and _TEMPORARY.fullmatch(name):
+            if name[:-20] == hidden(path) and _TEMPORARY.fullmatch(name):
                 (path.parent / name).remove()
         return
     with _failing(f"cannot clean up beside {path}"):
         for found in path.parent.iterdir() if path.parent.is_dir() else ():
-            if found.stem[:-16] == _hidden(path):
+            if found.stem[:-16] == hidden(path):
                 _sweep(found)
 
 
@@ -179,7 +179,8 @@ def shards_below(folder: Place) -> list[str]:
     return [p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")] if folder.is_dir() else []
 
 
-def _hidden(path: Place) -> str:
+def hidden(path: Place) -> str:
+    """How the hidden names begin that `temporary_beside` gives."""
     return f".{path.name[:40]}."
 
 

@@ -45,11 +45,12 @@ def parse(body: str) -> Checkpoint:
     return Checkpoint(origin, int(size), root, tuple(extensions))
 
 
-def sign_checkpoint(checkpoint: Checkpoint, key: PrivateKey) -> str:
-    """The note. Raises ValueError where the origin cannot be a key name, VerificationError for what no reader would take."""
+def sign_checkpoint(checkpoint: Checkpoint, *keys: PrivateKey) -> str:
+    """The note, with a signature line of each key. Raises ValueError where the origin cannot be a key name, VerificationError
+    for what no reader would take."""
     body = checkpoint.body()
     parse(body)
-    return note.sign(body, checkpoint.origin, key)
+    return note.sign(body, checkpoint.origin, *keys)
 
 
 def open_checkpoint(
@@ -68,6 +69,6 @@ def open_checkpoint(
     if all(checkpoint.size > until.get(signer, MAX_SIZE) for signer in own):
         raise VerificationError(
             f"the checkpoint of {checkpoint.size} entries is signed by a key that was replaced at {until[own[0]]}",
-            hint="ask the log's operator for the key that came after it: nothing else says which one that is",
+            hint="ask the log's operator for the new trust file: nothing else says which key came after it",
         )
     return checkpoint

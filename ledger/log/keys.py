@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -87,7 +87,7 @@ class PrivateKey:
             if passphrase is None:
                 raise ConsentLedgerError("the private key is protected by a passphrase, and none was given") from error
             raise ConsentLedgerError("a passphrase was given, but the private key has none") from error
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, InternalError) as error:  # InternalError: a key of another length
             if passphrase is not None:
                 raise ConsentLedgerError(
                     "the passphrase is wrong, or the private key cannot be read", hint="give the passphrase that protects it"

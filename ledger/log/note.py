@@ -63,12 +63,20 @@ def read_vkey(vkey: str, kind: bytes, what: str) -> tuple[str, PublicKey]:
     return name, public
 
 
-def sign(text: str, name: str, key: PrivateKey) -> str:
-    """The note of a text, which ends with a newline and holds no other control character. Raises ValueError."""
+def sign(text: str, name: str, *keys: PrivateKey) -> str:
+    """The note of a text, which ends with a newline and holds no other control character; one line a key, in their order.
+
+    Raises ValueError.
+    """
     if not text.endswith("\n") or _CONTROL_OR_SURROGATE.search(text):
         raise ValueError("the text of a note ends with a newline and holds no other control character")
-    signature = key.public.key_id(name) + key.sign(text.encode())
-    return f"{text}\n— {name} {canonical.encode_base64(signature)}\n"
+    lines = [signature_line(name, key.public.key_id(name), key.sign(text.encode())) for key in keys]
+    return "\n".join([text, "".join(lines)])
+
+
+def signature_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """Ended by a newline."""
+    return f"— {name} {canonical.encode_base64(key_id + signature)}\n"
 
 
 def open_note(note: str, verifiers: Sequence[Verifier]) -> str:
@@ -87,7 +95,7 @@ def open_with_signers(note: str, verifiers: Sequence[Verifier]) -> tuple[str, tu
                 verifier.public.verify(signature, message)
                 signers.append(verifier)
     if not signers:
-        raise VerificationError("the note is not signed by a key that is trusted", hint=_who_signed(signatures))
+        raise VerificationError("the note is not signed by a key that is trusted", hint=_who_signed(signatures, verifiers))
     return text, tuple(signers)
 
 
@@ -120,6 +128,9 @@ def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
     return name, data[:KEY_ID_BYTES], data[KEY_ID_BYTES:]
 
 
-def _who_signed(signatures: Sequence[tuple[str, bytes, bytes]]) -> str:
+def _who_signed(signatures: Sequence[tuple[str, bytes, bytes]], verifiers: Sequence[Verifier]) -> str:
     signers = ", ".join(f"{name!r:.60} (key {key_id.hex()})" for name, key_id, _ in signatures[:5])
+    known = {verifier.name for verifier in verifiers}
+    if any(name in known for name, _, _ in signatures):
+        return f"it bears signatures of {signers}; if a key that you trust was replaced, ask its owner for the new trust file"
     return f"it bears signatures of {signers}; trust a key only if its owner handed it to you"

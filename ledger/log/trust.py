@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ledger.errors import VerificationError
-from ledger.log import checkpoint, cosignature
+from ledger.log import checkpoint, cosignature, note
 from ledger.log.checkpoint import MAX_SIZE, Checkpoint
 from ledger.log.cosignature import Witness
+from ledger.log.keys import PublicKey
 from ledger.log.note import Verifier
 
 MAX_TRUST = 1 << 20
@@ -94,6 +95,25 @@ class Trust:
             return ()
         cosigners = cosignature.cosigners(note, tuple(self.policy.witnesses.values()))
         return tuple(name for name, witness in self.policy.witnesses.items() if witness in cosigners)
+
+    def is_current(self, public: PublicKey) -> bool:
+        """Whether it is a log key that was not replaced."""
+        return public in [key.public for key in self.log if key not in self.until]
+
+    def signed_once(self, note_text: str) -> str:
+        """A checkpoint that `open` takes, with one signature line: of the log keys that may sign it, that of the oldest.
+
+        So the last checkpoint of a key that was replaced, which its successor has signed too, verifies for those who have not
+        heard of the successor yet.
+        """
+        text, signatures = note.parse(note_text)
+        size = checkpoint.parse(text).size
+
+        def ends(line: tuple[str, bytes, bytes]) -> int:
+            known = [self.until.get(key, MAX_SIZE) for key in self.log if (key.name, key.key_id) == line[:2]]
+            return min((until for until in known if until >= size), default=MAX_SIZE + 1)
+
+        return "\n".join([text, note.signature_line(*min(signatures, key=ends))])
 
     def knows(self, name: str, key_id: bytes) -> bool:
         """Whether a signature line is of a log key or of a witness that is named here, so that it was verified on opening."""

@@ -1,6 +1,6 @@
 """The only writer. One transaction, in this order; nothing is cached between two of them.
 
-1. Take the writer's lock and read the head row.
+1. Take the writer's lock, finish a replacement of the log's key that was begun (see `handover`), and read the head row.
 2. Verify its note under our own key and origin, rebuild its root from the stored tiles, and check every anchor.
 3. Validate what comes, insert it, read back what was inserted and hash that.
 4. Extend the tree, and check it by a second path: a consistency proof from the old head to the new one.
@@ -30,8 +30,9 @@ from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, Inv
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
+from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
-from ledger.store import database, erasing, journal
+from ledger.store import database, erasing, handover, journal
 from ledger.store.database import check_revision, insert, migrate, reading, writing
 from ledger.store.documents import event_document, same_content
 from ledger.store.erasing import Ended
@@ -88,6 +89,8 @@ class Transaction:
         self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
         self.ended = Ended(connection, history, tag_key)
         self.size = head.size
+        self.successor: PrivateKey | None = None
+        """A key that signs this transaction's checkpoint too, and every one after it alone."""
         self._edge = right_edge(head.size, history.node)
         self.declared = history.purposes()
         self.notices = [act for _, act in history.acts("notice_declared")]
@@ -303,6 +306,7 @@ def put_back(engine: sa.Engine, folder: Folder, acts: Acts) -> Appended:
 
 def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], known: Acts | None = None) -> Appended:
     """known: what the plan appends is in the log already, and only this database, which is behind the anchors, lacks it."""
+    # Before the lock: a passphrase may have to be asked for.
     key, tag_key = folder.log_key() if known is None else None, folder.tag_key()
     with writing(engine) as (connection, work):
         try:
@@ -310,7 +314,11 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
             check_not_moved(connection, folder)
             if database.revision(connection) != database.REVISION:
                 database.upgrade(connection)
-            history = History(connection, folder.origin, folder.log_trust())
+            finish_handover(connection, folder)
+            trust = folder.log_trust()
+            if key is not None and not trust.is_current(key.public):  # it was replaced meanwhile
+                key = folder.log_key()
+            history = History(connection, folder.origin, trust)
             old_note, old = history.check_anchors(folder.read_anchors() if known is None else ())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.
@@ -329,12 +337,15 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
             if old.size:
                 merkle.verify_consistency(old.size, old.root, new.size, new.root, proof)
-            if key is not None:
-                note = sign_checkpoint(new, key)
-            elif known is not None and history.open(known.note) == new:
+            if key is None:
+                if known is None or history.open(known.note) != new:
+                    raise IntegrityError("the acts of the order journal are not what this log goes on with")
                 note = known.note
+            elif transaction.successor is None:
+                handover.require_finished(old_note, trust)
+                note = sign_checkpoint(new, key)
             else:
-                raise IntegrityError("the acts of the order journal are not what this log goes on with")
+                note = sign_checkpoint(new, key, transaction.successor)
             connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
             swapped = connection.execute(
                 sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
@@ -392,6 +403,13 @@ def told_that_it_was_recorded() -> Iterator[None]:
         yield
     except ConsentLedgerError as error:
         raise type(error)(f"it was recorded, but could not be read back: {error}", hint=error.hint) from error
+
+
+def finish_handover(connection: sa.Connection, folder: Folder) -> None:
+    """With the lock held, whatever is to be written. Raises as `handover.finish` does."""
+    if handover.is_begun(folder):
+        note, head = History(connection, folder.origin, folder.log_trust()).head()
+        handover.finish(folder, note, head.size)
 
 
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.store import erasure
-from ledger.store.append import CHUNK, MOVED, check_not_moved
+from ledger.store.append import CHUNK, MOVED, check_not_moved, finish_handover
 from ledger.store.database import REVISION, check_empty, connect, insert, migrate, reading, revision, writing
 from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
@@ -43,22 +43,22 @@ def copy(
     where FROM was moved before, IntegrityError where it is not whole; then FROM is as it was.
     """
     old, path = Folder.open(Path(source)), Path(target)
-    _require_new(path)
+    require_new(path)
     if database is not None:
         check_empty(database)
     engine = connect(old.database)
     erasure.finish(engine, old)
     with writing(engine) as (connection, transaction):
         check_not_moved(connection, old)
+        finish_handover(connection, old)
         # Nobody else writes while the lock is held: what this finds whole is what is copied.
         whole = fsck(engine, old, on_progress)
-        _require_new(path)  # it took a while; what another has made there since is not for us to remove
+        require_new(path)  # it took a while; what another has made there since is not for us to remove
         new = Folder(path, old.origin, database or own_database(path), old.anchors_of(path))
         try:
-            _make_folder(old, new, database)
-            other = connect(new.database)
+            make_folder(old, new, database)
             with reading(engine) as read:
-                migrate(other, lambda write: _fill(read, write))
+                other = new_database(read, new.database)
             if fsck(other, new, on_progress) != whole or _digest(other) != _digest(engine):
                 raise IntegrityError("the copy is not what it was copied from", hint=f"remove what is in {path}'s database")
         except BaseException:
@@ -78,12 +78,20 @@ def copy(
     return whole
 
 
-def _require_new(path: Path) -> None:
+def require_new(path: Path) -> None:
+    """Raises UsageError."""
     if path.exists():
         raise UsageError(f"{path} is there already", hint="a ledger is copied into a new folder: name another")
 
 
-def _make_folder(old: Folder, new: Folder, database: str | None) -> None:
+def new_database(read: sa.Connection, url: str) -> sa.Engine:
+    """A new database, with all that is read."""
+    other = connect(url)
+    migrate(other, lambda write: _fill(read, write))
+    return other
+
+
+def make_folder(old: Folder, new: Folder, database: str | None) -> None:
     """Keys, trust and anchor; not yet a ledger."""
     files.make_folder(new.path)
     new.path.chmod(0o700)

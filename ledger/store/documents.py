@@ -119,7 +119,7 @@ def purpose_of(act: Mapping[str, Any]) -> tuple[datetime, Purpose]:
 
 @dataclass(frozen=True)
 class RunKeys:
-    """standing: by name, added and not ended. ended: public half -> the name that it had. log: those that sign the log."""
+    """standing: by name, added and not ended. ended: public half -> the name that it had. log: those that sign the log or did."""
 
     standing: Mapping[str, Verifier]
     ended: Mapping[PublicKey, str]
@@ -138,6 +138,8 @@ def run_keys(acts: Iterable[Mapping[str, Any]]) -> RunKeys:
             raise IntegrityError(f"a stored act {act.get('act')!r:.40} names no key: {error}") from error
         if act["act"] == "key_added" and act["role"] == "log":
             log.append(key)
+        elif act["act"] == "key_ended" and act["role"] == "log" and key in log:
+            pass  # what it signs from there on is refused by the trust file's `until`
         elif act["act"] == "key_added" and key.public not in ended and key.name not in standing:
             standing[key.name] = key
         elif act["act"] == "key_ended" and standing.get(key.name) == key:

@@ -3,6 +3,7 @@
 `ledger.toml` (origin, database, further anchors) · `ledger.db` · `log.key` `run.key` `tag.key` (0600) · `trust` · `head`
 `cosigned`: once witnesses have cosigned a checkpoint
 `link.key` (0600): once links are made · `api.keys` (0600): once the API has a key
+`log.key.next` (0600): while the log's key is being replaced, see `handover`
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ledger.log.note import Verifier
 from ledger.log.trust import Trust
 
 VARIABLE = "CONSENT_LEDGER"
+LOG_KEY, NEXT_LOG_KEY = "log.key", "log.key.next"
 _MAX_TEXT = 1 << 20
 _MAX_LINK_KEYS = 400
 Passphrase = str | Callable[[Path], str]
@@ -118,21 +120,32 @@ class Folder:
 
     def log_key(self) -> PrivateKey:
         """Raises IntegrityError for a key that is not the one which signs this log."""
-        key = self._key("log.key", "without it nothing can be recorded")
-        trust = self.log_trust()
-        if key.public not in [verifier.public for verifier in trust.log if verifier not in trust.until]:
-            raise IntegrityError(
-                f"{self.path / 'log.key'} is not the key that signs this ledger's log",
-                hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
-            )
-        return key
+        # While it is being replaced the next one may count already, and get the other's name while this looks.
+        for name in (LOG_KEY, NEXT_LOG_KEY, LOG_KEY):
+            if name == LOG_KEY or (self.path / name).exists():
+                key = self._key(name, "without it nothing can be recorded")
+                if self.log_trust().is_current(key.public):
+                    return key
+        raise IntegrityError(
+            f"{self.path / LOG_KEY} is not the key that signs this ledger's log",
+            hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
+        )
 
     def run_key(self) -> PrivateKey:
         return self._key("run.key", "without it no statement can be signed, unless --run-key names another")
 
     def _key(self, name: str, loss: str) -> PrivateKey:
         self._must_be_there(name, loss)
-        return load_key(self.path / name, passphrase=self.passphrase)
+        return self.load(name)
+
+    def load(self, name: str) -> PrivateKey:
+        """A private key of the folder."""
+        told, current = self.passphrase, self.path / LOG_KEY
+        if name == NEXT_LOG_KEY and callable(
+            told
+        ):  # it has the passphrase of the one before it: who told that is not asked again
+            return load_key(self.path / name, passphrase=lambda _: told(current))
+        return load_key(self.path / name, passphrase=told)
 
     def _must_be_there(self, name: str, loss: str) -> None:
         if not (self.path / name).exists():
@@ -198,10 +211,27 @@ class Folder:
         What else it says stays: it may be the user's own.
         """
         lines = self.trust_text().removesuffix("\n").split("\n")
-        lines = [f"# ended: {line}" if any(v.public in ended for v in trust_lines.parse(line).run) else line for line in lines]
+        lines = [f"# ended: {line}" if any(v.public in ended for v in _keys(line).run) else line for line in lines]
         listed = trust_lines.parse("\n".join(lines)).run
         lines += [f"run {verifier.vkey}" for verifier in added if verifier not in listed and verifier.public not in ended]
+        self._write_trust(lines)
+
+    def write_successor(self, successor: Verifier, size: int) -> None:
+        """Name it in the trust file as the key that signs the log beyond SIZE; those before it count until then, where they
+        did not end earlier. For the lock's holder."""
+        lines: list[str] = []
+        for line in self.trust_text().removesuffix("\n").split("\n"):
+            known = _keys(line)
+            own = [key for key in known.log if key.name == self.origin and key != successor]
+            lines.append(f"{line.rstrip()} until {size}" if own and not known.until else line)
+        if successor not in trust_lines.parse("\n".join(lines)).log:
+            last = max(at for at, line in enumerate(lines) if any(key.name == self.origin for key in _keys(line).log))
+            lines.insert(last + 1, f"log {successor.vkey}")
+        self._write_trust(lines)
+
+    def _write_trust(self, lines: Collection[str]) -> None:
         if (text := "\n".join(lines) + "\n") != self.trust_text():
+            trust_lines.parse(text)
             files.publish_bytes(self.path / "trust", text.encode())
 
     def log_trust(self) -> Trust:
@@ -237,6 +267,11 @@ class Folder:
                     files.publish_bytes(path, note.encode())
 
 
+def _keys(line: str) -> Trust:
+    """The key that a line of a trust file names, if it names one: a line about witnesses may speak of those before it."""
+    return trust_lines.parse(line if line.split()[:1] in (["log"], ["run"]) else "")
+
+
 def _size(note: str) -> int:
     """Of a note that was verified, or will be before it counts."""
     return checkpoint.parse(note.partition("\n\n")[0] + "\n").size
@@ -257,15 +292,22 @@ def _text(path: Path) -> str:
 
 def load_key(path: str | Path, *, passphrase: Passphrase | None = None) -> PrivateKey:
     """A private key's file, which its owner alone may read. passphrase: used, or asked for, only where the key has one."""
-    path = Path(path)
+    return load_protected(Path(path), passphrase)[0]
+
+
+def load_protected(path: Path, passphrase: Passphrase | None) -> tuple[PrivateKey, bytes | None]:
+    """The key, and the passphrase that it has."""
     pem = files.read_private(path)
-    secret = None
-    if PrivateKey.is_protected(pem):
-        told = passphrase(path) if callable(passphrase) else passphrase
-        if not told:
-            raise ConsentLedgerError(f"{path} is protected by a passphrase, and none was given")
-        secret = told.encode()
+    secret = secret_for(path, passphrase) if PrivateKey.is_protected(pem) else None
     try:
-        return PrivateKey.from_pem(pem, secret)
+        return PrivateKey.from_pem(pem, secret), secret
     except ConsentLedgerError as error:
         raise ConsentLedgerError(f"{path}: {error}", hint=error.hint) from error
+
+
+def secret_for(path: Path, passphrase: Passphrase | None) -> bytes:
+    """What was told, or whoever is to be asked tells, as the passphrase of a key's file."""
+    told = passphrase(path) if callable(passphrase) else passphrase
+    if not told:
+        raise ConsentLedgerError(f"{path} is protected by a passphrase, and none was given")
+    return told.encode()

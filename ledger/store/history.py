@@ -353,15 +353,20 @@ class History:
         return row[0], row[1]
 
     def proof(self, position: int, note: str | None = None) -> TlogProof:
-        """The entry's inclusion proof and the checkpoint that covers it: the first, or the one that is given."""
+        """The entry's inclusion proof and the checkpoint that covers it: the first, with one signature line, or the one given."""
         if note is None:
             size, note = self.covering(position)
+            note = self.signed_once(note)
         else:
             self.check_extends(note, self.head()[1], "the checkpoint at hand")
             size = self.open(note).size
         if self.open(note).size != size:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
+
+    def signed_once(self, note: str) -> str:
+        """A checkpoint as it is handed out: see `Trust.signed_once`."""
+        return self._trust.signed_once(note)
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""

@@ -69,7 +69,7 @@ def decided(history: History, token: str, some: Sequence[Row]) -> dict[str, Any]
         "purpose": purpose.reference,
         "as_of": times.text(now),
         "tree_size": head.size,
-        "checkpoint": note,
+        "checkpoint": history.signed_once(note),
         "decisions": [{"allowed": reason == ALLOWED, "reason": reason} for reason in reasons],
     }
 

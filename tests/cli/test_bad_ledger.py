@@ -8,13 +8,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import ledger
+from ledger.log.keys import PrivateKey
 from ledger.store import database
 from tests.cli.conftest import Refused
 from tests.conftest import Outcome
@@ -263,3 +264,52 @@ def test_the_passphrase_is_asked_for_at_a_terminal_and_not_shown(protected: Path
     assert os.waitstatus_to_exitcode(status) == (0 if given == SECRET else 1)
     assert given.encode() not in shown
     assert (b"recorded: withdrawn" if given == SECRET else b"the passphrase is wrong") in shown
+
+
+def typed(folder: Path, *command: str, answers: Sequence[tuple[bytes, str]]) -> tuple[int, bytes]:
+    """A command at a terminal: at each prompt its answer is typed. Its exit code, and all that was shown."""
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "ledger.cli", *command])
+    shown = b""
+    for prompt, answer in answers:
+        while not shown.endswith(prompt):
+            shown += os.read(terminal, 1024)
+        os.write(terminal, answer.encode() + b"\n")
+    try:
+        while more := os.read(terminal, 1024):
+            shown += more
+    except OSError:
+        pass
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), shown
+
+
+def test_keys_are_protected_and_replaced_with_a_passphrase_that_is_typed_once(
+    told: Callable[..., Outcome], refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused("key", "protect", code=1, says=["log.key is to be protected"], hint="CONSENT_LEDGER_PASSPHRASE_FILE")
+    again, new = b"The same again: ", b"New passphrase of consent-ledger/log.key: "
+    code, shown = typed(tmp_path, "key", "protect", answers=[(new, SECRET), (again, "other")])
+    assert (code, b"nothing was changed" in shown) == (2, True)
+    assert not PrivateKey.is_protected(key_of(tmp_path).read_bytes())
+    code, shown = typed(tmp_path, "key", "protect", answers=[(new, SECRET), (again, SECRET)])
+    assert code == 0, shown
+    assert SECRET.encode() not in shown
+    for name in ("log.key", "run.key"):
+        assert PrivateKey.is_protected(key_of(tmp_path, name).read_bytes())
+        assert key_of(tmp_path, name).stat().st_mode & 0o777 == 0o600
+        ledger.load_key(key_of(tmp_path, name), passphrase=SECRET)
+    refused(*WRITES[0], code=1, says=["log.key is protected by a passphrase"], hint="CONSENT_LEDGER_PASSPHRASE_FILE")
+    code, shown = typed(tmp_path, "key", "rotate", answers=[(b"Passphrase of consent-ledger/log.key: ", SECRET)])
+    assert code == 0, shown
+    monkeypatch.setenv("CONSENT_LEDGER_PASSPHRASE", SECRET)
+    for command in (("key", "protect"), WRITES[0]):
+        outcome = told(*command)
+        assert outcome.code == 0, outcome.err
+        assert SECRET not in outcome.out + outcome.err
+    assert "already" in told("key", "protect").err
+    monkeypatch.setenv("CONSENT_LEDGER_PASSPHRASE", "wrong horse")
+    assert "horse" not in refused(*WRITES[0], code=1, says=["passphrase is wrong"], hint="give the passphrase", whole=False).err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import pickle
 
 import pytest
@@ -33,6 +34,12 @@ def of_another_kind() -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
+SHORT = b"-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----\n" % base64.b64encode(
+    bytes.fromhex("302d020100300506032b65700421041f") + bytes(31)
+)
+"""A key of 31 bytes: the crypto library calls it an internal error."""
+
+
 @pytest.mark.parametrize(
     "pem, passphrase, message",
     [
@@ -40,6 +47,7 @@ def of_another_kind() -> bytes:
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", None, "cannot be read"),
         (PrivateKey.generate().to_pem(b"right"), b"wrong", "cannot be read"),
         (PrivateKey.generate().to_pem(b"right"), None, "protected by a passphrase"),
+        (SHORT, None, "cannot be read"),
         (PrivateKey.generate().to_pem(), b"none needed", "has none"),
         (of_another_kind(), None, "not an Ed25519 key"),
     ],

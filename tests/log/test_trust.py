@@ -177,3 +177,34 @@ def test_who_cosigned_is_told_by_the_names_in_the_trust_file() -> None:
     assert trust.parse(f"log {LOG.vkey}").cosigned_by(cosigned("12")) == ()
     with pytest.raises(VerificationError, match="does not fit"):
         trusted.cosigned_by(cosigned("1") + cosignature.cosign("another text\n", "w2.example", KEYS["2"], 5))
+
+
+def test_the_last_checkpoint_of_a_replaced_key_is_handed_out_with_its_signature_alone() -> None:
+    following = PrivateKey.generate()
+    second = Verifier.of(LOG.name, following.public)
+    both = Trust((second, LOG), (), {LOG: CHECKPOINT.size})
+    one = sign_checkpoint(CHECKPOINT, LOG_KEY)
+    for keys in ((LOG_KEY, following), (following, LOG_KEY)):
+        signed = sign_checkpoint(CHECKPOINT, *keys)
+        assert both.open(signed) == Trust((LOG,), ()).open(signed) == CHECKPOINT
+        assert both.signed_once(signed) == Trust((LOG,), ()).signed_once(signed) == one
+    assert both.signed_once(one) == one
+    # Beyond its end its line is nothing to hand out.
+    ended = Trust((LOG, second), (), {LOG: CHECKPOINT.size - 1})
+    assert ended.signed_once(sign_checkpoint(CHECKPOINT, LOG_KEY, following)) == sign_checkpoint(CHECKPOINT, following)
+
+
+def test_only_a_key_that_was_not_replaced_is_current() -> None:
+    assert Trust((LOG,), ()).is_current(LOG.public)
+    assert not Trust((LOG,), (), {LOG: 7}).is_current(LOG.public)
+    assert not Trust((LOG,), ()).is_current(RUN.public)
+
+
+def test_who_has_not_heard_of_a_new_key_is_told_whom_to_ask() -> None:
+    other = PrivateKey.generate()
+    with pytest.raises(VerificationError, match="not signed by a key that is trusted") as unknown:
+        Trust((LOG,), ()).open(sign_checkpoint(CHECKPOINT, other))
+    assert "ask its owner for the new trust file" in (unknown.value.hint or "")
+    with pytest.raises(VerificationError, match="not signed by a key that is trusted") as foreign:
+        Trust((RUN,), ()).open(sign_checkpoint(CHECKPOINT, other))
+    assert "only if its owner handed it to you" in (foreign.value.hint or "")

@@ -180,14 +180,14 @@ def test_a_writer_that_waits_meanwhile_does_not_go_on(
             outcome.append(error)
 
     waiting, thread = threading.Event(), threading.Thread(target=write)
-    real = copying._make_folder
+    real = copying.make_folder
 
     def then(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         thread.start()
         assert waiting.wait(10)
 
-    monkeypatch.setattr(copying, "_make_folder", then)
+    monkeypatch.setattr(copying, "make_folder", then)
     ledger.copy(full.folder.path, tmp_path / "new", database=other)
     thread.join()
     assert "moved" in str(outcome[0])
@@ -213,7 +213,7 @@ def test_of_two_ledgers_that_are_copied_into_one_folder_the_first_stays(full: Le
     full.withdraw("u1")
 
 
-@pytest.mark.parametrize("step", ["_make_folder", "_fill", "_digest"])
+@pytest.mark.parametrize("step", ["make_folder", "_fill", "_digest"])
 def test_a_copy_that_fails_leaves_the_old_one_as_it_was(
     full: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import ledger
+from ledger import api_keys
 from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, InvalidEvent, LedgerBusy
+from ledger.statements.receipt import open_event_receipt
 from ledger.store.append import Transaction
 from ledger.web import server
 from ledger.web.shield import MAX_BODY_BYTES
@@ -203,3 +205,22 @@ def test_a_head_that_does_not_come_costs_its_connection_and_no_other(
     finally:
         running[0].should_exit = True
         thread.join(60)
+
+
+def test_a_running_server_goes_on_with_a_new_key_of_the_log(book: ledger.Ledger, serve: Callable[..., Any]) -> None:
+    key = api_keys.add(book.folder.path, "crm", ["record"])
+    served = serve(book.folder.path)
+
+    def say(subject: str) -> bytes:
+        event = {"state": "refused", "subject_id": subject, "purposes": ["train-ai"], "occurred_at": "2026-01-01T00:00:00Z"}
+        answer = served.client.post("/v1/events", json=event, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code in (200, 201), answer.text
+        return book.receipt(answer.json()["event"]["event_id"])
+
+    before = book.trust
+    say("u1")
+    size = book.keys.rotate().size
+    after = say("u2")
+    assert open_event_receipt(after, book.trust).checkpoint.size > size
+    with pytest.raises(ledger.VerificationError, match="not signed by a key that is trusted"):
+        open_event_receipt(after, before)

@@ -1,0 +1,1 @@
+"""A person's export, and the one file that checks it."""

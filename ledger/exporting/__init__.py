@@ -1,1 +1,1 @@
-"""A person's export, and the one file that checks it."""
+"""All that the ledger has of one person, in one file: for people and courts. `verify.py` in it checks it without this program."""

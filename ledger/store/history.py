@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -253,6 +254,13 @@ class History:
         if self.open(note).size != size:
             raise IntegrityError(f"column size of table checkpoints is {size}, which its note does not say")
         return TlogProof(position, tuple(merkle.inclusion_proof(position, size, self.node)), note)
+
+    def notice(self, sha256: str) -> bytes:
+        """The text of a notice by its digest."""
+        text = self._con.scalar(sa.select(_notices.c.text).where(_notices.c.sha256 == sha256))
+        if not isinstance(text, bytes | memoryview) or hashlib.sha256(text).hexdigest() != sha256:
+            raise IntegrityError(f"the text of notice {sha256} was changed, or is missing", hint="run `consent fsck`")
+        return bytes(text)
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""

@@ -503,6 +503,7 @@ class Trust:
         self.witnesses: dict[str, Key] = {}
         self.groups: dict[str, tuple[int, list[str]]] = {}
         self.quorum: str | None = None
+        self._opened: dict[bytes, tuple[str, int, bytes]] = {}  # by a note's digest: many receipts have one checkpoint
         require(len(text) <= MAX_TRUST, "a trust file that is too long")
         for number, line in enumerate(text.split("\n"), start=1):
             words = re.findall(r"[^ \t\r]+", line)
@@ -565,6 +566,12 @@ class Trust:
 
         Signatures by keys that the trust file does not name are passed over; one by a key that it names must verify.
         """
+        digest = sha256(note.encode("utf-8", "surrogatepass"))
+        if digest not in self._opened:
+            self._opened[digest] = self._open(note)
+        return self._opened[digest]
+
+    def _open(self, note: str) -> tuple[str, int, bytes]:
         text, signatures = parse_note(note)
         own, met = [], set()
         for name, key_id, signature in signatures:

@@ -12,7 +12,8 @@ NAMES = (
     "verify", "fsck", "report",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
     "link-request", "link", "ask-request", "ask", "error")  # fmt: skip
-"""Documents that are logged, signed or handed out with proofs, then the JSON output of commands, then what the HTTP API takes and gives beside these."""
+"""Documents that are logged, signed or handed out with proofs, then the JSON output of commands, then what the HTTP API takes and
+gives beside these."""
 
 
 def load(name: str) -> dict[str, Any]:

@@ -14,10 +14,11 @@ _SAID: Mapping[str, str] = {
     "given": "Yes",
     "renewed": "Yes, renewed",
     "refused": "No",
-    "withdrawn": "No: an earlier yes is taken back",
+    "withdrawn": "No: whatever yes there was is taken back",
     "objected": "No: an objection",
     "revoked": "No, said by someone other than the person",
 }
+_ALLOWED = "A yes is in force, and no later no stands against it."
 _ACTORS: Mapping[str, str] = {
     "subject": "the person",
     "guardian": "a guardian of the person",
@@ -50,8 +51,11 @@ def purposes(event: Event, known: Mapping[str, Purpose]) -> list[str]:
 
 
 def decision(found: Mapping[str, Any]) -> str:
-    said = "Yes" if found["allowed"] else "No"
-    return f"{said}. {REASONS[found['reason']][1]}"
+    return f"{'Yes' if found['allowed'] else 'No'}. {why(found)}"
+
+
+def why(found: Mapping[str, Any]) -> str:
+    return _ALLOWED if found["allowed"] else REASONS[found["reason"]][1]
 
 
 def run(ran: Run, subject_id: str, purpose: Purpose) -> list[str]:

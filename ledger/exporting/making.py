@@ -86,10 +86,10 @@ def _open(book: Ledger, run: Path, subject_id: str, trust: Trust) -> Run:
     if "subjects_root" in opened.snapshot.act:
         try:
             made["in_snapshot"] = import_module("ledger.membership").in_snapshot(book, data, subject_id)
-        except (IntegrityError, VerificationError, UsageError):
-            raise
-        except ConsentLedgerError as error:  # another person of that snapshot was erased since
-            missing.append(f"It cannot be proven what the ledger knew of this person then: {error}.")
+        except ConsentLedgerError as error:  # another person of that snapshot was erased since, or the run's key was ended
+            if isinstance(error, IntegrityError | UsageError) and not isinstance(error, VerificationError):
+                raise
+            missing.append(f"It cannot be proven here what the ledger knew of this person then: {error}.")
     return Run(data, opened.record, opened.snapshot, opened.logged, **made, missing=missing)
 
 

@@ -882,6 +882,8 @@ class Membership:
             require(("blind" in document) == self.of_snapshot, "a blind where none belongs, or none where one does")
             blind = from_base64(document["blind"], 32) if self.of_snapshot else b""
             closed(self.said, {"rows": list_of(object_of(ROW)) if self.of_snapshot else is_positive})
+            if self.of_snapshot:
+                check_rows(self.said["rows"])
             value = sha256(b"consent-ledger/value/v1\n" + blind + canonical(self.said))
             r = sha256(b"\x10" + index + value)
         else:
@@ -907,6 +909,19 @@ class Membership:
             return f"{what} holds of {who}: " + "; ".join(_row(row) for row in self.said["rows"])
         what = f"the rows that statement {self.act['statement_sha256']} speaks of"
         return f"among {what}, {'none is' if self.said is None else str(self.said['rows']) + ' are'} of {who}"
+
+
+def check_rows(rows: list[dict[str, Any]]) -> None:
+    """What a snapshot says of a subject: of each scope a no, a yes or both, whole; each scope once, in order."""
+    for row in rows:
+        require(("scope_id" in row) == (row["scope"] != "everything"), "a row names an item where it has none, or none")
+        no = {"no_at", "no_state", "no_position"} & row.keys()
+        yes = {"yes_at", "yes_position", "yes_accepted", "yes_basis"} & row.keys()
+        terms = {"yes_expires_at", "yes_content_since"} & row.keys()
+        require(len(no) in (0, 3) and len(yes) in (0, 4) and (no or yes) and (yes or not terms), "a row that is not whole")
+    scopes = ["everything", "category", "content"]
+    places = [(scopes.index(row["scope"]), row.get("scope_id", "").encode()) for row in rows]
+    require(places == sorted(set(places)), "rows are not in the order of their scopes, or one is there twice")
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ COMMANDS = {
     "attest": "attest",
     "explain": "explain",
     "receipt": "receipt",
+    "export": "export",
     "verify": "verify",
     "admit": "admit",
     "report": "report",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ledger.explanation import RowExplanation, explain
+    from ledger.exporting.making import export_subject
     from ledger.fetching import fetch_snapshot
     from ledger.filter import ConsentFilter
     from ledger.gate import Gate, open_shards
@@ -65,6 +66,7 @@ _WHERE = {
     "audit": ("Audit",),
     "cursor": ("EventPage",),
     "explanation": ("RowExplanation", "explain"),
+    "exporting.making": ("export_subject",),
     "fetching": ("fetch_snapshot",),
     "filter": ("ConsentFilter",),
     "gate": ("Gate", "open_shards"),
@@ -128,6 +130,7 @@ __all__ = [
     "cosign_log",
     "create",
     "explain",
+    "export_subject",
     "fetch_snapshot",
     "fsck",
     "ledger_path",

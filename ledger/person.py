@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from ledger.consent import ALLOWED, Event, Row, Scope, decide, lookalike
+from ledger.consent import ALLOWED, Event, Purpose, Row, Scope, decide, lookalike
 from ledger.store.documents import event_document
 from ledger.store.history import History
 
@@ -47,29 +48,33 @@ def warnings(history: History, subject_id: str) -> list[str]:
 def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
     """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
     now = history.now()
-    found = []
-    for token, versions in sorted(history.purposes().items()):
-        purpose = versions[-1][1]
-        named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
-        categories: list[str | None] = [*sorted(set(purpose.categories) | {c for c in named if c})]
-        if not purpose.categories:
-            categories.insert(0, None)
-        items = sorted(
-            {e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set())
-        )
-        for category in categories:
-            for item in [None, *items]:
-                # Without an item the answer is that for content that no item-level act speaks of.
-                about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
-                about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
-                reason = decide(Row([subject_id], category, item, now), about, purpose, now)
-                found.append(
-                    {
-                        "purpose": purpose.reference,
-                        "category": category,
-                        "content_id": item,
-                        "allowed": reason == ALLOWED,
-                        "reason": reason,
-                    }
-                )
+    current = (versions[-1][1] for _, versions in sorted(history.purposes().items()))
+    return [decision for purpose in current for decision in of_purpose(purpose, subject_id, events, content_id, now)]
+
+
+def of_purpose(
+    purpose: Purpose, subject_id: str, events: Sequence[Event], content_id: str | None, now: datetime
+) -> list[dict[str, Any]]:
+    """The same for one version of a purpose, as these events decide at that moment, of content created then."""
+    token, found = purpose.token, []
+    named = {e.category for e in events if e.scope is Scope.CATEGORY and e.names(token)}
+    categories: list[str | None] = [*sorted(set(purpose.categories) | {c for c in named if c})]
+    if not purpose.categories:
+        categories.insert(0, None)
+    items = sorted({e.content_id for e in events if e.content_id and e.names(token)} | ({content_id} if content_id else set()))
+    for category in categories:
+        for item in [None, *items]:
+            # Without an item the answer is that for content that no item-level act speaks of.
+            about = events if item is not None else [e for e in events if e.scope is not Scope.CONTENT]
+            about = about if category is not None else [e for e in about if e.scope is not Scope.CATEGORY]
+            reason = decide(Row([subject_id], category, item, now), about, purpose, now)
+            found.append(
+                {
+                    "purpose": purpose.reference,
+                    "category": category,
+                    "content_id": item,
+                    "allowed": reason == ALLOWED,
+                    "reason": reason,
+                }
+            )
     return found

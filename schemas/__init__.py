@@ -8,12 +8,13 @@ from typing import Any
 
 NAMES = (
     "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
-    "membership",
+    "membership", "export",
     "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "attest", "explain",
     "verify", "monitor", "fsck", "report", "erase",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
     "link-request", "link", "ask-request", "ask", "error")  # fmt: skip
-"""Documents that are logged or signed, then the JSON output of commands, then what the HTTP API takes and gives beside these."""
+"""Documents that are logged, signed or handed out with proofs, then the JSON output of commands, then what the HTTP API takes and
+gives beside these."""
 
 
 def load(name: str) -> dict[str, Any]:

@@ -359,6 +359,31 @@ DOCUMENTS: dict[str, list[Any]] = {
     "error": [{"error": "no", "hint": "ask"}],
     "import": [{"source": "crm", "file_sha256": DIGEST, **COUNTS, "size": 9, "dry_run": False}],
     "report": reported(),
+    "export": [
+        {"format": "urn:consent-ledger:export:v1", "origin": "o", "subject_id": "u1", "made_at": MOMENT, "checkpoint": "note\n"},
+        {
+            "format": "urn:consent-ledger:export:v1",
+            "origin": "o",
+            "subject_id": "u1",
+            "made_at": MOMENT,
+            "checkpoint": "note\n",
+            "events": [{"event": FULL_EVENT, "position": 4, "receipt": "receipts/0001.receipt"}],
+            "acts": [{"act": ACT_DOCUMENTS[0], "position": 2, "receipt": "acts/0001.receipt"}],
+            "notices": [{"sha256": DIGEST, "file": f"notices/{DIGEST}.txt", "text": "May we?"}],
+            "decisions": [
+                {"purpose": "train-ai@2", "category": "post", "content_id": "p", "reason": "allowed", "sentence": "Yes."}
+            ],
+            "runs": [
+                {
+                    "statement": "runs/1/statement.intoto.jsonl",
+                    "in_run": "runs/1/in-run.json",
+                    "in_snapshot": "runs/1/in-snapshot.json",
+                    "sentences": ["In the output nothing is of this person."],
+                }
+            ],
+            "consistency": ["consistency/5.txt"],
+        },
+    ],
 }
 NULLABLE = {(name, "statement") for name in ("filter", "attest")}
 NULLABLE |= {(name, key) for name in ("show", "record") for key in ("category", "content_id")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -367,6 +368,13 @@ class History:
     def signed_once(self, note: str) -> str:
         """A checkpoint as it is handed out: see `Trust.signed_once`."""
         return self._trust.signed_once(note)
+
+    def notice(self, sha256: str) -> bytes:
+        """The text of a notice by its digest."""
+        text = self._con.scalar(sa.select(_notices.c.text).where(_notices.c.sha256 == sha256))
+        if not isinstance(text, bytes | memoryview) or hashlib.sha256(text).hexdigest() != sha256:
+            raise IntegrityError(f"the text of notice {sha256} was changed, or is missing", hint="run `consent fsck`")
+        return bytes(text)
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""

@@ -134,7 +134,7 @@ def chance() -> random.Random:
 
 
 def drawn(calls: list[Call], faults: list[Fault], wanted: int) -> list[tuple[Call, Fault]]:
-    """So many of all that can befall these calls, each kind of fault about equally often; CONSENT_LEDGER_FAULTS=all: every one."""
+    """So many of all that can befall these calls, each kind about equally often; CONSENT_LEDGER_FAULTS=all: every one."""
     every = {fault: [(call, fault) for call in calls if fault.can_befall(call.name)] for fault in faults}
     if os.environ.get("CONSENT_LEDGER_FAULTS") == "all":
         return [pair for pairs in every.values() for pair in pairs]

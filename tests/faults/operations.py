@@ -19,7 +19,7 @@ from ledger.cli import COMMANDS
 
 import ledger
 from ledger import files
-from ledger.log import checkpoint, merkle, trust
+from ledger.log import merkle, trust
 from tests.conftest import yes
 from tests.faults.harness import Ended, Host
 

@@ -1,9 +1,9 @@
 """Every single write of every command that writes goes wrong, in every way: see OPERATIONS, and `Fault`.
 
-A write that is refused (EIO, ENOSPC), one that is carried out and reported failed, one that is cut in half, a disk that is dead from
-then on, and a process that is killed as it enters the call, in the middle of it, and as it leaves. After each: the ledger is whole;
-what was acknowledged is there; what is said of the outcome is true; nothing half-written has its final name, and no statement
-speaks of what is not there; the same command again does what was not done, once; and nothing is left lying about.
+A write that is refused (EIO, ENOSPC), one that is carried out and reported failed, one that is cut in half, a disk that is dead
+from then on, and a process that is killed as it enters the call, in the middle of it, and as it leaves. After each: the ledger
+is whole; what was acknowledged is there; what is said of the outcome is true; nothing half-written has its final name, and no
+statement speaks of what is not there; the same command again does what was not done, once; and nothing is left lying about.
 
 `make test` and `make soak` draw from all of these, by a seed that is printed; CONSENT_LEDGER_FAULTS=all tries every one.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Call, Fault, Host, drawn, host
+from tests.faults.harness import Call, Ended, Fault, Host, drawn, host
 from tests.faults.operations import OPERATIONS, Operation, is_there, whole
 
 IN_TEST, IN_SOAK = 16, 80
@@ -78,29 +78,32 @@ def _befall(operation: Operation, host: Host, folder: Path, wanted: int) -> None
     operation.learn(where)
     calls = undisturbed.calls
     chosen = drawn(calls, list(Fault), wanted)
-    became: Counter[str] = Counter()
     befell: Counter[str] = Counter()
+    became: Counter[str] = Counter()
+    wrong: list[str] = []
     began = time.monotonic()
     for call, fault in chosen:
         world.renew()
         ended = host.run(where, *line, fault=fault, at=call.number)
-        what = (call, fault, ended)
-        assert len(ended.calls) >= call.number, ("the call was not reached", what)
-        assert ended.killed == fault.kills, what
-        try:
-            ended.must_be_honest()
-            outcome = operation.judge(where, ended)
-            again = host.run(where, *line)
-            assert again.code == 0, again
-            operation.settle(where, again)
-        except Exception as error:
-            raise AssertionError(f"{what}\n{ended.told}\n{error!r}") from error
         befell[fault.name] += 1
-        became[f"{'killed' if ended.killed else 'done' if ended.code == 0 else 'failed'}, {outcome}"] += 1
+        try:
+            became[_what_became(operation, host, where, ended, call, fault)] += 1
+        except Exception as error:
+            wrong.append(f"{call} {fault}: {ended.code}: {ended.told}\n{error!r}")
     took = time.monotonic() - began
-    print(
-        f"{type(operation).__name__}: {len(calls)} writes, {len(chosen)} faults in {took:.0f} s: {dict(befell)}; {dict(became)}"
-    )
+    print(f"{operation.command}: {len(calls)} writes, {len(chosen)} faults in {took:.0f} s: {dict(befell)}; {dict(became)}")
+    assert not wrong, f"{len(wrong)} of {len(chosen)}:\n" + "\n\n".join(wrong[:10])
+
+
+def _what_became(operation: Operation, host: Host, where: Path, ended: Ended, call: Call, fault: Fault) -> str:
+    assert len(ended.calls) >= call.number, "the call was not reached"
+    assert ended.killed == fault.kills
+    ended.must_be_honest()
+    outcome = operation.judge(where, ended)
+    again = host.run(where, *operation.line(where))
+    assert again.code == 0, again
+    operation.settle(where, again)
+    return f"{'killed' if ended.killed else 'done' if ended.code == 0 else 'failed'}, {outcome}"
 
 
 def test_strace_sees_no_other_write(operation: Operation, shimmed: Host, tmp_path: Path) -> None:

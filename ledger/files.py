@@ -64,10 +64,10 @@ def create_private(path: str | Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
+            sync_folder(path.parent)
         except BaseException:
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # else it would be in the way of the next attempt
             raise
-        sync_folder(path.parent)
 
 
 def open_private(path: Path) -> IO[bytes]:

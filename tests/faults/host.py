@@ -17,6 +17,8 @@ from typing import Any
 
 from ledger.cli import COMMANDS, run
 
+from ledger.store import database
+
 SAID = 2
 """The descriptor of what the command says; 1 is kept for the answers until a child takes both."""
 
@@ -43,6 +45,7 @@ def main() -> None:
     modules = ["ledger.book", "ledger.filter", "ledger.store.migrations", "alembic.command", "ledger.statements.verify"]
     for name in modules + [f"ledger.cli.{command}" for command in COMMANDS.values() if command != "serve"]:
         importlib.import_module(name)
+    database.BUSY_SECONDS = 1  # how long a disk that is dead is hoped for
     print("ready", flush=True)
     for line in sys.stdin:
         if (process := os.fork()) == 0:

@@ -30,6 +30,8 @@ EDGE = 256
 class Operation(Protocol):
     command: str
     """It is skipped, saying so, while the program has no such command."""
+    done: int
+    """The exit code of one that nothing befell."""
 
     def prepare(self, where: Path) -> None:
         """A world before the command; `where` is an empty folder."""
@@ -83,7 +85,7 @@ def json_of(ended: Ended) -> Any:
 class Append:
     """One act, recorded one entry before a tile's edge, and so over it with the entry that follows."""
 
-    command = "record"
+    command, done = "record", 0
     people = EDGE - 4
 
     def prepare(self, where: Path) -> None:
@@ -119,11 +121,11 @@ class Append:
 class Import:
     """A file of some hundred acts, over a tile's edge: all of it, or nothing."""
 
-    command = "import"
-    rows = 300
+    command, done = "import", 0
+    rows, people = 300, 100
 
     def prepare(self, where: Path) -> None:
-        created(where, 100)
+        created(where, self.people)
         lines = [f"i{n},{'given' if n % 3 else 'withdrawn'},p{n},train-ai,2026-01-01T00:00:00Z" for n in range(self.rows)]
         (where / "acts.csv").write_text("\n".join(["event_id,state,subject_id,purposes,occurred_at", *lines, ""]))
         self._before = size_of(where)
@@ -140,7 +142,7 @@ class Import:
         assert size == self._before + (self.rows + 1 if self._stored else 0), ended
         if ended.code == 0 or '"new": ' in ended.told:
             assert self._stored, ended
-        if ended.code == 1:
+        if ended.code == 1 and '"new": ' not in ended.told:
             assert self._stored == ("it was recorded" in ended.told), ended
         return "stored" if self._stored else "not stored"
 
@@ -150,7 +152,7 @@ class Import:
         assert len(acts_of(where, "import_finished")) == 1 + self._stored
         assert size_of(where) == self._before + self.rows + 1 + self._stored
         events = events_of(where)
-        assert len(set(events)) == len(events) == self.rows + 100
+        assert len(set(events)) == len(events) == self.rows + self.people
         assert names(where) == self._names
 
 
@@ -158,10 +160,10 @@ class Filter:
     """One shard, over an earlier run's output, after someone has said no: the old shard or the new one, and no statement that
     speaks of another than the one that stands there."""
 
-    command = "filter"
+    command, done = "filter", 0
 
     def prepare(self, where: Path) -> None:
-        folder = created(where, EDGE - 10)
+        folder = created(where, EDGE - 8)
         (where / "raw").mkdir()
         rows = {"user_id": [f"u{n % 300}" for n in range(600)], "text": [f"said {n}" for n in range(600)]}
         pq.write_table(pa.table(rows), where / "raw" / "a.parquet", row_group_size=200)
@@ -219,10 +221,116 @@ class Filter:
         return {name for name in names(where) if "/snapshots/" not in name}
 
 
+class AddRunKey:
+    """A new private key, the act that admits it, and the trust file replaced."""
+
+    command, done = "key", 0
+
+    def prepare(self, where: Path) -> None:
+        created(where, EDGE - 5)
+        self._trust = (where / "consent-ledger" / "trust").read_text(encoding="utf-8")
+
+    def line(self, where: Path) -> tuple[str, ...]:
+        # What an error's hint says to do, where the key was made.
+        option = "--key" if (where / "spark.key").exists() else "--output"
+        return ("--ledger", str(where / "consent-ledger"), "key", "add-run", "spark", option, str(where / "spark.key"))
+
+    def learn(self, where: Path) -> None:
+        self._names = names(where)
+        assert "/spark+" in (where / "consent-ledger" / "trust").read_text(encoding="utf-8")
+
+    def judge(self, where: Path, ended: Ended) -> str:
+        size_of(where)
+        admitted = self._admitted(where)
+        assert admitted <= 1, ended
+        text = (where / "consent-ledger" / "trust").read_text(encoding="utf-8")
+        listed = text != self._trust
+        assert admitted or not listed, "trusted, and not in the log"
+        assert text.startswith(self._trust) and text.count("\n") == self._trust.count("\n") + listed, ended
+        if (where / "spark.key").exists():
+            ledger.load_key(where / "spark.key")
+            assert ended.code in (0, -9) or f"--key {where / 'spark.key'}" in ended.told, ended
+        if ended.code == 0:
+            assert admitted and listed, ended
+        elif ended.code == 1:
+            assert not ("nothing was recorded" in ended.told and admitted), ended
+            assert not ("it was recorded" in ended.told and not admitted), ended
+        return f"{'admitted' if admitted else 'not admitted'}, {'listed' if listed else 'not listed'}"
+
+    def settle(self, where: Path, again: Ended) -> None:
+        assert self._admitted(where) == 1
+        assert (where / "consent-ledger" / "trust").read_text(encoding="utf-8").count("/spark+") == 1
+        size_of(where)
+        assert names(where) == self._names
+
+    def _admitted(self, where: Path) -> int:
+        return sum("/spark+" in act["vkey"] for act in acts_of(where, "key_added"))
+
+
+class NewLinkKey:
+    """A private file, in place of the one that is there: no key of links that were sent out is lost."""
+
+    command, done = "key", 0
+
+    def prepare(self, where: Path) -> None:
+        folder = created(where, EDGE - 5)
+        with ledger.open(folder) as book:
+            book.links.renew_key()
+        self._before = self._keys(where)
+
+    def line(self, where: Path) -> tuple[str, ...]:
+        return ("--ledger", str(where / "consent-ledger"), "key", "new-link")
+
+    def learn(self, where: Path) -> None:
+        self._names = names(where)
+
+    def judge(self, where: Path, ended: Ended) -> str:
+        size_of(where)
+        keys = self._keys(where)
+        assert keys[-1:] == self._before and len(keys) <= 2, ended
+        assert len(keys) == 2 or ended.code != 0, ended
+        return f"{len(keys)} keys"
+
+    def settle(self, where: Path, again: Ended) -> None:
+        assert self._keys(where)[-1:] == self._before
+        assert names(where) == self._names
+
+    def _keys(self, where: Path) -> list[str]:
+        path = where / "consent-ledger" / "link.key"
+        assert path.stat().st_mode & 0o777 == 0o600
+        return path.read_text(encoding="utf-8").splitlines()
+
+
+class ImportWithRejects(Import):
+    """The same with a bad row, which goes to a file that is new."""
+
+    done = 1
+
+    def prepare(self, where: Path) -> None:
+        super().prepare(where)
+        with (where / "acts.csv").open("a", encoding="utf-8") as file:
+            file.write("bad,perhaps,nobody,train-ai,2026-01-01T00:00:00Z\n")
+
+    def line(self, where: Path) -> tuple[str, ...]:
+        return (*super().line(where), "--rejects", str(where / "bad.csv"))
+
+    def learn(self, where: Path) -> None:
+        super().learn(where)
+        self._rejected = {name: (where / name).read_bytes() for name in ("bad.csv", "bad.csv.why")}
+
+    def judge(self, where: Path, ended: Ended) -> str:
+        outcome = super().judge(where, ended)
+        for name, content in self._rejected.items():
+            path = where / name
+            assert not path.exists() or path.read_bytes() == content, ended
+            assert path.exists() or not self._stored, "recorded, and what was rejected is nowhere"
+        return outcome
+
+
 class Publish:
     """The log as static files, over what was published before: a checkpoint, and all that it speaks of."""
 
-    command = "log"
+    command, done = "log", 0
 
     def prepare(self, where: Path) -> None:
         from ledger.cli import run
@@ -282,7 +390,7 @@ class Publish:
 class Erase:
     """A person with several acts: either all of it is there, or the act of the erasure is and no byte of theirs."""
 
-    command = "erase"
+    command, done = "erase", 0
     who = "ann-who-wants-to-be-forgotten"
 
     def prepare(self, where: Path) -> None:

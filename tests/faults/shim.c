@@ -29,7 +29,7 @@ static atomic_long count;
 static atomic_int broken;
 
 void arm(const char *folder, int log, long number, int how, int error) {
-    snprintf(root, sizeof root, "%s/", folder);
+    snprintf(root, sizeof root, "%s", folder);
     root_length = strlen(root);
     log_file = log, wanted = number, mode = how, error_number = error;
     atomic_store(&count, 0);
@@ -65,9 +65,9 @@ static int verdict(const char *name, int descriptor, const char *path) {
     int before = errno;
     path_of(descriptor, path, full, sizeof full);
     errno = before;
-    if (strncmp(full, root, root_length) != 0) return GO;
+    if (strncmp(full, root, root_length) != 0 || (full[root_length] != '/' && full[root_length] != 0)) return GO;
     long number = atomic_fetch_add(&count, 1) + 1;
-    int length = snprintf(line, sizeof line, "%s %s\n", name, full + root_length);
+    int length = snprintf(line, sizeof line, "%s %s\n", name, full[root_length] ? full + root_length + 1 : ".");
     syscall(SYS_write, log_file, line, length);
     if (atomic_load(&broken)) return REFUSE;
     if (number != wanted) return GO;

@@ -441,7 +441,7 @@ class Erase:
         return [(name, trace) for name, content in read for trace in self._traces if trace in content]
 
 
-OPERATIONS: tuple[type[Operation], ...] = (Append, Import, Filter, Publish, Erase)
+OPERATIONS: tuple[type[Operation], ...] = (Append, Import, ImportWithRejects, Filter, AddRunKey, NewLinkKey, Publish, Erase)
 
 
 def is_there(operation: Operation) -> bool:

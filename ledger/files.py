@@ -64,10 +64,10 @@ def create_private(path: str | Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
+            sync_folder(path.parent)
         except BaseException:
-            path.unlink(missing_ok=True)
+            discard(path)  # else it would be in the way of the next attempt
             raise
-        sync_folder(path.parent)
 
 
 def open_private(path: Path) -> IO[bytes]:
@@ -95,7 +95,7 @@ def _publishing(path: Path, make: Callable[[Path], IO[bytes]]) -> Iterator[IO[by
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             raise
         sync_folder(path.parent)
 
@@ -137,6 +137,12 @@ def withdraw(path: str | Place) -> None:
 def temporary_beside(path: P) -> P:
     """A fresh hidden name in the same folder (so that a rename is atomic), short enough wherever the final one is."""
     return path.with_name(f"{hidden(path)}{secrets.token_hex(8)}.tmp")
+
+
+def discard(temporary: Path) -> None:
+    """Remove what is not to be published, if that succeeds: what is told is why it is not, and the next writer sweeps."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def sweep(path: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,9 @@ from ledger.snapshot import receipt_path
 from ledger.statements.limits import LIMITS
 from ledger.statements.receipt import open_act_receipt
 from ledger.statements.verify import whole
+
+_NAME = re.compile(r".+@[0-9]+-[0-9a-f]{16}\.parquet", re.DOTALL)
+"""What `name` gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +57,19 @@ def put(path: Path, data: bytes, receipt: bytes, *, sweep: bool, check: Callable
         if held:
             if sweep:
                 files.sweep_below(path.parent)
+                _sweep_unfinished(path.parent)
             files.sweep(path)
             files.sweep(receipt_path(path))
         files.withdraw(receipt_path(path))
         files.publish_bytes(path, data)
         files.publish_bytes(receipt_path(path), receipt)
+
+
+def _sweep_unfinished(folder: Path) -> None:
+    """Remove the snapshots whose writer failed, or was killed, before the receipt was there. For the lock's holder."""
+    for path in folder.glob("*.parquet"):
+        if _NAME.fullmatch(path.name) and not receipt_path(path).exists():
+            files.withdraw(path)
 
 
 def kept(folder: Path, trust: Trust) -> list[Kept]:

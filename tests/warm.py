@@ -24,15 +24,13 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def _work(where: str, arguments: list[str], told: str, begun: Connection, stopped: bool) -> None:
+def _work(where: str, arguments: list[str], told: str, begun: Connection) -> None:
     os.chdir(where)
     os.environ.pop("CONSENT_LEDGER", None)
     descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     begun.send_bytes(b".")
-    if stopped:
-        os.kill(os.getpid(), signal.SIGSTOP)
     code = run(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -40,13 +38,13 @@ def _work(where: str, arguments: list[str], told: str, begun: Connection, stoppe
 
 
 class Command:
-    """A command that runs as soon as this is made, or, `stopped`, at a SIGCONT. Both of its streams go to the file `told`."""
+    """A command that runs as soon as this is made. Both of its streams go to the file `told`."""
 
-    def __init__(self, where: Path, *arguments: str, stopped: bool = False) -> None:
+    def __init__(self, where: Path, *arguments: str) -> None:
         self._told = where / "told"
         self._told.unlink(missing_ok=True)
         self._begun, theirs = _SERVER.Pipe(duplex=False)
-        self.process = _SERVER.Process(target=_work, args=(str(where), list(arguments), str(self._told), theirs, stopped))
+        self.process = _SERVER.Process(target=_work, args=(str(where), list(arguments), str(self._told), theirs))
         self.process.start()
         theirs.close()
 

@@ -111,7 +111,7 @@ class HashingSink(io.RawIOBase):
         if file is not None:
             file.close()
             if self.temporary is not None:
-                self.temporary.unlink(missing_ok=True)
+                files.discard(self.temporary)
 
     def close(self) -> None:
         """Also called by the collector, so that a forgotten sink leaves nothing behind."""

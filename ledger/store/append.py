@@ -8,7 +8,8 @@
 6. Only then hand the note out, to the anchors first.
 
 An error in COMMIT leaves the outcome unknown (SQLite can report EIO and keep the rows, a server can be gone before it answers):
-a new connection takes the lock and reads the checkpoint of that size, which tells stored from not stored.
+a new connection takes the lock and reads the checkpoint of that size, which tells stored from not stored. What is found not to be
+stored is buried before that is told: it must not come back.
 """
 
 from __future__ import annotations
@@ -378,9 +379,12 @@ def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:
     while True:
         try:
             # Whether the rows are there is unknown until another connection holds the lock.
-            with writing(engine) as (connection, _):
+            with writing(engine) as (connection, work):
                 # By the checkpoint of that size, not by the head: another process may have appended since.
                 stored = connection.scalar(sa.select(_checkpoints.c.note).where(_checkpoints.c.size == size))
+                if stored != note:
+                    database.bury(connection)
+                    work.commit()
             break
         except ConsentLedgerError as failed:  # a server may be on its way up again
             if time.monotonic() >= ends:

@@ -85,6 +85,11 @@ def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
     _module(connection.dialect.name).insert(connection, table, rows)
 
 
+def bury(connection: sa.Connection) -> None:
+    """To commit, with the lock held: what a COMMIT that failed may have left behind does not come back, even after a crash."""
+    _module(connection.dialect.name).bury(connection)
+
+
 def check_storage(connection: sa.Connection) -> None:
     """What the database can say of its own storage. Raises IntegrityError."""
     _module(connection.dialect.name).check_storage(connection)

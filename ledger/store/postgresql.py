@@ -110,6 +110,10 @@ def is_empty(engine: sa.Engine) -> bool:
     return found is None
 
 
+def bury(connection: sa.Connection) -> None:
+    """What the server has not committed it has forgotten."""
+
+
 def check_storage(connection: sa.Connection) -> None:
     """What is read is checked; `pg_amcheck` is who looks at the rest."""
 

@@ -28,6 +28,8 @@ class Rejects:
     def __init__(self, path: Path, table: Table) -> None:
         """Raises ConsentLedgerError where no file can be written there."""
         self._names = (path.with_name(f"{path.name}.why"), path)
+        for name in self._names:  # whoever imports holds the ledger's lock: what is there is of one that was killed
+            files.sweep(name)
         self._temporary = [files.temporary_beside(name) for name in self._names]
         self._why, self._rows = (files.open_private(temporary) for temporary in self._temporary)
         self._copy = table.copy(self._rows)
@@ -41,7 +43,7 @@ class Rejects:
         self._close()
         for file, temporary in zip((self._why, self._rows), self._temporary, strict=True):
             file.close()
-            temporary.unlink(missing_ok=True)
+            files.discard(temporary)
 
     def _close(self) -> None:
         if self._open:

@@ -85,6 +85,13 @@ def is_empty(engine: sa.Engine) -> bool:
     return not file.is_file() or file.stat().st_size == 0
 
 
+def bury(connection: sa.Connection) -> None:
+    """The failed transaction's pages, its COMMIT too, may stand in the log behind its end. Where another process has kept the log
+    open, they would be found there when it is read anew: the next transaction is written over them, and this is one."""
+    (version,) = connection.exec_driver_sql("PRAGMA user_version").one()
+    connection.exec_driver_sql(f"PRAGMA user_version = {(version + 1) % (1 << 31)}")  # which nothing else uses
+
+
 def check_storage(connection: sa.Connection) -> None:
     """Raises IntegrityError for a damaged file."""
     found = connection.scalars(sa.text("PRAGMA integrity_check(1)")).all()

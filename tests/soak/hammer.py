@@ -1,9 +1,13 @@
-"""Many processes append and some verify, at once, until a goal is reached; a time limit makes a failure of what hangs.
+"""Many processes record, withdraw and import, and some verify, at once, until a goal is reached; a time limit makes a failure of
+what hangs.
 
-    python -m tests.soak.hammer [--database URL] [--writers 16] [--readers 4] [--goal 2000] [--seconds 120]
+    python -m tests.soak.hammer [--database URL] [--writers 16] [--readers 4] [--acts 2000] [--seconds 120]
 
-Ends with an error unless the goal was reached in time, nobody failed, the log has neither fork nor gap, and every receipt that
-was handed out verifies and speaks of an event that the log holds at that place.
+All readers go by one checkpoint, which only grows: each head that one of them sees continues it. Where there is `consent log`,
+one process publishes the log as files, and one watches those.
+
+Ends with an error unless the goal was reached in time, nobody failed, the log has neither fork nor gap, every two heads that were
+seen are of one log, and every receipt that was handed out verifies and speaks of an event that the log holds at that place.
 """
 
 from __future__ import annotations
@@ -11,16 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from ledger.cli import COMMANDS, run
 
 import ledger
 from ledger import Event
 from ledger.errors import LedgerBusy
+from ledger.log import merkle
 from ledger.store.database import reading
 from ledger.store.history import History
 
@@ -32,65 +42,155 @@ AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Report:
-    """busy: how often a writer gave up waiting and tried again."""
+    """busy: how often a writer gave up waiting and tried again. heads: different ones that readers saw."""
 
     acknowledged: int
     busy: int
     verified: int
+    heads: int
     seconds: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.acknowledged} acknowledged in {self.seconds:.1f} s, {self.busy} times busy, "
+            f"{self.verified} verified meanwhile, {self.heads} heads seen"
+        )
 
-def _write(path: Path, receipts: Path, name: str, count: Any, busy: Any, goal: int) -> None:
-    with ledger.open(path) as book:
-        mine = 0
-        while count.value < goal:
-            event = Event(state="withdrawn", subject_id=f"{name}-{mine % 7}", purposes=("*",), event_id=f"{name}-{mine}")
+
+@dataclass(frozen=True)
+class _Work:
+    """What all processes share. path: the ledger's folder. place: where they leave things for each other."""
+
+    path: Path
+    place: Path
+    wanted: int
+    count: Any
+    busy: Any
+    verified: Any
+
+    @property
+    def receipts(self) -> Path:
+        return self.place / "receipts"
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.count.value >= self.wanted)
+
+    def leave(self, name: str, content: bytes) -> None:
+        hidden = self.place / f"{name}.{os.getpid()}.hidden"
+        hidden.write_bytes(content)
+        hidden.rename(self.place / name)
+
+
+def _write(work: _Work, name: str, seed: int) -> None:
+    chance, mine = random.Random(seed), 0
+    with ledger.open(work.path) as book:
+        while not work.ended:
+            mine += 1
             try:
-                recorded = book.record(event)
+                acknowledged = chance.choices((_record, _withdraw, _import), (4, 4, 1))[0](book, work, f"{name}-{mine}", mine)
             except LedgerBusy:  # of many waiting writers SQLite may pass one over for long: nothing was recorded
-                with busy.get_lock():
-                    busy.value += 1
+                with work.busy.get_lock():
+                    work.busy.value += 1
                 continue
             # From here on it is acknowledged, whatever happens.
-            hidden = receipts / f".{name}-{mine}"
-            hidden.write_bytes(recorded.receipt)
-            hidden.rename(receipts / f"{name}-{mine}.json")
-            mine += 1
-            with count.get_lock():
-                count.value += 1
+            for event_id, receipt in acknowledged.items():
+                work.leave(f"receipts/{event_id}.json", receipt)
+            with work.count.get_lock():
+                work.count.value += len(acknowledged)
 
 
-def _read(path: Path, receipts: Path, seed: int, count: Any, verified: Any, goal: int) -> None:
-    """What was seen once is continued by what is seen later; what was handed out verifies, and its event is there."""
+def _record(book: ledger.Ledger, work: _Work, name: str, number: int) -> dict[str, bytes]:
+    state, when = ("given", "renewed", "refused")[number % 3], datetime(2026, 1, 1, tzinfo=UTC)
+    subject = f"{name.partition('-')[0]}-{number % 7}"
+    event = Event(state=state, subject_id=subject, purposes=("train-ai",), event_id=name, occurred_at=when)
+    return {name: book.record(event).receipt}
+
+
+def _withdraw(book: ledger.Ledger, work: _Work, name: str, number: int) -> dict[str, bytes]:
+    subject = f"{name.partition('-')[0]}-{number % 7}"
+    recorded = book.withdraw(subject)
+    assert not any(decision["allowed"] for decision in recorded.decisions), f"{subject} said no a moment ago"
+    return {str(recorded.event.event_id): recorded.receipt}
+
+
+def _import(book: ledger.Ledger, work: _Work, name: str, number: int) -> dict[str, bytes]:
+    ids = [f"{name}-{row}" for row in range(5)]
+    lines = ["event_id,state,subject_id,purposes,occurred_at"]
+    lines += [f"{event_id},given,{event_id},train-ai,2026-01-01T00:00:00Z" for event_id in ids]
+    file = work.place / f"{name}.csv"
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    report = book.import_file(file)
+    file.unlink()
+    assert (report.new, report.repeated) == (5, 0)
+    return {event_id: book.receipt(event_id) for event_id in ids}
+
+
+def _read(work: _Work, seed: int) -> None:
+    """What one has seen is continued by what any sees later; what was handed out verifies, and its event is there."""
     chance = random.Random(seed)
-    with ledger.open(path) as book:
-        seen = book.checkpoint()
-        while count.value < goal:
+    heads = set()
+    with ledger.open(work.path) as book:
+        while not work.ended:
+            seen = (work.place / "checkpoint").read_text(encoding="utf-8")
             book.check(seen)
-            seen = book.checkpoint()
-            if handed_out := sorted(receipts.glob("*.json")):
+            head = book.checkpoint()
+            assert _size(head) >= _size(seen)
+            heads.add(head)
+            with work.verified.get_lock():  # so that it only grows
+                if _size(head) > _size((work.place / "checkpoint").read_text(encoding="utf-8")):
+                    work.leave("checkpoint", head.encode())
+            if handed_out := sorted(work.receipts.glob("*.json")):
                 one = chance.choice(handed_out)
-                ledger.verify(one, trust=path / "trust")
+                ledger.verify(one, trust=work.path / "trust")
                 event = json.loads(one.read_bytes())["event"]
                 assert event["event_id"] in [found.event_id for _, found in book.events_of([event["subject_id"]])]
-                with verified.get_lock():
-                    verified.value += 1
+                assert event["event_id"] in [found["event_id"] for found in book.show(event["subject_id"])["events"]]
+                with work.verified.get_lock():
+                    work.verified.value += 1
             book.look("train-ai")
+    (work.place / f"heads-{seed}.json").write_text(json.dumps(sorted(heads)), encoding="utf-8")
 
 
-def hammer(path: Path, *, database: str | None, writers: int, readers: int, goal: int, seconds: float) -> Report:
+def _publish(work: _Work) -> None:
+    """`consent log publish`, again and again, and once more when all was recorded."""
+    last = False
+    while not last:
+        last = work.ended
+        assert run(["--ledger", str(work.path), "log", "publish", str(work.place / "published")]) == 0
+
+
+def _monitor(work: _Work) -> None:
+    """`consent log monitor`: whatever stands there continues what stood there."""
+    published, state = work.place / "published", work.place / "monitor.json"
+    while not work.ended:
+        if (published / "checkpoint").exists():
+            trusted = ("--trust", str(work.path / "trust"), "--state", str(state))
+            assert run(["log", "monitor", str(published), *trusted]) == 0
+
+
+def _size(note: str) -> int:
+    return int(note.split("\n")[1])
+
+
+def hammer(path: Path, *, database: str | None, writers: int, readers: int, acts: int, seconds: float) -> Report:
     """path: a new folder. Raises AssertionError and the ledger's errors."""
-    receipts = path.with_name(path.name + "-receipts")
-    receipts.mkdir()
+    place = path.with_name(path.name + "-hammer")
+    (place / "receipts").mkdir(parents=True)
     with ledger.create(path, database=database) as book:
         book.declare_purpose("train-ai", title="T", description="D")
-        count, busy, verified = (_SERVER.Value("q", 0) for _ in range(3))
-        work = [_SERVER.Process(target=_write, args=(path, receipts, f"w{n}", count, busy, goal)) for n in range(writers)]
-        work += [_SERVER.Process(target=_read, args=(path, receipts, n, count, verified, goal)) for n in range(readers)]
+        (place / "checkpoint").write_text(book.checkpoint(), encoding="utf-8")
+        shared = _Work(path, place, acts, *(_SERVER.Value("q", 0) for _ in range(3)))
+        work = [_SERVER.Process(target=_write, args=(shared, f"w{n}", n)) for n in range(writers)]
+        work += [_SERVER.Process(target=_read, args=(shared, n)) for n in range(readers)]
+        if "log" in COMMANDS:
+            work += [_SERVER.Process(target=each, args=(shared,)) for each in (_publish, _monitor)]
+        else:
+            print("there is no command `consent log` yet: nothing is published and watched")
         began = time.monotonic()
         # A reader that takes its time: nobody waits for it, and it sees one moment.
         with reading(book._engine) as connection:
-            slow = History(connection, book.origin, book.trust)
+            slow = History(connection, book.origin, book.folder.log_trust())
             before = slow.head()
             try:
                 for process in work:
@@ -104,38 +204,52 @@ def hammer(path: Path, *, database: str | None, writers: int, readers: int, goal
                     if process.is_alive():
                         process.kill()
                         process.join()
-            assert codes == [0] * len(work), f"{count.value} of {goal} in {took:.0f} s; exit codes {codes}"
+            assert codes == [0] * len(work), f"{shared.count.value} of {acts} in {took:.0f} s; exit codes {codes}"
             assert slow.head() == before, "a transaction saw two moments"
-        _check(book, path, receipts, count.value)
-        return Report(count.value, busy.value, verified.value, took)
+        heads = _check(book, shared)
+        return Report(shared.count.value, shared.busy.value, shared.verified.value, heads, took)
 
 
-def _check(book: ledger.Ledger, path: Path, receipts: Path, acknowledged: int) -> None:
-    whole = ledger.fsck(path)
-    events = {event.event_id: position for position, event in book.events()}
-    files = sorted(receipts.glob("*.json"))
-    assert {file.stem for file in files} == set(events), "acknowledged and not in the log, or the other way round"
-    assert len(files) == acknowledged == whole.events
-    assert sorted(events.values()) == list(range(whole.acts, whole.size)), "a gap"
+def _check(book: ledger.Ledger, work: _Work) -> int:
+    whole = ledger.fsck(work.path)
+    events = [event.event_id for _, event in book.events()]
+    files = sorted(work.receipts.glob("*.json"))
+    assert sorted(file.stem for file in files) == sorted(map(str, events)), "acknowledged and not there, or the other way round"
+    assert len(files) == work.count.value == whole.events
     for first in range(0, len(files), AT_ONCE):
-        ledger.verify(*files[first : first + AT_ONCE], trust=path / "trust")
+        ledger.verify(*files[first : first + AT_ONCE], trust=work.path / "trust")
     for file in files:
         assert json.loads(file.read_bytes())["event"]["event_id"] == file.stem
-    assert (path / "head").read_text(encoding="utf-8") == book.checkpoint()
+    assert (work.path / "head").read_text(encoding="utf-8") == book.checkpoint()
+    if "log" in COMMANDS:
+        assert _size((work.place / "published" / "checkpoint").read_text(encoding="utf-8")) == whole.size
+    return _check_heads(book, work)
+
+
+def _check_heads(book: ledger.Ledger, work: _Work) -> int:
+    """One of each size, and each continues the one before: so any two are of one log."""
+    seen = {note for file in work.place.glob("heads-*.json") for note in json.loads(file.read_bytes())} | {book.checkpoint()}
+
+    def check(history: History) -> None:
+        heads = sorted((history.open(note) for note in seen), key=lambda head: head.size)
+        for older, newer in pairwise(heads):
+            assert older.size < newer.size, "two heads of one size"
+            proof = merkle.consistency_proof(older.size, newer.size, history.node)
+            merkle.verify_consistency(older.size, older.root, newer.size, newer.root, proof)
+
+    book.read(check)
+    return len(seen)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", metavar="URL")
-    for name, default in (("writers", 16), ("readers", 4), ("goal", 2000), ("seconds", 120)):
+    for name, default in (("writers", 16), ("readers", 4), ("acts", 2000), ("seconds", 120)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = hammer(Path(folder) / "ledger", **vars(options))
-    print(
-        f"{report.acknowledged} acknowledged in {report.seconds:.1f} s, "
-        f"{report.busy} times busy, {report.verified} verified meanwhile"
-    )
+    print(report)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,27 @@ def test_a_line_that_is_cut_after_the_commit_arrived(book: Ledger, line: Line) -
     _whole(book, "e1")
 
 
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_a_commit_reported_failed_two_entries_before_a_tiles_edge(book: Ledger, line: Line, mode: str) -> None:
+    """Not stored, or stored; then the log goes on over the edge."""
+    book.record_all(yes(f"p{n}", event_id=f"p{n}") for n in range(251))
+    receipts = []
+    with ledger.open(book.folder.path) as through:
+        line.cut = mode
+        if mode == "before":
+            with pytest.raises(ConsentLedgerError, match="nothing was recorded"):
+                through.record(no("u1", event_id="e1"))
+        receipts.append(through.record(no("u1", event_id="e1")).receipt)
+        receipts += [through.record(no("u2", event_id=f"later{n}")).receipt for n in range(3)]
+    assert line.cuts == 1
+    assert ledger.fsck(book.folder.path).size == 258
+    for receipt in [*receipts, book.receipt("p0"), book.receipt("p250")]:
+        file = book.folder.path / "one.json"
+        file.write_bytes(receipt)
+        ledger.verify(file, trust=book.folder.path / "trust")
+    _whole(book, *(f"p{n}" for n in range(251)), "e1", "later0", "later1", "later2")
+
+
 def test_another_has_appended_before_the_outcome_is_known(book: Ledger, line: Line) -> None:
     with ledger.open(book.folder.path) as through:
         line.cut, line.then = "after", lambda: book.record(no("u2", event_id="e2")) and None

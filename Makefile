@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/consent demo
 
 test: $(VENV)/.installed-dev tests/browser/node_modules lint
-	$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --no-loadscope-reorder --cov
+	$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --max-worker-restart 0 --no-loadscope-reorder --cov
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check ledger cli schemas tests

@@ -226,7 +226,7 @@ class _Writing:
         except OSError as error:
             raise ConsentLedgerError(f"cannot write {path}: {error.strerror}", hint=files.advice(error)) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            files.discard(temporary)
         self._changed.add(path.parent)
         self.count += 1
 

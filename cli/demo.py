@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 import tempfile
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -89,6 +92,19 @@ def _story() -> None:
     _run("verify ann.json --trust consent-ledger/trust", 0)
     _say("An auditor checks the finished shards the same way: signature, log, every digest.")
     _run("verify train --trust consent-ledger/trust", 0)
+    _say("The log is published, commitments alone, so that others can watch that nothing in it is changed or taken back.")
+    _run("log publish site", 0)
+    _run("log monitor site --trust consent-ledger/trust --state seen", 0)
+    _say("Dee asks what became of her posts: an export of all that is known of her, with the proof that none is in the release.")
+    _run("export dee -o dee.zip --run train", 0)
+    _say("Whoever gets it needs nothing but Python, and a trust file from elsewhere.")
+    _check("dee.zip")
+    _say("Cem wants to be forgotten. What opens their entries is gone; the log goes on, and watches as before.")
+    _run("erase cem --yes", 0)
+    _run("log publish site", 0)
+    _run("log monitor site --trust consent-ledger/trust --state seen", 0)
+    _say("The old file again: nobody who was erased says yes by it.")
+    _run("import acts.csv", 0)
     _say("Somebody swaps one byte of a shard. Refused: exit code 4.")
     shard = next(Path("train").glob("*.parquet"))
     data = bytearray(shard.read_bytes())
@@ -123,6 +139,18 @@ def _shards() -> None:
 
 def _say(text: str) -> None:
     click.echo("\n" + click.style("\n".join(f"# {line}" for line in text.splitlines()), bold=True))
+
+
+def _check(file: str) -> None:
+    """With the verifier that comes in an export, as a program of its own."""
+    with zipfile.ZipFile(file) as archive:
+        Path("verify.py").write_bytes(archive.read("verify.py"))
+    click.echo(click.style(f"$ python3 verify.py --trust consent-ledger/trust {file}", fg="cyan"))
+    command = (sys.executable, "-I", "-S", "verify.py", "--trust", "consent-ledger/trust", file)
+    code = subprocess.run(command, check=False).returncode  # noqa: S603 - our own file
+    if code:
+        raise ConsentLedgerError(f"verify.py ended with {code}", hint="this is a bug: please report it")
+    click.echo(f"[exit {code}]")
 
 
 def _run(line: str, expected: int) -> None:

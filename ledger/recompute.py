@@ -286,7 +286,9 @@ def _require_among(name: str, all_of_them: list[Any], some: list[Any]) -> None:
             while at < len(there) and _first_other(there[at], table.slice(row, 1)) is not None:
                 at += 1
             if at == len(there):
-                raise IntegrityError(f"DIFFERENT: {name!r:.300} has a row of an erased subject that the input has not, or that others forbade")
+                raise IntegrityError(
+                    f"DIFFERENT: {name!r:.300} has a row of an erased subject that is not the input's, or that others forbade"
+                )
             at += 1
 
 

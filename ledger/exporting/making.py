@@ -44,7 +44,7 @@ def export_subject(book: Ledger, subject_id: str, output: str | Path, *, runs: S
         ) from error
     trust = _trust(book)
     opened = [_open(book, Path(run), subject_id, trust) for run in runs]
-    anchors = book.folder.read_anchors()
+    anchors, cosigned = book.folder.read_anchors(), book.folder.cosigned()
     found: Gathered = book.read(
         partial(
             gather,
@@ -53,6 +53,7 @@ def export_subject(book: Ledger, subject_id: str, output: str | Path, *, runs: S
             anchors=anchors,
             tag_key=book.folder.tag_key,
             runs=opened,
+            cosigned=cosigned,
         ),
         as_it_stands=True,
     )

@@ -206,7 +206,9 @@ def test_an_erasure_covers_no_row_that_somebody_else_forbade(world: World) -> No
     """Rows of several people: one erased since says nothing of the no of another."""
     folder = world.root / "in"
     folder.mkdir()
-    people = pa.array([["yes", "later"], ["later", "no"], ["later"], ["later", "stranger"]], pa.list_(pa.field("element", pa.string())))
+    people = pa.array(
+        [["yes", "later"], ["later", "no"], ["later"], ["later", "stranger"]], pa.list_(pa.field("element", pa.string()))
+    )
     pq.write_table(pa.table({"s": people}), folder / "a.parquet")
     ConsentFilter(world.book.look("ai"), Columns(subject="s")).filter_shards(
         [folder], world.root / "out", key=world.book.run_key(), publish=world.book.publish, admit=world.book.admit

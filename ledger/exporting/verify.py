@@ -515,6 +515,8 @@ class Trust:
                     "log": self._log, "run": self._run, "witness": self._witness, "group": self._group, "quorum": self._quorum
                 }.get(words[0])  # fmt: skip
                 require(read and read(words[1:]), f"line {number} of the trust file is not understood: {shown(line)}")
+        own = [key.raw for key in self.log]
+        require(not any(key.raw in own for key in self.witnesses.values()), "a witness has the log's own key")
         require(self.quorum or not (self.witnesses or self.groups), "the trust file names witnesses, and no `quorum`")
 
     def _log(self, words: list[str]) -> bool:

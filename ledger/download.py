@@ -207,7 +207,9 @@ def _unpacked(answer: Any) -> Iterator[bytes]:
     """Some servers keep files compressed, and send them so whether that was asked for or not."""
     packed = answer.headers.get("Content-Encoding", "identity").lower() == "gzip"
     unpacking = zlib.decompressobj(_GZIP)
+    left = answer.length  # None where the server does not say it
     while part := answer.read1(1 << 20):  # what is there: a whole MiB, byte by byte, would outlast every limit
+        left = left and left - len(part)
         if not packed:
             yield part
             continue
@@ -217,5 +219,6 @@ def _unpacked(answer: Any) -> Iterator[bytes]:
             part = unpacking.unconsumed_tail
             if not part and len(some) < 1 << 20:
                 break
-    if packed and not unpacking.eof:
+    # http.client takes an end that comes too early for the end, where it is read piece by piece.
+    if left or (packed and not unpacking.eof):
         raise http.client.IncompleteRead(b"")

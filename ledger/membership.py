@@ -78,13 +78,14 @@ def require_set(record: Record, counts: SubjectText) -> PrefixTree:
     return tree
 
 
-def in_snapshot(book: Ledger, statement: bytes, subject_id: str) -> bytes:
+def in_snapshot(book: Ledger, statement: bytes, subject_id: str, trust: Trust | None = None) -> bytes:
     """What the snapshot that decided a statement's rows said of a subject, by the ledger that compiled it.
 
+    trust: whose statement it may be; the ledger's, if None. It has no key that was ended since.
     Raises UsageError for a snapshot that commits to no set, ConsentLedgerError where somebody of it was erased since: the set can
     then be built by nobody any more. IntegrityError where the log's entries are not those that it was compiled from.
     """
-    opened = open_statement(statement, book.trust, allow_unlogged=True)
+    opened = open_statement(statement, trust or book.trust, allow_unlogged=True)
     act = opened.snapshot.act
     if "subjects_root" not in act:
         raise UsageError("the snapshot commits to no set of subjects", hint="take a fresh one with `consent snapshot`")

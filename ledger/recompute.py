@@ -4,13 +4,13 @@ The snapshot is compiled anew from the log's prefix, each row of the inputs deci
 output's rows compared with those that are kept: every column and value, in order, as Parquet stores them, whoever wrote the file.
 
 A person who was erased since cannot be decided again. Their rows are told by the tag that the erasure's act names: they may
-have been kept or dropped, and all else must be equal.
+have been kept or dropped, unless another subject of the row or its category forbade it, and all else must be equal.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import Decisions, decide
 from ledger.shards.rewrite import ShardFile
 from ledger.snapshot import Snapshot, digest
+from ledger.statements.audit_statement import AuditedShard
 from ledger.statements.statement import RunRecord, ShardRecord
 from ledger.statements.verify import VerifiedStatement
 
@@ -92,12 +93,12 @@ def recompute(opened: VerifiedStatement, book: Ledger, *, shards: Place, inputs:
             again.run_shard(stated, inputs / stated.input, shards / stated.output, record.dropped_metadata)
     else:
         for audited in record.shards:
-            again.audited_shard(audited.name, shards / audited.name)
-    if not again.erased.met:
-        if dict(again.rests_on) != dict(record.rests_on):
-            raise IntegrityError("DIFFERENT: rests_on of the statement is not what the rows rest on")
-        if isinstance(record, RunRecord) and again.unmapped != record.unmapped:
-            raise IntegrityError("DIFFERENT: unmapped of the statement is not the number of rows that lack a column")
+            again.audited_shard(audited, shards / audited.name)
+    if not _fits(record.rests_on, again.rests_on, again.erased.kept):
+        raise IntegrityError("DIFFERENT: rests_on of the statement is not what the rows rest on")
+    lost = again.erased.rows - again.erased.kept
+    if isinstance(record, RunRecord) and not 0 <= record.unmapped - again.unmapped <= lost:
+        raise IntegrityError("DIFFERENT: unmapped of the statement is not the number of rows that lack a column")
     return Recomputed(
         rows=again.rows,
         erased=len(again.erased.met),
@@ -105,6 +106,13 @@ def recompute(opened: VerifiedStatement, book: Ledger, *, shards: Place, inputs:
         header=header,
         snapshot=_FOLLOWS if header else _ANSWERS_FOLLOW if same_answers else _SPOKE_OF_ERASED,
     )
+
+
+def _fits(stated: Mapping[str, int], again: Mapping[str, int], rest: int) -> bool:
+    """Whether the counts are those that were found, and `rest` more, of which nobody can say where they belong."""
+    left = Counter(stated)
+    left.subtract(again)
+    return min(left.values(), default=0) >= 0 and sum(left.values()) == rest
 
 
 def _has_digest(frozen: Snapshot, expected: str, book: Ledger, size: int) -> bool:
@@ -116,26 +124,29 @@ def _has_digest(frozen: Snapshot, expected: str, book: Ledger, size: int) -> boo
 
 
 class _Erased:
-    """People whose events before `size` were erased after it."""
+    """People whose events before `size` were erased after it. rows: theirs, of which `kept` are in the output."""
 
     def __init__(self, book: Ledger, size: int) -> None:
         acts = book.read(lambda history: history.acts("subject_erased", first=size))
         self.tags = {bytes.fromhex(act["tag"]) for _, act in acts if min(act["positions"]) < size}
         self.met: set[bytes] = set()
-        self.rows = 0
+        self.rows = self.kept = 0
         self._key = book.folder.tag_key()
 
     def rows_of(self, keys: Keys) -> Any:
         """Which rows have a subject that was erased."""
-        found = np.zeros(keys.rows, bool)
+        found, pairs = np.zeros(keys.rows, bool), self.pairs_of(keys)
+        found[np.nonzero(pairs)[0] if keys.row_of is None else keys.row_of[pairs]] = True
+        return found
+
+    def pairs_of(self, keys: Keys) -> Any:
+        """Which pairs of a row and a subject are of one who was."""
         if not self.tags:
-            return found
+            return np.zeros(len(keys.subjects), bool)
         tags = {subject_id: subject_tag(self._key, subject_id) for subject_id in keys.subjects.unique().to_pylist()}
         gone = [subject_id for subject_id, tag in tags.items() if tag in self.tags]
         self.met.update(tags[subject_id] for subject_id in gone)
-        pairs = pc.is_in(keys.subjects, value_set=pa.array(gone, pa.large_string())).to_numpy(zero_copy_only=False)
-        found[np.nonzero(pairs)[0] if keys.row_of is None else keys.row_of[pairs]] = True
-        return found
+        return pc.is_in(keys.subjects, value_set=pa.array(gone, pa.large_string())).to_numpy(zero_copy_only=False)
 
 
 @dataclass
@@ -149,7 +160,7 @@ class _Again:
     rests_on: Counter[str] = field(default_factory=Counter)
 
     def run_shard(self, stated: ShardRecord, source: Place, output: Place, dropped_metadata: Any) -> None:
-        name, counts, gone = stated.input, Counter[str](), 0
+        name, counts, gone, rows = stated.input, Counter[str](), 0, self.rows
         theirs: list[Any] = []
         with ShardFile(source, whole=True) as file, ShardFile(output, whole=True) as written:
             for shard, digest_of, what in ((file, stated.input_sha256, "input"), (written, stated.output_sha256, "output")):
@@ -165,14 +176,14 @@ class _Again:
                 for group, keys, decisions in self._decided(file):
                     erased = self.erased.rows_of(keys)
                     counts.update(_counted(decisions, ~erased))
-                    self.unmapped += int(decisions.unmapped.sum())
+                    self.unmapped += int(decisions.unmapped[~erased].sum())
                     self.rests_on.update(decisions.rests_on())
                     keep = (decisions.codes == 0) & ~erased
                     if (number := int(erased.sum())) or keep.any():
                         table = file.read_bits(group)
                         gone += number
                         if number:
-                            theirs.append(table.filter(pa.array(erased)))
+                            theirs.append(table.filter(pa.array(erased & ~self._forbidden(keys))))
                         yield table.filter(pa.array(keep))
 
             still: list[Any] = []
@@ -191,26 +202,41 @@ class _Again:
             written.check_unchanged()
         self.erased.rows += gone
         left = sum(map(len, still))
+        self.erased.kept += left
         _require_among(stated.output, theirs, still)
+        _require_rows(name, stated.rows_in, self.rows - rows)
         counts.pop("allowed", None)
-        rest = Counter(stated.rows_dropped)
-        rest.subtract(counts)
-        if min(rest.values(), default=0) < 0 or sum(rest.values()) != gone - left:
+        if not _fits(stated.rows_dropped, counts, gone - left):
             said, now = dict(stated.rows_dropped), dict(counts)
             raise IntegrityError(f"DIFFERENT: of {name!r:.300} the statement says that {said} were dropped, and {now} are")
 
-    def audited_shard(self, name: str, path: Place) -> None:
+    def audited_shard(self, stated: AuditedShard, path: Place) -> None:
+        name = stated.name
         with ShardFile(path) as shard:
             first = 0
             for _, keys, decisions in self._decided(shard):
                 erased = self.erased.rows_of(keys)
-                self.erased.rows += int(erased.sum())
+                if erased.any():
+                    self.erased.rows += int(erased.sum())
+                    decisions = replace(decisions, codes=np.where(erased, self._without_erased(keys).codes, decisions.codes))
                 self.rests_on.update(decisions.rests_on())
-                if len(bad := np.nonzero((decisions.codes != 0) & ~erased)[0]):
+                if len(bad := np.nonzero(decisions.codes)[0]):
                     why = decisions.reason[int(bad[0])].as_py()
                     raise IntegrityError(f"DIFFERENT: row {first + bad[0]} of {name!r:.300} was not allowed: {why}")
                 first += keys.rows
             shard.check_unchanged()
+        _require_rows(name, stated.rows, first)
+        self.erased.kept = self.erased.rows
+
+    def _forbidden(self, keys: Keys) -> Any:
+        """Which rows may not be kept whatever those said who were erased: for another subject's sake, or their category's."""
+        return self._without_erased(keys).codes != 0
+
+    def _without_erased(self, keys: Keys) -> Decisions:
+        pairs = ~self.erased.pairs_of(keys)
+        row_of = np.arange(keys.rows) if keys.row_of is None else keys.row_of
+        rest = replace(keys, subjects=keys.subjects.filter(pa.array(pairs)), row_of=row_of[pairs])
+        return decide(rest, self.answers, self.snapshot.header.categories)
 
     def _decided(self, shard: ShardFile) -> Iterator[tuple[int, Keys, Decisions]]:
         categories = self.snapshot.header.categories
@@ -219,6 +245,11 @@ class _Again:
             keys = self.columns.read(shard.read_keys(group, names))
             self.rows += keys.rows
             yield group, keys, decide(keys, self.answers, categories)
+
+
+def _require_rows(name: str, stated: int, found: int) -> None:
+    if stated != found:
+        raise IntegrityError(f"DIFFERENT: the statement says that {name!r:.300} has {stated} rows, and it has {found}")
 
 
 def _counted(decisions: Decisions, rows: Any) -> Counter[str]:
@@ -255,7 +286,9 @@ def _require_among(name: str, all_of_them: list[Any], some: list[Any]) -> None:
             while at < len(there) and _first_other(there[at], table.slice(row, 1)) is not None:
                 at += 1
             if at == len(there):
-                raise IntegrityError(f"DIFFERENT: {name!r:.300} has a row of an erased subject that the input has not")
+                raise IntegrityError(
+                    f"DIFFERENT: {name!r:.300} has a row of an erased subject that is not the input's, or that others forbade"
+                )
             at += 1
 
 

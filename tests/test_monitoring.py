@@ -423,6 +423,19 @@ def test_a_cut_answer_is_no_answer(tmp_path: Path, log: OtherLog) -> None:
 
     with served(tmp_path, bad_server(serve)) as url, pytest.raises(ConsentLedgerError, match="could not be reached"):
         look(tmp_path, url)
+
+    def fewer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        """Than it has said: of a checkpoint, a tile or a bundle. Nobody has changed the log."""
+        data = (tmp_path / "log" / handler.path[1:]).read_bytes()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[:-7] if cut in handler.path else data)
+
+    for cut in ("checkpoint", "tile/0", "tile/1", "entries"):
+        with served(tmp_path, bad_server(fewer)) as url, pytest.raises(ConsentLedgerError, match="reached") as caught:
+            look(tmp_path, url)
+        assert caught.value.exit_code == 1, cut
     with pytest.raises(ConsentLedgerError, match=r"could not be reached|more than the time"):
         download.ask("http://127.0.0.1:9/", limit=9, ends=time.monotonic() - 1, stalled=1)
 

@@ -92,9 +92,15 @@ def gather(
     anchors: Sequence[tuple[Path, str]],
     tag_key: Callable[[], bytes],
     runs: Sequence[Run],
+    cosigned: str | None = None,
 ) -> Gathered:
-    """tag_key: asked for only where somebody was erased. Raises IntegrityError where the ledger is not whole."""
+    """cosigned: the newest checkpoint that witnesses have cosigned; that of the whole log is given out with their lines.
+
+    tag_key: asked for only where somebody was erased. Raises IntegrityError where the ledger is not whole."""
     note, head = history.check_anchors(anchors)
+    if cosigned is not None and history.open(cosigned).size == head.size:
+        history.check_extends(cosigned, head, "the ledger's cosigned checkpoint")
+        note = cosigned
     events = [_event(history, position) for position, _ in history.events_of(subject_id)]
     said = [event_of(entry.document) for entry in events]
     decisions = person.decisions(history, subject_id, said, None)

@@ -13,7 +13,7 @@ from typing import Any
 from ledger import consent, times
 from ledger.book import Ledger
 from ledger.consent import Purpose
-from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
 from ledger.exporting import archive, words
 from ledger.exporting.gathering import Entry, Gathered, Run, gather
 from ledger.log import canonical
@@ -44,7 +44,7 @@ def export_subject(book: Ledger, subject_id: str, output: str | Path, *, runs: S
         ) from error
     trust = _trust(book)
     opened = [_open(book, Path(run), subject_id, trust) for run in runs]
-    anchors = book.folder.read_anchors()
+    anchors, cosigned = book.folder.read_anchors(), book.folder.cosigned()
     found: Gathered = book.read(
         partial(
             gather,
@@ -53,6 +53,7 @@ def export_subject(book: Ledger, subject_id: str, output: str | Path, *, runs: S
             anchors=anchors,
             tag_key=book.folder.tag_key,
             runs=opened,
+            cosigned=cosigned,
         ),
         as_it_stands=True,
     )
@@ -85,10 +86,10 @@ def _open(book: Ledger, run: Path, subject_id: str, trust: Trust) -> Run:
         made["in_run"] = import_module("ledger.membership").in_run(run, subject_id, trust)
     if "subjects_root" in opened.snapshot.act:
         try:
-            made["in_snapshot"] = import_module("ledger.membership").in_snapshot(book, data, subject_id)
-        except ConsentLedgerError as error:  # another person of that snapshot was erased since, or the run's key was ended
-            if isinstance(error, IntegrityError | UsageError) and not isinstance(error, VerificationError):
-                raise
+            made["in_snapshot"] = import_module("ledger.membership").in_snapshot(book, data, subject_id, trust)
+        except (IntegrityError, UsageError):
+            raise
+        except ConsentLedgerError as error:  # another person of that snapshot was erased since
             missing.append(f"It cannot be proven here what the ledger knew of this person then: {error}.")
     return Run(data, opened.record, opened.snapshot, opened.logged, **made, missing=missing)
 

@@ -503,6 +503,9 @@ class Trust:
         self.witnesses: dict[str, Key] = {}
         self.groups: dict[str, tuple[int, list[str]]] = {}
         self.quorum: str | None = None
+        self.at_the_end = False  # whether the quorum is asked for by `Histories.require_witnessed`, not of each checkpoint alone
+        self.opened: set[tuple[str, int]] = set()  # origin and size of the checkpoints met
+        self.witnessed: set[tuple[str, int]] = set()  # those that have the quorum
         self._opened: dict[bytes, tuple[str, int, bytes]] = {}  # by a note's digest: many receipts have one checkpoint
         require(len(text) <= MAX_TRUST, "a trust file that is too long")
         for number, line in enumerate(text.split("\n"), start=1):
@@ -512,6 +515,8 @@ class Trust:
                     "log": self._log, "run": self._run, "witness": self._witness, "group": self._group, "quorum": self._quorum
                 }.get(words[0])  # fmt: skip
                 require(read and read(words[1:]), f"line {number} of the trust file is not understood: {shown(line)}")
+        own = [key.raw for key in self.log]
+        require(not any(key.raw in own for key in self.witnesses.values()), "a witness has the log's own key")
         require(self.quorum or not (self.witnesses or self.groups), "the trust file names witnesses, and no `quorum`")
 
     def _log(self, words: list[str]) -> bool:
@@ -562,13 +567,14 @@ class Trust:
         return name != "none" and name not in self.witnesses and name not in self.groups
 
     def open_checkpoint(self, note: str) -> tuple[str, int, bytes]:
-        """Origin, size and root, once a log key of that name has signed it, and the witnesses that are demanded.
+        """Origin, size and root, once a log key of that name has signed it, and (see at_the_end) the witnesses that are demanded.
 
         Signatures by keys that the trust file does not name are passed over; one by a key that it names must verify.
         """
         digest = sha256(note.encode("utf-8", "surrogatepass"))
         if digest not in self._opened:
             self._opened[digest] = self._open(note)
+            self.opened.add(self._opened[digest][:2])
         return self._opened[digest]
 
     def _open(self, note: str) -> tuple[str, int, bytes]:
@@ -594,7 +600,10 @@ class Trust:
             for group, (need, members) in self.groups.items():
                 if sum(member in met for member in members) >= need:
                     met.add(group)
-            require(self.quorum == "none" or self.quorum in met, "a checkpoint is not cosigned by the witnesses you demand")
+            enough = self.quorum == "none" or self.quorum in met
+            require(enough or self.at_the_end, "a checkpoint is not cosigned by the witnesses you demand")
+            if enough:
+                self.witnessed.add((origin, size))
         return origin, size, root
 
 
@@ -697,13 +706,26 @@ class Histories:
         check_consistency(first, first_root, size, root, [from_base64(line, 32) for line in lines[1:]])
         self.meet(origin, size, {first: first_root, size: root})
 
+    def require_witnessed(self, trust: Trust) -> None:
+        """Every checkpoint has the quorum, or is shown to be part of one that has it."""
+        opened = trust.opened if trust.quorum else set()
+        whole = {origin: self._shown(origin, {size for name, size in trust.witnessed if name == origin}) for origin, _ in opened}
+        for origin, size in sorted(opened):
+            why = f"the checkpoint of {size} entries is not cosigned by the witnesses you demand, nor part of one that is"
+            require(size in whole[origin], why)
+
+    def _shown(self, origin: str, sizes: set[int]) -> set[int]:
+        """The checkpoints that are shown to be part of those of these sizes, themselves among them."""
+        joined = set(sizes)
+        for size in sorted(self.met.get(origin, ()), reverse=True):
+            if any(size in self.prefixes.get((origin, larger), ()) for larger in joined):
+                joined.add(size)
+        return joined
+
     def sentences(self) -> list[str]:
         said = []
         for origin, sizes in self.met.items():
-            joined = {max(sizes)}
-            for size in sorted(sizes, reverse=True):
-                if any(size in self.prefixes[origin, larger] for larger in joined):
-                    joined.add(size)
+            joined = self._shown(origin, {max(sizes)})
             what = f"the {len(sizes)} checkpoints of log {shown(origin)} that were met here"
             if len(sizes) > 1:
                 said.append(f"{what} are of one history" if joined >= sizes else f"NOT compared with each other: {what}")
@@ -990,7 +1012,8 @@ class Export:
         for name in said.get("consistency", []):
             self._histories.join(self.file(name, MAX_RECEIPT), self._trust)
         self._say("NOT checked: that these are all acts of theirs that the log has; that they said themselves what it says; "
-                  "what holds now, which is told by the ledger's operator; the words of index.html and README.txt")  # fmt: skip
+                  "what holds now, which is told by the ledger's operator; the words of index.html and README.txt, and the "
+                  "sentences of export.json")  # fmt: skip
         if more := sorted(self._names - self._used - UNCHECKED):
             self._say(f"NOT looked at: {len(more)} files that are no part of it, such as {shown(more[0])}")
 
@@ -1043,7 +1066,10 @@ class Export:
         found = {}
         for name, act in (("in_run", statement.logged.document), ("in_snapshot", statement.snapshot.document)):
             if name not in run:
-                self._say(f"NOT answered: whether they are in it ({name}): no set of subjects was committed to")
+                committed = "subjects_root" in act
+                why = "the log commits to a set of subjects, and the proof was left out"
+                why = why if committed else "no set was committed to"
+                self._say(f"NOT answered: whether they are in it ({name}): {why}")
                 continue
             found[name] = member = Membership(self.file(run[name], MAX_MEMBERSHIP), self._trust)
             require(member.act == act, f"{shown(run[name])} is of another statement or snapshot")
@@ -1160,6 +1186,7 @@ class Call:
     """One call: whom it trusts, what it was told, what it said."""
 
     def __init__(self, trust: Trust, signature_only: bool, say: Say) -> None:
+        trust.at_the_end = True
         self._trust, self._signature_only, self._print = trust, signature_only, say
         self._histories = Histories()
 
@@ -1184,6 +1211,7 @@ class Call:
             self._document(path, say)
 
     def end(self) -> None:
+        self._histories.require_witnessed(self._trust)
         for sentence in self._histories.sentences():
             self._print(sentence)
 

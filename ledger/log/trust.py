@@ -205,6 +205,9 @@ class _Reading:
         return True
 
     def trust(self) -> Trust:
+        own = {key.public for key in self._log}
+        if same := [name for name, witness in self._witnesses.items() if witness.public in own]:
+            raise VerificationError(f"witness {same[0]!r:.60} has the log's own key: it would vouch for itself")
         if (self._witnesses or self._groups) and not self._quorum:
             raise VerificationError(
                 "the trust file names witnesses, and does not say how many of them must have cosigned",

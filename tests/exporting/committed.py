@@ -79,5 +79,5 @@ class Committed:
     def in_run(self, run: Path, subject_id: str, trust: Any) -> bytes:
         return self.kept.membership(subject_id, self.logged.removesuffix(b"\n"))
 
-    def in_snapshot(self, book: ledger.Ledger, statement: bytes, subject_id: str) -> bytes:
+    def in_snapshot(self, book: ledger.Ledger, statement: bytes, subject_id: str, trust: Any) -> bytes:
         return self.known.membership(subject_id, self.snapshot)

@@ -29,8 +29,10 @@ import ledger
 from ledger import times
 from ledger.errors import UsageError, VerificationError
 from ledger.exporting import making
-from ledger.log import canonical, dsse
+from ledger.log import canonical, cosignature, dsse, note
+from ledger.log.cosignature import Witness
 from ledger.log.entry import subject_tag
+from ledger.log.keys import PrivateKey
 from ledger.statements.statement import run_statement
 from ledger.statements.verify import open_statement
 from tests.conftest import yes
@@ -218,6 +220,43 @@ def test_what_the_program_itself_commits_to(new_story: Story, tmp_path: Path) ->
         assert (told.code, "NOT answered" in told.out) == (0, False), told
         number = kept.count(subject)
         assert (f"{number} are of '{subject}'" if number else f"none is of '{subject}'") in told.out
+
+
+def test_where_witnesses_are_demanded_the_last_checkpoint_shows_that_all_are_part_of_it(new_story: Story, tmp_path: Path) -> None:
+    key, book = PrivateKey.generate(), new_story.book
+    (tmp_path / "trust").write_text(
+        f"{new_story.trust}\nwitness w {Witness('w.example', key.public).vkey}\nquorum w\n", encoding="utf-8"
+    )
+
+    def export() -> Told:
+        ledger.export_subject(book, "u1", tmp_path / "x.zip", runs=[new_story.train])
+        return verdict(tmp_path / "trust", tmp_path / "x.zip")
+
+    assert (export().code, "not cosigned by the witnesses" in export().err) == (4, True)
+    head = book.checkpoint()
+    signed = head + cosignature.cosign(note.parse(head)[0], "w.example", key, 1767139200)
+    (book.folder.path / "cosigned").write_text(signed, "utf-8")
+    told = export()
+    assert (told.code, told.err) == (0, "") and "are of one history" in told.out
+    receipt = tmp_path / "r"
+    receipt.write_bytes(book.receipt(next(iter(book.events()))[1].event_id))
+    assert verdict(tmp_path / "trust", receipt).code == 4, "alone, nothing shows that it is part of what was cosigned"
+    assert verdict(tmp_path / "trust", receipt, tmp_path / "x.zip").code == 0
+    book.withdraw("u1")
+    told = export()
+    assert (told.code, "NOT" in told.err) == (4, True), "the withdrawal is in no checkpoint that the witness has seen"
+
+
+def test_a_proof_that_was_left_out_is_not_taken_for_one_that_cannot_be(export: Export) -> None:
+    folder = export("u1")
+    said = said_by(folder)
+    for name in ("in_run", "in_snapshot"):
+        (folder / said["runs"][0].pop(name)).unlink()
+    (folder / "export.json").write_bytes(canonical.encode(said) + b"\n")
+    told = checked(folder)
+    assert told.code == 0
+    assert told.out.count("the log commits to a set of subjects, and the proof was left out") == 2
+    assert "no set was committed to" not in told.out
 
 
 def test_what_was_erased_is_named(new_story: Story, tmp_path: Path) -> None:

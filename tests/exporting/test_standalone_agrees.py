@@ -181,6 +181,7 @@ LINES = [
     f"log {LOG} until {10**19}", f"log {LOG} until", f"log {LOG} ftp://x", f"log {LOG} http://x", f"log {LOG} http://é", "log",
     f"log {W1}", f"log {LOG} {LOG}", f"run {RUN}", f"run {RUN} {RUN}", "run", f"run {W1}", f"run {RUN}=", f"witness d {W1}",
     f"witness none {W1}", f"witness w {W1}", f"witness w {LOG}", "witness w", f"witness a {W2}", f"witness a {W2} http://a x",
+    f"witness w {Witness('w.example', LOG_KEY.public).vkey}", f"witness w {Witness('w.example', RUN_KEY.public).vkey}",
     "group g 1 a", "group g 0 a", "group g 2 a", "group g any a b", "group g all a b", "group g 1 a a", "group g 1 g",
     "group g 01 a", "group none 1 a", "group two 1 a", "group g", "group g 1", f"group g {'9' * 30} a", "quorum a", "quorum none",
     "quorum two", "quorum", "quorum a b", "quorum nobody", "quorum g", "#x", "# log", "", " \t", "log\x1fx", "\ufeff#", "x",

@@ -11,7 +11,7 @@ from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.cosignature import Witness
 from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
-from ledger.log.trust import Trust
+from ledger.log.trust import Policy, Trust
 
 LOG_KEY = PrivateKey.generate()
 LOG = Verifier.of("example.org/log", LOG_KEY.public)
@@ -95,6 +95,7 @@ WITNESSED = f"log {LOG.vkey}\n" + "".join(
         ("quorum none\nquorum w2\n", "there is one quorum"),
         ("group w1 2 w2 w3\nquorum w1\n", "'w1' is taken"),
         (f"witness w4 {W1.vkey}\nquorum none\n", "would count twice"),
+        (f"witness w4 {Witness('w4.example', LOG_KEY.public).vkey}\nquorum none\n", "the log's own key"),
         ("group g 0 w1\nquorum g\n", "cannot need '0' of 1"),
         ("group g 3 w1 w2\nquorum g\n", "cannot need '3' of 2"),
         ("group g some w1 w2\nquorum g\n", "cannot need 'some'"),
@@ -139,7 +140,7 @@ def test_a_false_cosignature_of_a_known_witness_refuses_the_note() -> None:
 
 def test_the_log_s_key_is_no_witness_and_a_witness_s_no_log_key() -> None:
     # One key under both types: neither signature counts as the other's.
-    both = trust.parse(f"log {LOG.vkey}\nwitness w {Witness(LOG.name, LOG.public).vkey}\nquorum w")
+    both = Trust((LOG,), (), policy=Policy({"w": Witness(LOG.name, LOG.public)}, {}, "w"))
     with pytest.raises(VerificationError, match="not cosigned"):
         both.open(sign_checkpoint(CHECKPOINT, LOG_KEY))
     text, _, lines = cosigned("1").rpartition("\n\n")

@@ -18,7 +18,7 @@ from ledger.errors import IntegrityError, UsageError
 from ledger.log import dsse
 from ledger.recompute import Recomputed, recompute
 from ledger.shards.columns import Columns
-from ledger.statements.audit_statement import AuditRecord
+from ledger.statements.audit_statement import AuditRecord, audit_statement
 from ledger.statements.statement import RunRecord, run_statement
 from ledger.statements.verify import open_statement
 from tests.shards.world import World
@@ -194,6 +194,95 @@ def test_people_who_were_erased_since(world: World, release: Path) -> None:
     reshard(world, release, "a.parquet", lambda table: set_value(table, "t", 0, "else"))
     with pytest.raises(IntegrityError, match=r"DIFFERENT: row 0 of 'a.parquet'"):
         again(world, release)
+
+
+def relog(world: World, record: Any) -> None:
+    """A lying operator's audit of `out`: signed and logged."""
+    line = dsse.seal(audit_statement(record), world.book.run_key())
+    (world.root / "out.intoto.jsonl").write_bytes(line + b"\n" + world.book.admit(line))
+
+
+def test_an_erasure_covers_no_row_that_somebody_else_forbade(world: World) -> None:
+    """Rows of several people: one erased since says nothing of the no of another."""
+    folder = world.root / "in"
+    folder.mkdir()
+    people = pa.array(
+        [["yes", "later"], ["later", "no"], ["later"], ["later", "stranger"]], pa.list_(pa.field("element", pa.string()))
+    )
+    pq.write_table(pa.table({"s": people}), folder / "a.parquet")
+    ConsentFilter(world.book.look("ai"), Columns(subject="s")).filter_shards(
+        [folder], world.root / "out", key=world.book.run_key(), publish=world.book.publish, admit=world.book.admit
+    )
+    release = world.root / "out"
+    honest = shutil.copytree(release, world.root / "honest")
+    statement = release.with_name("out.intoto.jsonl").read_bytes()
+    source = pq.read_table(folder / "a.parquet")
+    for rows, dropped in (([0, 1, 2], {"no_record": 1}), ([0, 2, 3], {"withdrawn": 1})):
+        reshard(world, release, "a.parquet", lambda _, rows=rows: source.take(rows), rows_kept=3, rows_dropped=dropped)  # type: ignore[misc]
+        kept = (release / "a.parquet").read_bytes(), release.with_name("out.intoto.jsonl").read_bytes()
+        (world.root / f"{rows}").write_bytes(kept[0])
+        (world.root / f"{rows}.intoto.jsonl").write_bytes(kept[1])
+    world.book.erase("later")
+    for rows in ([0, 1, 2], [0, 2, 3]):
+        (release / "a.parquet").write_bytes((world.root / f"{rows}").read_bytes())
+        release.with_name("out.intoto.jsonl").write_bytes((world.root / f"{rows}.intoto.jsonl").read_bytes())
+        with pytest.raises(IntegrityError, match="that others forbade"):
+            again(world, release)
+    shutil.copy(honest / "a.parquet", release / "a.parquet")
+    release.with_name("out.intoto.jsonl").write_bytes(statement)
+    assert (again(world, release).erased, again(world, release).erased_rows) == (1, 4)
+    restate(world, release, lambda record: replace(record, rests_on={"import": 2}))
+    assert again(world, release).erased == 1  # all that is kept is of one who was erased: what it rested on nobody can say
+
+
+def test_an_erasure_covers_no_row_of_an_audit_that_somebody_else_forbade(world: World) -> None:
+    (world.root / "out").mkdir()
+    path = world.root / "out/a.parquet"
+    pq.write_table(pa.table({"s": pa.array([["yes", "later"], ["later", "yes"], ["yes"]])}), path)
+    ConsentFilter(world.snapshot, Columns(subject="s")).attest_shards(
+        world.root / "out", key=world.book.run_key(), admit=world.book.admit
+    )
+    record = open_statement((world.root / "out.intoto.jsonl").read_bytes(), world.book.trust).record
+    world.book.erase("later")
+    assert (again(world, world.root / "out", None).erased_rows, record.rows) == (2, 3)  # type: ignore[union-attr]
+    pq.write_table(pa.table({"s": pa.array([["yes", "later"], ["later", "no"], ["yes"]])}), path)
+    opened = open_statement((world.root / "out.intoto.jsonl").read_bytes(), world.book.trust)
+    with pytest.raises(IntegrityError, match=r"row 1 of 'a.parquet' was not allowed: withdrawn"):
+        recompute(opened, world.book, shards=world.root / "out", inputs=None)
+    assert isinstance(record, AuditRecord)
+    pq.write_table(pa.table({"s": pa.array([["yes", "later"], ["later", "yes"], ["yes"]])}), path)
+    relog(world, replace(record, rests_on={"session": 3}))
+    with pytest.raises(IntegrityError, match="rests_on"):
+        again(world, world.root / "out", None)
+
+
+def test_more_rows_than_there_are(world: World, release: Path) -> None:
+    """The sums of a statement add up, and so do those of this one: one row is told of another shard."""
+
+    def move(record: RunRecord) -> RunRecord:
+        first, second = record.shards
+        shards = [
+            replace(first, rows_in=first.rows_in + 1, rows_kept=first.rows_kept + 1),
+            replace(second, rows_in=second.rows_in - 1, rows_kept=second.rows_kept - 1),
+        ]
+        return replace(record, shards=shards)
+
+    restate(world, release, move)
+    with pytest.raises(IntegrityError, match=r"says that 'a.parquet' has 7 rows, and it has 6"):
+        again(world, release)
+
+
+def test_more_rows_than_an_audit_met(world: World) -> None:
+    world.shard("out/a.parquet", "yes", "later")
+    world.shard("out/b.parquet", "yes")
+    ConsentFilter(world.snapshot, Columns(subject="s")).attest_shards(
+        world.root / "out", key=world.book.run_key(), admit=world.book.admit
+    )
+    record = open_statement((world.root / "out.intoto.jsonl").read_bytes(), world.book.trust).record
+    assert isinstance(record, AuditRecord)
+    relog(world, replace(record, shards=[replace(shard, rows=3 - shard.rows) for shard in record.shards]))
+    with pytest.raises(IntegrityError, match=r"says that 'a.parquet' has 1 rows, and it has 2"):
+        again(world, world.root / "out", None)
 
 
 def test_the_command(world: World, release: Path, consent: Callable[..., Any]) -> None:

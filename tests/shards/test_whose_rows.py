@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import ledger
 from ledger import ConsentFilter, Event, membership, times
-from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
+from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.columns import Columns
 from ledger.snapshot import Snapshot
@@ -166,6 +167,18 @@ def test_consent_verify_takes_them(world: World, release: Path, consent: Callabl
     data = (tmp_path / "m").read_bytes()
     (tmp_path / "m").write_bytes(data.replace(b'"no_state":"withdrawn"', b'"no_state":"objected"'))
     assert consent("verify", "m", "--trust", trust).code == 4
+
+
+def test_a_run_whose_key_was_ended_is_answered_for(world: World, release: Path) -> None:
+    """Its statement is in the log all the same: what its people can be shown does not end with the key."""
+    data, before = statement(release).read_bytes(), world.book.trust
+    world.book.keys.end("run")
+    with pytest.raises(VerificationError):
+        membership.in_snapshot(world.book, data, "yes")
+    found = ledger.export_subject(world.book, "yes", world.root / "x.zip", runs=[release])
+    (run,) = found.runs
+    assert (run.rows, len(run.known or []), run.missing) == (2, 1, [])
+    assert open_membership(run.in_snapshot or b"", before).in_set
 
 
 def test_once_somebody_was_erased_a_snapshot_shows_nobody_any_more(world: World, release: Path) -> None:

@@ -127,8 +127,8 @@ def erase(tx: Transaction, order: Order) -> list[int]:
 
 
 def covered(history: History, order: Order, events: Sequence[Event]) -> bool:
-    """Whether an order is about any of a person's open events: one that was recorded up to it, or a yes that counts from up to it,
-    whenever that came back. Where the person has none (a backup of before was put back), whether their yes could come back."""
+    """Whether an order is about any of a person's open events: one that was recorded up to it, or a yes that counts from up to
+    it, whenever that came back. Where the person has none (a backup was put back), whether their yes could come back."""
     if not events:
         return not any(at >= order.at for _, at in history.erasures_of(order.tag))
     return any(

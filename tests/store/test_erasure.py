@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -704,3 +706,32 @@ def test_the_journal_of_another_ledger_is_refused(book: Ledger, tmp_path: Path) 
     with pytest.raises(UsageError, match="the order journal of"):
         ledger.reapply(tmp_path / "other" / "erasures", book.folder.path)
     assert book.checkpoint() == note and decision(book) == "allowed"
+
+
+def _say_no_at_once(folder: Path, ready: Any, told: Any) -> None:
+    with ledger.open(folder) as book:
+        ready.set()
+        for number in range(8):
+            event = book.record(no("u1", content_id=f"c{number}")).event
+            told.put((event.content_id, event.recorded_at))
+    told.put(None)
+
+
+def test_two_processes_erase_and_record_at_once(book: Ledger) -> None:
+    """Each no that was acknowledged after the erasure's act is there; a yes of before is not, whichever came first."""
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(2):
+        book.record(yes("u1", occurred_at=times.now()))
+        ready, told = spawn.Event(), spawn.Queue()
+        process = spawn.Process(target=_say_no_at_once, args=(book.folder.path, ready, told))
+        process.start()
+        assert ready.wait(60)
+        erased = book.erase("u1")
+        said = dict(iter(partial(told.get, timeout=60), None))
+        process.join(60)
+        assert process.exitcode == 0 and len(said) == 8
+        kept = {event.content_id for _, event in book.events_of(["u1"])}
+        at = times.parse(erased.erased_at)
+        assert {content for content, recorded_at in said.items() if recorded_at > at} <= kept <= said.keys()
+        assert decision(book, content_id="other") == "no_record"
+        book.fsck()

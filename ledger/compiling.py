@@ -107,5 +107,5 @@ def require_erasures(history: History, size: int, known: Sequence[int]) -> None:
     Raises SnapshotError.
     """
     for position, act in history.erasures():
-        if position >= size and position not in known and act["positions"][0] < size:
+        if position >= size and position not in known and min(act["positions"], default=size) < size:
             raise SnapshotError("somebody was erased while the snapshot was compiled", hint="compile it anew")

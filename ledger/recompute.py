@@ -128,7 +128,7 @@ class _Erased:
 
     def __init__(self, book: Ledger, size: int) -> None:
         acts = book.read(lambda history: history.acts("subject_erased", first=size))
-        self.tags = {bytes.fromhex(act["tag"]) for _, act in acts if min(act["positions"]) < size}
+        self.tags = {bytes.fromhex(act["tag"]) for _, act in acts if min(act["positions"], default=size) < size}
         self.met: set[bytes] = set()
         self.rows = self.kept = 0
         self._key = book.folder.tag_key()

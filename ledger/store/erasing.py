@@ -4,6 +4,7 @@
   positions; a keyed tag of each event's id stays.
 - A yes is suppressed, not recorded, where it counts from up to an erasure of its person, or where its id is an erased one. A no
   never is: to lose one would be to turn it into a yes.
+- An act may name no events: the person's were lost with the database, and their yes is held back all the same.
 - A no that was recorded after the order (a backup was put back, say, and the order is carried out anew) is recorded anew behind
   the act: the order was not about it.
 """
@@ -90,19 +91,19 @@ class Suppression:
 
 
 def erase(tx: Transaction, order: Order) -> list[int]:
-    """Carry out an order, once: the positions of its acts. None where nothing that was recorded up to the order is there.
+    """Carry out an order, once: the positions of its acts. None where `covered` is False: the log needs none.
 
     Raises IntegrityError where the person's events are not all there, or not all found by both ways; then nothing is done.
     """
     if done := [at for at, _ in tx.history.erasures_of(order.tag) if tx.history.erasure(at)["order"] == order.order]:
         return done
     found = open_events(tx.ended.connection, tx.history, order.tag, tx.ended.tag_key)
-    recorded = {opened.position: event.recorded_at or tx.recorded_at for opened, event in found}
-    if all(at > order.at for at in recorded.values()):
+    if not covered(tx.history, order, [event for _, event in found]):
         return []
+    recorded = {opened.position: event.recorded_at or tx.recorded_at for opened, event in found}
     _delete(tx.ended.connection, [opened.position for opened, _ in found])
     acts = []
-    for start in range(0, len(found), _AN_ACT):
+    for start in range(0, len(found) or 1, _AN_ACT):
         some = found[start : start + _AN_ACT]
         tags = [_event_tag(tx, event) for _, event in some]
         positions = [opened.position for opened, _ in some]
@@ -123,6 +124,17 @@ def erase(tx: Transaction, order: Order) -> list[int]:
             assert event.recorded_by is not None
             tx.event(event.filled_in(recorded_at=None, recorded_by=None), event.recorded_by)
     return acts
+
+
+def covered(history: History, order: Order, events: Sequence[Event]) -> bool:
+    """Whether an order is about any of a person's open events: one that was recorded up to it, or a yes that counts from up to
+    it, whenever that came back. Where the person has none (a backup was put back), whether their yes could come back."""
+    if not events:
+        return not any(at >= order.at for _, at in history.erasures_of(order.tag))
+    return any(
+        (event.recorded_at is not None and event.recorded_at <= order.at) or (event.is_yes and event.counts_from <= order.at)
+        for event in events
+    )
 
 
 def again(tx: Transaction, acts: Acts) -> None:
@@ -192,4 +204,5 @@ def _delete(connection: sa.Connection, positions: Sequence[int]) -> None:
 def _index(connection: sa.Connection, tag: bytes, act: int, positions: Sequence[int], event_tags: Sequence[bytes]) -> None:
     insert(connection, _erasures, [{"position": act, "tag": tag}])
     rows = [{"position": p, "event_tag": t, "act": act} for p, t in zip(positions, event_tags, strict=True)]
-    insert(connection, _tombstones, rows)
+    if rows:
+        insert(connection, _tombstones, rows)

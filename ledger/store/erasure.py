@@ -12,7 +12,7 @@ A process may end between any two of these. Whoever opens the ledger next, or ap
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ def reapply(engine: sa.Engine, folder: Folder, copy: Path) -> list[Erased]:
     orders = journal.read(copy)
     if not copy.is_file():
         raise UsageError(f"there is no order journal {copy}", hint="it is the file `erasures` of a ledger's folder")
+    _require_own(folder, orders.values())
     own = journal.path_of(folder.path)
     folder.log_key()
     wanted = _open_orders(engine, folder, list(orders.values()))
@@ -139,11 +140,23 @@ def reapply(engine: sa.Engine, folder: Folder, copy: Path) -> list[Erased]:
         append.put_back(engine, folder, order.acts)
     append.carry_out(engine, folder)
     settled = _settle(engine, folder)
-    return [_told(engine, folder, order.tag, order.order, settled) for order in wanted]
+    # Of a person's two orders the first may have left nothing to the second.
+    done = {order.order for order in journal.read(own).values() if order.acts is not None}
+    return [_told(engine, folder, order.tag, order.order, settled) for order in wanted if order.order in done]
+
+
+def _require_own(folder: Folder, orders: Iterable[Order]) -> None:
+    """Raises UsageError for the journal of another ledger: its tags are of another key, and name nobody here."""
+    for order in orders:
+        if order.acts is not None and (origin := order.acts.note.partition("\n")[0]) != folder.origin:
+            raise UsageError(
+                f"this is the order journal of {origin!r:.120}, and the ledger is {folder.origin}",
+                hint="it names nobody to another ledger: erase here, by their ids, those who asked for it",
+            )
 
 
 def _open_orders(engine: sa.Engine, folder: Folder, orders: Sequence[Order]) -> list[Order]:
-    """Those of which the events are there, and the log does not say that they were carried out."""
+    """Those that the log does not say were carried out, and that it needs. One that had nothing to erase is none of them."""
     tag_key = folder.tag_key()
     with reading(engine) as connection:
         database.check_revision(connection)
@@ -151,12 +164,11 @@ def _open_orders(engine: sa.Engine, folder: Folder, orders: Sequence[Order]) -> 
         there = erasing.with_open_events(connection, [order.tag for order in orders])
         found = []
         for order in orders:
-            if order.tag in there and not any(
-                history.erasure(at)["order"] == order.order for at, _ in history.erasures_of(order.tag)
-            ):
-                events = erasing.open_events(connection, history, order.tag, tag_key)
-                if any(event.recorded_at is not None and event.recorded_at <= order.at for _, event in events):
-                    found.append(order)
+            if any(history.erasure(at)["order"] == order.order for at, _ in history.erasures_of(order.tag)):
+                continue
+            events = erasing.open_events(connection, history, order.tag, tag_key) if order.tag in there else []
+            if (events or order.acts or not order.done) and erasing.covered(history, order, [event for _, event in events]):
+                found.append(order)
     return found
 
 
@@ -256,7 +268,7 @@ def _told(engine: sa.Engine, folder: Folder, tag: bytes, name: str, settled: _Se
         if not acts:
             raise ConsentLedgerError("the erasure was ordered, and something else is at it", hint="run the command again")
         position, act = acts[0]
-        first = min(position for _, act in acts for position in act["positions"])
+        first = min((position for _, act in acts for position in act["positions"]), default=position)
         found = unreached.of(connection, history, folder, first, position, settled.removed)
     return Erased(
         order=act["order"],

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from small_ledger import Clock, no, run, statement, yes
 
@@ -630,3 +633,105 @@ def test_more_events_than_one_act_names(book: Ledger, monkeypatch: pytest.Monkey
     restore()
     assert len(ledger.reapply(book.folder.path / "erasures", book.folder.path)) == 1
     assert book.checkpoint() == note and book.fsck().erased == 8
+
+
+@pytest.mark.parametrize("steps", [("reapply", "import"), ("import", "reapply"), ("import", "reapply", "import", "reapply")])
+def test_who_came_and_was_erased_since_the_backup_does_not_come_back(book: Ledger, tmp_path: Path, steps: Sequence[str]) -> None:
+    """What was lost with the database is imported again, before or after the erasure is carried out anew: it stays a no."""
+    file = tmp_path / "acts.csv"
+    restore = keep(book, "backup", whole=True)
+    file.write_text(f"state,subject_id,purposes,occurred_at\ngiven,u1,train-ai,{times.text(times.now())}\n")
+    book.import_file(file)
+    book.erase("u1")
+    shutil.copy(book.folder.path / "erasures", kept := tmp_path / "kept")
+    restore()
+    for step in steps:
+        if step == "import":
+            book.import_file(file)
+        else:
+            ledger.reapply(kept, book.folder.path)
+    assert decision(book) == "no_record" and book.fsck().events == 0
+    assert ledger.reapply(kept, book.folder.path) == []
+    assert decide_by_snapshot(book) == "no_record"
+    book.record(no("u1", content_id="c"))
+    book.record(yes("u1", occurred_at=times.now()))
+    assert decision(book, content_id="c") == "refused" and decision(book) == "allowed"
+    assert ledger.reapply(kept, book.folder.path) == []
+
+
+def decide_by_snapshot(book: Ledger) -> str:
+    consent = ledger.ConsentFilter(book.snapshot("train-ai"), ledger.Columns(subject="s"), times.now())
+    reasons: list[str] = consent.decide(pa.table({"s": ["u1"]})).reason.to_pylist()
+    return reasons[0]
+
+
+def test_an_erasure_that_held_back_alone_is_put_back_too(book: Ledger, tmp_path: Path) -> None:
+    restore = keep(book, "backup", whole=True)
+    book.record(yes("u1"))
+    book.erase("u1")
+    shutil.copy(book.folder.path / "erasures", kept := tmp_path / "kept")
+    restore()
+    again = keep(book, "another", whole=False)
+    assert [one.events for one in ledger.reapply(kept, book.folder.path)] == [0]
+    note = book.checkpoint()
+    again()
+    assert [one.events for one in ledger.reapply(book.folder.path / "erasures", book.folder.path)] == [0]
+    assert book.checkpoint() == note and book.fsck().erased == 0
+    with pytest.raises(Suppressed):
+        book.record(yes("u1"))
+    assert book.erase("u1").already
+
+
+def test_of_two_orders_about_one_person_the_second_may_find_nothing(book: Ledger, tmp_path: Path) -> None:
+    book.record(yes("u1"))
+    restore = keep(book, "backup", whole=True)
+    book.erase("u1")
+    book.record(yes("u1", occurred_at=times.now()))
+    book.erase("u1")
+    shutil.copy(book.folder.path / "erasures", kept := tmp_path / "kept")
+    restore()
+    book.record(no("u2"))  # so that the log goes on otherwise
+    assert [one.events for one in ledger.reapply(kept, book.folder.path)] == [1]
+    assert ledger.reapply(kept, book.folder.path) == []
+    assert decision(book) == "no_record"
+
+
+def test_the_journal_of_another_ledger_is_refused(book: Ledger, tmp_path: Path) -> None:
+    with ledger.create(tmp_path / "other") as other:
+        other.declare_purpose("train-ai", title="T", description="D")
+        other.record(yes("u1"))
+        other.erase("u1")
+    book.record(yes("u1"))
+    note = book.checkpoint()
+    with pytest.raises(UsageError, match="the order journal of"):
+        ledger.reapply(tmp_path / "other" / "erasures", book.folder.path)
+    assert book.checkpoint() == note and decision(book) == "allowed"
+
+
+def _say_no_at_once(folder: Path, ready: Any, told: Any) -> None:
+    with ledger.open(folder) as book:
+        ready.set()
+        for number in range(8):
+            event = book.record(no("u1", content_id=f"c{number}")).event
+            told.put((event.content_id, event.recorded_at))
+    told.put(None)
+
+
+def test_two_processes_erase_and_record_at_once(book: Ledger) -> None:
+    """Each no that was acknowledged after the erasure's act is there; a yes of before is not, whichever came first."""
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(2):
+        book.record(yes("u1", occurred_at=times.now()))
+        ready, told = spawn.Event(), spawn.Queue()
+        process = spawn.Process(target=_say_no_at_once, args=(book.folder.path, ready, told))
+        process.start()
+        assert ready.wait(60)
+        erased = book.erase("u1")
+        said = dict(iter(partial(told.get, timeout=60), None))
+        process.join(60)
+        assert process.exitcode == 0 and len(said) == 8
+        kept = {event.content_id for _, event in book.events_of(["u1"])}
+        at = times.parse(erased.erased_at)
+        assert {content for content, recorded_at in said.items() if recorded_at > at} <= kept <= said.keys()
+        assert decision(book, content_id="other") == "no_record"
+        book.fsck()

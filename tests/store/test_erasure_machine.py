@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 import ledger
 from ledger import times
@@ -53,9 +53,19 @@ class Model:
         self.said.append(Said(event, source))
         return True
 
+    def needs(self, subject: str, ordered_at: datetime) -> bool:
+        """Whether an order of a log that was lost must be carried out: a yes of before it stands, or could come back."""
+        mine = [s.event for s in self.of(subject)]
+        if not mine:
+            return subject not in self.until or self.until[subject] < ordered_at
+        return any((e.recorded_at or ordered_at) <= ordered_at or (e.is_yes and e.counts_from <= ordered_at) for e in mine)
+
+    def of(self, subject: str) -> list[Said]:
+        return [s for s in self.said if s.event.subject_id == subject]
+
     def erase(self, subject: str, ordered_at: datetime, erased_at: datetime) -> None:
         """A no that was recorded after the order is said anew."""
-        mine = [s for s in self.said if s.event.subject_id == subject]
+        mine = self.of(subject)
         kept = [s for s in mine if not s.event.is_yes and (s.event.recorded_at or erased_at) > ordered_at]
         self.said = [s for s in self.said if s not in mine]
         self.said += [Said(s.event.filled_in(recorded_at=erased_at), s.source) for s in kept]
@@ -75,10 +85,17 @@ class Machine(RuleBasedStateMachine):
         self.backup: tuple[Path, Model, int] | None = None
         self.only_erased_since = True
 
-    @initialize()
-    def create(self) -> None:
+    @initialize(backed_up_first=st.booleans())
+    def create(self, backed_up_first: bool) -> None:
+        """Somebody is erased already, and a backup holds them or not: few steps get there by chance."""
         self.book = ledger.create(self.root / "ledger")
         self.book.declare_purpose("train-ai", title="T", description="D")
+        if backed_up_first:
+            self.back_up()
+        self.import_acts([("u1", None, 5, True, True), ("u2", None, 5, True, True)])
+        if not backed_up_first:
+            self.back_up()
+        self.erase_one("u1")
 
     def teardown(self) -> None:
         self.book.close()
@@ -120,6 +137,9 @@ class Machine(RuleBasedStateMachine):
         rows=st.lists(st.tuples(SUBJECTS, ITEMS, AGES, st.booleans(), st.booleans()), min_size=1, max_size=3, unique=True),
     )
     def import_new(self, rows: list[Any]) -> None:
+        self.import_acts(rows)
+
+    def import_acts(self, rows: list[Any]) -> None:
         self.now += timedelta(seconds=1)
         name = f"f{len(self.files)}"
         self.files[name] = [
@@ -137,9 +157,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def import_again(self, data: st.DataObject) -> None:
-        if self.files:
-            self.now += timedelta(seconds=1)
-            self.import_file(data.draw(st.sampled_from(sorted(self.files))))
+        self.now += timedelta(seconds=1)
+        self.import_file(data.draw(st.sampled_from(sorted(self.files))))
 
     def import_file(self, name: str) -> None:
         path = self.root / f"{name}.csv"
@@ -164,11 +183,13 @@ class Machine(RuleBasedStateMachine):
         assert report.suppressed >= suppressed
         self.only_erased_since = False
 
-    @rule(subject=SUBJECTS)
-    def erase(self, subject: str) -> None:
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data())
+    def erase(self, data: st.DataObject) -> None:
         self.now += timedelta(seconds=1)
-        if not any(s.event.subject_id == subject for s in self.model.said):
-            return
+        self.erase_one(data.draw(st.sampled_from(sorted({s.event.subject_id for s in self.model.said}))))
+
+    def erase_one(self, subject: str) -> None:
         self.book.erase(subject)
         self.model.erase(subject, self.now, self.recorded())
         shutil.copy(self.folder / "erasures", self.root / "kept")
@@ -189,10 +210,10 @@ class Machine(RuleBasedStateMachine):
             if (source / name).exists():
                 shutil.copy(source / name, self.folder / name)
 
+    @precondition(lambda self: self.backup is not None and (self.root / "kept").exists())
     @rule()
     def restore_the_database(self) -> None:
-        if self.backup is None or not (self.root / "kept").exists():
-            return
+        assert self.backup is not None
         newest = self.root / "newest"
         shutil.copytree(self.folder, newest)
         note = self.book.checkpoint()
@@ -207,10 +228,10 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(newest)
         assert self.book.checkpoint() == note
 
+    @precondition(lambda self: self.backup is not None and (self.root / "kept").exists())
     @rule(no=st.sampled_from([None, "u1", "u2"]))
     def restore_the_folder(self, no: str | None) -> None:
-        if self.backup is None or not (self.root / "kept").exists():
-            return
+        assert self.backup is not None
         self.now += timedelta(seconds=1)
         copy, model, orders = self.backup
         since = self.model.orders[orders:]
@@ -222,7 +243,7 @@ class Machine(RuleBasedStateMachine):
             self.model.add(event, self.recorded())
         ledger.reapply(self.root / "kept", self.folder)
         for subject, ordered_at in since:
-            if any(s.event.subject_id == subject and (s.event.recorded_at or self.now) <= ordered_at for s in self.model.said):
+            if self.model.needs(subject, ordered_at):
                 acts = self.book.read(lambda history: history.erasures())
                 tag = {a["tag"]: times.parse(a["recorded_at"]) for _, a in acts}
                 self.model.erase(subject, ordered_at, self.recorded_for(subject, tag))

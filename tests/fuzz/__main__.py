@@ -29,8 +29,8 @@ class Fuzzing:
 
     def __init__(self, name: str, seconds: int, folder: Path) -> None:
         self.name, self._kept = name, CORPUS / name
-        self._found, self._seeds, self._said = folder / "found", folder / "seeds", folder / "said"
-        for place in (self._kept, self._found, self._seeds):
+        self._found, self._seeds, self._files, self._said = (folder / part for part in ("found", "seeds", "files", "said"))
+        for place in (self._kept, self._found, self._seeds, self._files):
             place.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         self.process = os.fork()
@@ -43,6 +43,7 @@ class Fuzzing:
             with self._said.open("wb") as said:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
+            tempfile.tempdir = str(self._files)  # libFuzzer leaves what is there
             for number, seed in enumerate(TARGETS[self.name].seeds()):
                 (self._seeds / f"{number}").write_bytes(seed)
             limits = [

@@ -5,10 +5,12 @@ That one is fuzzed beside the library: what one of the two takes and the other r
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import io
 import json
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -114,8 +116,10 @@ def _answer(data: bytes) -> None:
 
 @cache
 def _place() -> Path:
-    """A folder for files to be read; this process's, left to the system at its end."""
-    return Path(tempfile.mkdtemp(prefix="consent-fuzz-"))
+    """A folder for files to be read, of this process."""
+    place = tempfile.mkdtemp(prefix="consent-fuzz-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Path(place)
 
 
 def _cosigned(data: bytes) -> None:
@@ -242,8 +246,9 @@ def _both_statements(data: bytes) -> None:
     """Any object, as a statement that is signed and in the log."""
     log = paper()
     log.log_snapshot()
-    line = log.seal(canonical.encode(_document(data)))
-    document = line + b"\n" + log.log_statement(line) + b"\n"
+    said = _document(data)
+    line, predicate = log.seal(canonical.encode(said)), said.get("predicateType")
+    document = line + b"\n" + log.log_statement(line, predicate_type=predicate if isinstance(predicate, str) else "x") + b"\n"
     _both(lambda: verify.open_statement(document, TRUST), lambda: second.Statement(document, _second_trust()))
 
 
@@ -297,21 +302,32 @@ def _main(data: bytes) -> None:
     if not data:
         return
     _second_trust()
-    with tempfile.TemporaryDirectory(dir=_place()) as folder:
-        place = Path(folder)
-        (place / "trust").write_text(TRUST_LINES)
-        (place / "export").mkdir()
-        for name, content in _paper_export().items():
-            (place / "export" / name).write_bytes(content)
-        name = _NAMES[data[0] % len(_NAMES)]
-        (place / name).write_bytes(data[1:])
-        target = place / name if name not in ("export/export.json", "trust") else place / "export"
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = second.main(["--trust", str(place / "trust"), "--signature-only", str(target)])
-        require(code in (0, 4) or (code == 1 and "COULD NOT BE READ" in err.getvalue()), f"it ends with {code}")
-        require((code == 0) == out.getvalue().endswith("VERIFIED, but for what is said to be NOT\n"), "it says another thing")
-        require("cannot be understood" not in err.getvalue(), err.getvalue())
+    name, place = _NAMES[data[0] % len(_NAMES)], _call()
+    changed = place / name
+    good = changed.read_bytes() if changed.exists() else None
+    changed.write_bytes(data[1:])
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        path = changed if good is None else place / "export"
+        code = second.main(["--trust", str(place / "trust"), "--signature-only", str(path)])
+    if good is None:
+        changed.unlink()
+    else:
+        changed.write_bytes(good)
+    require(code in (0, 4) or (code == 1 and "COULD NOT BE READ" in err.getvalue()), f"it ends with {code}")
+    require((code == 0) == out.getvalue().endswith("VERIFIED, but for what is said to be NOT\n"), "it says another thing")
+    require("cannot be understood" not in err.getvalue(), err.getvalue())
+
+
+@cache
+def _call() -> Path:
+    """A folder with a trust file and an export."""
+    place = _place() / "call"
+    (place / "export").mkdir(parents=True)
+    (place / "trust").write_text(TRUST_LINES)
+    for name, content in _paper_export().items():
+        (place / "export" / name).write_bytes(content)
+    return place
 
 
 # Seeds

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ class Fuzzing:
         self._found, self._seeds, self._files, self._said = (folder / part for part in ("found", "seeds", "files", "said"))
         for place in (self._kept, self._found, self._seeds, self._files):
             place.mkdir(parents=True, exist_ok=True)
+        self._latest = time.monotonic() + seconds + 5 * SECONDS
         sys.stdout.flush()
         self.process = os.fork()
         if not self.process:
@@ -69,6 +71,11 @@ class Fuzzing:
         if time.monotonic() > self._ends:
             os.write(2, b"\n%d executions\n" % self._count)
             os._exit(0)
+
+    def kill_if_stuck(self) -> None:
+        """Where even libFuzzer's timer does not end it."""
+        if time.monotonic() > self._latest:
+            os.kill(self.process, signal.SIGKILL)
 
     def end(self, status: int, grow: bool) -> bool:
         """Says how it went. Whether nothing was found."""
@@ -111,8 +118,12 @@ def main() -> int:
                 one = Fuzzing(name, each, Path(folder) / name)
                 running[one.process] = one
             else:
-                process, status = os.wait()
-                fine &= running.pop(process).end(status, asked.grow)
+                time.sleep(0.05)
+                for one in running.values():
+                    one.kill_if_stuck()
+                process, status = os.waitpid(-1, os.WNOHANG)
+                if process:
+                    fine &= running.pop(process).end(status, asked.grow)
     return 0 if fine else 1
 
 

@@ -407,7 +407,7 @@ def _read(path: Path) -> bytes:
 def _parse(data: bytes) -> tuple[Header, Any]:
     try:
         table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise IntegrityError("the snapshot is no Parquet file that can be read") from error
     if table.schema.remove_metadata() != SCHEMA:
         raise IntegrityError("the snapshot does not have the columns of one")

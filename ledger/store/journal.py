@@ -123,9 +123,11 @@ def _take(orders: dict[str, Order], line: Mapping[str, Any]) -> None:
     elif fields == _ACTS:
         salts, acts = map(canonical.decode_base64, line["salt"]), [text.encode() for text in line["canonical"]]
         opened = tuple(zip(salts, acts, strict=True))
-        if not opened or type(line["position"]) is not int or not isinstance(line["note"], str):
+        if not opened or type(line["position"]) is not int or line["position"] < 0 or not isinstance(line["note"], str):
             raise ValueError("it names no acts")
-        orders[name] = replace(orders[name], acts=Acts(line["position"], opened, line["note"]))
+        found = Acts(line["position"], opened, line["note"])
+        _ = found.recorded_at  # where it has none, that shows here, not where it is needed
+        orders[name] = replace(orders[name], acts=found)
     elif fields == _DONE:
         times.parse(line["done"])
         orders[name] = replace(orders[name], done=True)

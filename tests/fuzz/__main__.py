@@ -1,6 +1,7 @@
 """`python -m tests.fuzz --seconds N [TARGET...]`: each target in a process of its own, some at a time, for N seconds in all.
 
-What comes out that is not allowed, takes too long or too much memory is kept beside the corpus, where every test run repeats it.
+The parsers are instrumented once, and each process is forked from that. What comes out that is not allowed, takes too long or too
+much memory is kept beside the corpus, where every test run repeats it; the exit code is 1.
 --grow adds what reached something new to the corpus, as long as it stays small.
 """
 
@@ -8,38 +9,85 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
-import subprocess
+import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+import traceback
 from pathlib import Path
 
-from tests.fuzz.targets import CORPUS, MAX_BYTES, MAX_FILES, TARGETS
+import atheris
 
-SECONDS, MEGABYTES, LONGEST = 5, 2048, 64 << 10
+with atheris.instrument_imports(include=["ledger"]):
+    from tests.fuzz.targets import CORPUS, MAX_BYTES, MAX_FILES, TARGETS
+
+SECONDS, MEGABYTES, LONGEST = 20, 2048, 64 << 10
 """What one input of at most LONGEST bytes may take, instrumented and on a busy machine."""
 
 
-def fuzz(name: str, seconds: int, grow: bool) -> tuple[str, int, str]:
-    """(target, executions, what went wrong)."""
-    kept = CORPUS / name
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        found, seeds = Path(folder) / "found", Path(folder) / "seeds"
-        found.mkdir()
-        seeds.mkdir()
-        for number, seed in enumerate(TARGETS[name].seeds()):
-            (seeds / f"{number}").write_bytes(seed)
-        limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}", f"-artifact_prefix={kept}/"]
-        command = [sys.executable, "-m", "tests.fuzz.one", name]
-        run = [f"-max_total_time={seconds}", "-print_final_stats=1", *limits, str(found), str(kept), str(seeds)]
-        done = subprocess.run([*command, *run], capture_output=True, text=True, errors="replace", check=False)
-        count = re.search(r"stat::number_of_executed_units: *(\d+)", done.stderr)
-        if grow and not done.returncode:
-            _grow(found, kept)
-    wrong = "" if done.returncode == 0 else done.stderr[-4000:]
-    return name, int(count[1]) if count else 0, wrong
+class Fuzzing:
+    """A target under libFuzzer, in a child process. folder: for what it writes."""
+
+    def __init__(self, name: str, seconds: int, folder: Path) -> None:
+        self.name, self._kept = name, CORPUS / name
+        self._found, self._seeds, self._files, self._said = (folder / part for part in ("found", "seeds", "files", "said"))
+        for place in (self._kept, self._found, self._seeds, self._files):
+            place.mkdir(parents=True, exist_ok=True)
+        self._latest = time.monotonic() + seconds + 5 * SECONDS
+        sys.stdout.flush()
+        self.process = os.fork()
+        if not self.process:
+            self._run(seconds)
+
+    def _run(self, seconds: int) -> None:
+        """Never returns. An ordinary exit would wait for Arrow's threads, which may wait for this one."""
+        try:
+            with self._said.open("wb") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+            tempfile.tempdir = str(self._files)  # what is left there goes with the folder
+            for number, seed in enumerate(TARGETS[self.name].seeds()):
+                (self._seeds / f"{number}").write_bytes(seed)
+            limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}"]
+            limits.append(f"-artifact_prefix={self._kept}/")
+            self._count, self._ends = 0, time.monotonic() + seconds
+            atheris.Setup([sys.argv[0], *limits, *map(str, (self._found, self._kept, self._seeds))], self._read)
+            atheris.Fuzz()
+        finally:
+            os._exit(1)
+
+    def _read(self, data: bytes) -> None:
+        try:
+            TARGETS[self.name](data)
+        except BaseException:
+            # libFuzzer keeps what took too long or too much memory.
+            (self._kept / f"crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        self._count += 1
+        if time.monotonic() > self._ends:
+            os.write(2, b"\n%d executions\n" % self._count)
+            os._exit(0)
+
+    def kill_if_stuck(self) -> None:
+        """Where even libFuzzer's timer does not end it."""
+        if time.monotonic() > self._latest:
+            os.kill(self.process, signal.SIGKILL)
+
+    def end(self, status: int, grow: bool) -> bool:
+        """Says how it went. Whether nothing was found."""
+        said = self._said.read_text("utf-8", "replace")
+        count = re.search(r"^(\d+) executions$", said, re.MULTILINE)
+        fine = status == 0 and count is not None
+        print(f"{self.name:24} {int(count[1]) if count else 0:>10,} executions" + ("" if fine else "   WRONG"), flush=True)
+        if not fine:
+            print(said[-4000:], file=sys.stderr, flush=True)
+        elif grow:
+            _grow(self._found, self._kept)
+        return fine
 
 
 def _grow(found: Path, kept: Path) -> None:
@@ -54,7 +102,7 @@ def _grow(found: Path, kept: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=120, help="In all, shared by the targets.")
+    parser.add_argument("--seconds", type=int, default=120, help="In all, shared by the targets; each has one at least.")
     parser.add_argument("--jobs", type=int, default=2, help="Targets at a time.")
     parser.add_argument("--grow", action="store_true", help="Add what reached something new to the corpus.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", default=list(TARGETS))
@@ -62,14 +110,21 @@ def main() -> int:
     if unknown := [name for name in asked.targets if name not in TARGETS]:
         parser.error(f"no target {unknown[0]!r}; there are {', '.join(TARGETS)}")
     each = max(1, asked.seconds * asked.jobs // len(asked.targets))
-    wrong = 0
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for name, count, what in pool.map(lambda name: fuzz(name, each, asked.grow), asked.targets):
-            print(f"{name:20} {count:>10,} executions" + ("" if not what else "   WRONG"), flush=True)
-            if what:
-                wrong += 1
-                print(what, file=sys.stderr, flush=True)
-    return 1 if wrong else 0
+    waiting, running, fine = list(dict.fromkeys(asked.targets)), dict[int, Fuzzing](), True
+    with tempfile.TemporaryDirectory() as folder:
+        while waiting or running:
+            if waiting and len(running) < asked.jobs:
+                name = waiting.pop(0)
+                one = Fuzzing(name, each, Path(folder) / name)
+                running[one.process] = one
+            else:
+                time.sleep(0.05)
+                for one in running.values():
+                    one.kill_if_stuck()
+                process, status = os.waitpid(-1, os.WNOHANG)
+                if process:
+                    fine &= running.pop(process).end(status, asked.grow)
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":

@@ -10,15 +10,12 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import api_keys, asks, config, links, snapshot, tokens
 from ledger.errors import (
@@ -45,73 +42,24 @@ from ledger.store import acts, rows
 from ledger.store.mapping import ImportColumns
 from ledger.web import asked
 from ledger.web.refusals import Refused
-from tests.statements.paper_log import EVENT, NOON, SALT, PaperLog, audit_record, run_record
+from tests.fuzz import others
+from tests.fuzz.target import LOG, ORIGIN, RUN, SEEN_BY, TRUST, WITNESS, WITNESSED, Target, in_log, of_text, paper, require
+from tests.statements.paper_log import EVENT, NOON, SALT, audit_record, run_record
 
-ORIGIN = "paper.example/log"
 KEYS = [bytes(range(64))]
 
 
-def _key(word: str) -> PrivateKey:
-    raw = Ed25519PrivateKey.from_private_bytes(sha256(word.encode()).digest())
-    key = PrivateKey.generate()
-    key._key = raw
-    return key
-
-
-LOG, RUN, WITNESS = _key("log"), _key("run"), _key("witness")
-SEEN_BY = Witness("witness.example", WITNESS.public)
-TRUST = Trust((Verifier.of(ORIGIN, LOG.public),), (Verifier.of(f"{ORIGIN}/run", RUN.public),))
-
-
-def _paper() -> PaperLog:
-    log = PaperLog(ORIGIN, LOG, RUN)
-    log.fill(5)
-    return log
-
-
-@dataclass(frozen=True)
-class Target:
-    """read: what is fuzzed. allowed: what may come out of it. seeds: valid inputs to begin with."""
-
-    read: Callable[[bytes], object]
-    allowed: tuple[type[Exception], ...]
-    seeds: Callable[[], list[bytes]]
-
-    def __call__(self, data: bytes) -> None:
-        with suppress(*self.allowed):
-            self.read(data)
-
-
-def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
-    """Of a parser that takes text: as its callers do, what is no UTF-8 never reaches it. Lone surrogates do, by JSON."""
-    return lambda data: read(data.decode("utf-8", "surrogatepass")) if _decodes(data) else None
-
-
-def _decodes(data: bytes) -> bool:
-    try:
-        data.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _require(true: bool, what: str) -> None:
-    """What a parser took must be what it says."""
-    if not true:
-        raise AssertionError(what)
-
-
 def _canonical(data: bytes) -> None:
-    _require(canonical.encode(canonical.decode(data)) == data, "canonical bytes are not those that were read")
+    require(canonical.encode(canonical.decode(data)) == data, "canonical bytes are not those that were read")
 
 
 def _base64(text: str) -> None:
-    _require(canonical.encode_base64(canonical.decode_base64(text)) == text, "base64 has another form too")
+    require(canonical.encode_base64(canonical.decode_base64(text)) == text, "base64 has another form too")
 
 
 def _tlog_proof(text: str) -> None:
     found = proof.parse(text)
-    _require(found.format() == text, "a proof has another form too")
+    require(found.format() == text, "a proof has another form too")
     proof.verify_entry(b"e" * 32, found, TRUST)
 
 
@@ -126,15 +74,8 @@ def _consistency(data: bytes) -> None:
 def _signed_checkpoint(text: str) -> None:
     """The body, signed by the log and a witness whatever it says; and the same note by whom it was not signed."""
     signed = note.sign(text, ORIGIN, LOG) + cosignature.cosign(text, SEEN_BY.name, WITNESS, 1767139200)
-    policy = trust.Policy({"w": SEEN_BY}, {"g": (1, ("w",))}, "g")
-    found = Trust(TRUST.log, (), {TRUST.log[0]: 1 << 40}, policy).open(signed)
-    _require(TRUST.open(TRUST.signed_once(signed)) == found, "a checkpoint with one line is another")
-
-
-def _in_log(entry: bytes) -> TlogProof:
-    """The proof of an entry that is alone in its log."""
-    alone = checkpoint.Checkpoint(ORIGIN, 1, merkle.leaf_hash(entry))
-    return TlogProof(0, (), sign_checkpoint(alone, LOG))
+    found = Trust(TRUST.log, (), {TRUST.log[0]: 1 << 40}, WITNESSED.policy).open(signed)
+    require(TRUST.open(TRUST.signed_once(signed)) == found, "a checkpoint with one line is another")
 
 
 def _document(data: bytes) -> dict[str, Any]:
@@ -150,15 +91,15 @@ def _document(data: bytes) -> dict[str, Any]:
 
 def _logged_event(data: bytes) -> None:
     event, tag = _document(data), b"t" * 32
-    proven = _in_log(event_entry(tag, event_body(SALT, canonical.encode(event))))
+    proven = in_log(event_entry(tag, event_body(SALT, canonical.encode(event))))
     taken = receipt.open_event_receipt(receipt.event_receipt(event, SALT, tag, proven), TRUST)
-    _require(taken.event == event, "another event")
+    require(taken.event == event, "another event")
 
 
 def _logged_act(data: bytes) -> None:
     act = _document(data)
-    proven = _in_log(act_entry(SALT, canonical.encode(act)))
-    _require(receipt.open_act_receipt(receipt.act_receipt(act, SALT, proven), TRUST).act == act, "another act")
+    proven = in_log(act_entry(SALT, canonical.encode(act)))
+    require(receipt.open_act_receipt(receipt.act_receipt(act, SALT, proven), TRUST).act == act, "another act")
 
 
 def _signed_statement(data: bytes) -> None:
@@ -167,11 +108,11 @@ def _signed_statement(data: bytes) -> None:
 
 
 def _run(data: bytes) -> None:
-    _require(run_statement(statement.parse_run(data)) == data, "a run has another form too")
+    require(run_statement(statement.parse_run(data)) == data, "a run has another form too")
 
 
 def _audit(data: bytes) -> None:
-    _require(
+    require(
         audit_statement.audit_statement(audit_statement.audit_of(canonical.decode(data))) == data, "an audit has another form"
     )
 
@@ -238,7 +179,7 @@ def _consent_toml(data: bytes) -> None:
 
 def _asked(data: bytes) -> None:
     event = asked.event(asked.parsed(data))
-    _require(not event.is_yes or b"given" in data or b"renewed" in data or b"\\u" in data, "a yes that nobody wrote")
+    require(not event.is_yes or b"given" in data or b"renewed" in data or b"\\u" in data, "a yes that nobody wrote")
 
 
 def _path(data: bytes) -> None:
@@ -255,7 +196,7 @@ def _token(text: str) -> None:
     for use in (asks.Ask, asks.Form):
         with suppress(VerificationError):
             use.open(text, KEYS, ORIGIN)
-            _require(link is None, "one token has two uses")
+            require(link is None, "one token has two uses")
 
 
 def _api_keys(data: bytes) -> None:
@@ -270,7 +211,7 @@ def _api_keys(data: bytes) -> None:
 
 
 def _log_receipts() -> list[bytes]:
-    log = _paper()
+    log = paper()
     return [log.log_event(), log.log_event({**EVENT, "state": "refused"}), log.log_snapshot(), log.log_statement(b"x")]
 
 
@@ -279,12 +220,12 @@ def _act_documents() -> list[bytes]:
 
 
 def _statements() -> list[bytes]:
-    made = _paper().log_snapshot()
+    made = paper().log_snapshot()
     return [run_statement(run_record(made)), audit_statement.audit_statement(audit_record(made))]
 
 
 def _whole_statements() -> list[bytes]:
-    log = _paper()
+    log = paper()
     made = log.log_snapshot()
     found = []
     for payload in (run_statement(run_record(made)), audit_statement.audit_statement(audit_record(made))):
@@ -294,12 +235,12 @@ def _whole_statements() -> list[bytes]:
 
 
 def _notes() -> list[bytes]:
-    log = _paper()
+    log = paper()
     return [sign_checkpoint(log.checkpoint(size), LOG, RUN).encode() for size in (0, 1, 5)]
 
 
 def _proofs() -> list[bytes]:
-    log = _paper()
+    log = paper()
     found = [log.proof(position) for position in range(5)]
     return [p.format().encode() for p in found] + [TlogProof(0, (), found[0].checkpoint, b"extra").format().encode()]
 
@@ -366,25 +307,26 @@ def _pem(data: bytes) -> None:
 
 
 TARGETS: Mapping[str, Target] = {
+    **others.TARGETS,
     "canonical": Target(_canonical, _PROOF, lambda: [canonical.encode(EVENT), *_act_documents()]),
-    "base64": Target(_text(_base64), _PROOF, lambda: [b"AAECAw==", b"AAEC"]),
-    "note": Target(_text(lambda text: note.open_note(text, TRUST.log)), _PROOF, _notes),
-    "checkpoint": Target(_text(lambda text: checkpoint.open_checkpoint(text, TRUST.log)), _PROOF, _notes),
+    "base64": Target(of_text(_base64), _PROOF, lambda: [b"AAECAw==", b"AAEC"]),
+    "note": Target(of_text(lambda text: note.open_note(text, TRUST.log)), _PROOF, _notes),
+    "checkpoint": Target(of_text(lambda text: checkpoint.open_checkpoint(text, TRUST.log)), _PROOF, _notes),
     "signed-checkpoint": Target(
-        _text(_signed_checkpoint), (*_PROOF, ValueError), lambda: [n.split(b"\n\n")[0] + b"\n" for n in _notes()]
+        of_text(_signed_checkpoint), (*_PROOF, ValueError), lambda: [n.split(b"\n\n")[0] + b"\n" for n in _notes()]
     ),
-    "tlog-proof": Target(_text(_tlog_proof), _PROOF, _proofs),
+    "tlog-proof": Target(of_text(_tlog_proof), _PROOF, _proofs),
     "merkle-proof": Target(_consistency, _PROOF, lambda: [bytes([0, 1, 0, 2]) + bytes(96)]),
-    "trust": Target(_text(trust.parse), _PROOF, _trusted),
-    "vkey": Target(_text(Verifier.from_vkey), _PROOF, lambda: [TRUST.log[0].vkey.encode()]),
-    "witness-vkey": Target(_text(Witness.from_vkey), _PROOF, lambda: [SEEN_BY.vkey.encode()]),
+    "trust": Target(of_text(trust.parse), _PROOF, _trusted),
+    "vkey": Target(of_text(Verifier.from_vkey), _PROOF, lambda: [TRUST.log[0].vkey.encode()]),
+    "witness-vkey": Target(of_text(Witness.from_vkey), _PROOF, lambda: [SEEN_BY.vkey.encode()]),
     "cosignatures": Target(
-        _text(lambda text: cosignature.cosigners(text, (SEEN_BY,))),
+        of_text(lambda text: cosignature.cosigners(text, (SEEN_BY,))),
         _PROOF,
         lambda: [n + cosignature.cosign(n.decode().split("\n\n")[0] + "\n", SEEN_BY.name, WITNESS, 1).encode() for n in _notes()],
     ),
     "tile-path": Target(
-        _text(tiles.parse_tile_path), _PROOF, lambda: [tiles.tile_path(0, 1234067, 8).encode(), tiles.entries_path(3).encode()]
+        of_text(tiles.parse_tile_path), _PROOF, lambda: [tiles.tile_path(0, 1234067, 8).encode(), tiles.entries_path(3).encode()]
     ),
     "envelope": Target(lambda data: dsse.open_envelope(data, [RUN.public]), _PROOF, lambda: [dsse.seal(b"{}", RUN)]),
     "event-receipt": Target(lambda data: receipt.open_event_receipt(data, TRUST), _PROOF, lambda: _log_receipts()[:2]),
@@ -405,7 +347,7 @@ TARGETS: Mapping[str, Target] = {
     "parquet": Target(_imported("parquet"), _ROWS, _parquet_rows),
     "consent-toml": Target(_consent_toml, (UsageError,), lambda: [_TOML]),
     "token": Target(
-        _text(_token), _PROOF, lambda: [_ASK.seal(KEYS, ORIGIN).encode(), _FORM.seal(KEYS, ORIGIN).encode(), _LINK.encode()]
+        of_text(_token), _PROOF, lambda: [_ASK.seal(KEYS, ORIGIN).encode(), _FORM.seal(KEYS, ORIGIN).encode(), _LINK.encode()]
     ),
     "api-body": Target(_asked, (UsageError, Refused), lambda: [_EVENTS.encode()]),
     "api-path": Target(_path, (UsageError, Refused), lambda: [b"u1%2F%C3%A9"]),

@@ -10,24 +10,20 @@ by row, so that nothing of what was deleted is in it. It gets its name once it i
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ledger import files, locks, times
+from ledger import files, locks
 from ledger.errors import ConsentLedgerError, LedgerBusy
-from ledger.store import copying, erasure
+from ledger.store import copying, erasure, unreached
 from ledger.store.append import check_not_moved, finish_handover
 from ledger.store.database import check_revision, connect, reading, writing
 from ledger.store.folder import Folder, Passphrase, find, own_database
 from ledger.store.fsck import FsckReport, fsck
 from ledger.store.history import History
-
-NOTED = "backups"
-"""Lines of JSON: path, at (when), size (entries)."""
 
 
 def backup(
@@ -60,7 +56,7 @@ def backup(
                 finish_handover(connection, old)
                 history = History(read, old.origin, old.log_trust())
                 note, head = history.check_anchors(anchors)
-                _note(old.path / NOTED, path, head.size)
+                unreached.note(old.path, path, head.size)
                 copying.make_folder(old, replace(new, anchors=old.anchors_of(temporary)), None)
                 files.publish_bytes(temporary / "head", note.encode())
                 _copy_keys(old.path, temporary)
@@ -81,23 +77,12 @@ def backup(
     return report
 
 
-def _note(noted: Path, path: Path, size: int) -> None:
-    """Add a line, durably. For the holder of the writer's lock."""
-    files.make_file(noted)
-    with noted.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n":
-            file.write(b"\n")  # of a writer that was killed
-        file.write(json.dumps({"path": str(path), "at": times.text(times.now()), "size": size}).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _copy_keys(old: Path, new: Path) -> None:
     """Of run keys that were made in the ledger's folder, and the list of its backups."""
     for path in old.glob("*.key"):
         if path.is_file() and not (new / path.name).exists():
             files.create_private(new / path.name, files.read_private(path))
-    files.publish_bytes(new / NOTED, (old / NOTED).read_bytes())
+    files.publish_bytes(unreached.noted(new), unreached.noted(old).read_bytes())
 
 
 def _copy_snapshots(old: Path, new: Path) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
-from ledger.store import erasure
+from ledger.store import erasure, unreached
 from ledger.store.append import CHUNK, MOVED, check_not_moved, finish_handover
 from ledger.store.database import REVISION, check_empty, connect, insert, migrate, reading, revision, writing
 from ledger.store.folder import Folder, own_database
@@ -57,6 +57,9 @@ def copy(
         new = Folder(path, old.origin, database or own_database(path), old.anchors_of(path))
         try:
             make_folder(old, new, database)
+            if unreached.noted(old.path).exists():
+                files.publish_bytes(unreached.noted(path), unreached.noted(old.path).read_bytes())
+            unreached.note(path, old.path.absolute(), whole.size)  # an erasure in TO does not reach what stays here
             with reading(engine) as read:
                 other = new_database(read, new.database)
             if fsck(other, new, on_progress) != whole or _digest(other) != _digest(engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ledger import files, times
 from ledger.store.folder import Folder
 from ledger.store.history import History
 
@@ -50,13 +52,29 @@ def of(
         elif act["tree_size"] > first and act["file_sha256"] not in removed:
             what = f"a snapshot of {act['purpose']} of {act['as_of']}, wherever it was written to"
             found.append(Unreached(kind="snapshot", what=what, position=position, sha256=act["file_sha256"]))
-    found += [Unreached(kind="backup", what=what) for what in _backups(folder.path / "backups")]
+    found += [Unreached(kind="backup", what=what) for what in _backups(noted(folder.path))]
     standing = (*_ALWAYS, *([_SERVER] if connection.dialect.name != "sqlite" else []))
     return found + [Unreached(kind=kind, what=what) for kind, what in standing]
 
 
+def noted(folder: Path) -> Path:
+    """What names the copies of a ledger, in its folder. Lines of JSON: path, at (when), size (entries)."""
+    return folder / "backups"
+
+
+def note(folder: Path, path: Path, size: int) -> None:
+    """Add a copy, durably. For the holder of the writer's lock."""
+    files.make_file(noted(folder))
+    with noted(folder).open("r+b") as file:
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n":
+            file.write(b"\n")  # of a writer that was killed
+        file.write(json.dumps({"path": str(path), "at": times.text(times.now()), "size": size}).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _backups(path: Path) -> Iterator[str]:
-    """Of lines of JSON that `consent backup` writes; what is none of these is named by its file."""
+    """Of lines of JSON that `consent backup` and `consent copy` write; what is none of these is named by its file."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:

@@ -97,8 +97,6 @@ def test_a_table_of_another_s_columns(book: Ledger, tmp_path: Path, consent: Cal
 
 
 def test_people_who_were_erased_are_counted_apart(book: Ledger, lines: Path, consent: Callable[..., Any]) -> None:
-    if not hasattr(book, "erase"):
-        pytest.skip("this ledger cannot erase yet")
     book.erase("u3")
     found = verified(consent, lines)
     assert found.code == 0 and "all 4 lines are in the log, 1 of them of people who were erased since" in found.out

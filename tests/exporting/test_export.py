@@ -210,8 +210,6 @@ def test_a_run_that_commits_to_nothing_proves_nothing_of_a_person(new_story: Sto
 
 def test_what_the_program_itself_commits_to(new_story: Story, tmp_path: Path) -> None:
     """End to end, without anything made by hand."""
-    if find_spec("ledger.membership") is None:
-        pytest.skip("this version makes no memberships yet: there is no ledger.membership")
     (tmp_path / "trust").write_text(new_story.trust)
     kept = [s for path in new_story.train.rglob("*.parquet") for s in pq.read_table(path)["user_id"].to_pylist()]
     for subject in ("u1", "u0", "u10", "nobody"):

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ledger.cli import COMMANDS
 
 import ledger
 from ledger import files
@@ -29,7 +28,6 @@ EDGE = 256
 
 class Operation(Protocol):
     command: str
-    """It is skipped, saying so, while the program has no such command."""
     done: int
     """The exit code of one that nothing befell."""
 
@@ -442,10 +440,6 @@ class Erase:
 
 
 OPERATIONS: tuple[type[Operation], ...] = (Append, Import, ImportWithRejects, Filter, AddRunKey, NewLinkKey, Publish, Erase)
-
-
-def is_there(operation: Operation) -> bool:
-    return operation.command in COMMANDS
 
 
 def whole(operation: Operation, host: Host, folder: Path) -> Path:

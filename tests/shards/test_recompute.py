@@ -186,8 +186,6 @@ def test_another_ledger(world: World, release: Path, tmp_path: Path) -> None:
 
 
 def test_people_who_were_erased_since(world: World, release: Path) -> None:
-    if not hasattr(world.book, "erase"):
-        pytest.skip("this ledger cannot erase yet")
     world.book.erase("later")
     found = again(world, release)
     assert (found.erased, found.erased_rows) == (1, 2) and "EQUAL EXCEPT FOR 1 ERASED" in found.sentences()[1]

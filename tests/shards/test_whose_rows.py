@@ -182,8 +182,6 @@ def test_a_run_whose_key_was_ended_is_answered_for(world: World, release: Path) 
 
 
 def test_once_somebody_was_erased_a_snapshot_shows_nobody_any_more(world: World, release: Path) -> None:
-    if not hasattr(world.book, "erase"):
-        pytest.skip("this ledger cannot erase yet")
     data = statement(release).read_bytes()
     before = membership.in_snapshot(world.book, data, "yes")
     world.book.erase("later")

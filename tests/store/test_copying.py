@@ -64,6 +64,9 @@ def test_the_same_bytes_and_the_same_checkpoints(full: Ledger, tmp_path: Path, o
     assert stat.S_IMODE(new.stat().st_mode) == 0o700
     assert not (new / copying.PENDING).exists()
     assert ledger.fsck(new).size == whole.size + 1
+    with ledger.open(new) as moved:
+        copies = [one.what for one in moved.erase("u1").unreached if one.kind == "backup"]
+    assert any(str(full.folder.path) in what for what in copies)  # FROM still has all that TO has erased
 
 
 def test_the_old_one_can_be_read_and_not_written_to(full: Ledger, tmp_path: Path, other: str | None) -> None:

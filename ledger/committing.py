@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from ledger import times
-from ledger.consent import NO
+from ledger import snapshot, times
+from ledger.consent import NO, Purpose, split_purpose
 from ledger.log import prefix_tree
 from ledger.log.entry import SALT_BYTES, subject_secret
 from ledger.log.prefix_tree import SEED_BYTES, PrefixTree
@@ -22,12 +24,40 @@ _BATCH = 65_536
 _SCOPES = tuple(SCOPES)
 
 
-def subjects_tree(frozen: Snapshot, tag_key: bytes, seed: bytes) -> PrefixTree:
-    """Of a snapshot that was compiled in this process."""
-    return PrefixTree(
-        (prefix_tree.index(seed, subject_id), prefix_tree.value(_blind(tag_key, salt, seed), said))
-        for subject_id, salt, said in _people(frozen)
-    )
+def subjects_tree(frozen: Snapshot, tag_key: bytes, seed: bytes, erased: Iterable[tuple[bytes, bytes]] = ()) -> PrefixTree:
+    """Of a snapshot that was compiled in this process. erased: leaves of those who are not in it any more."""
+    assert frozen.salts is not None
+    return PrefixTree(chain(_leaves(frozen.rows(), frozen.salts, tag_key, seed), erased))
+
+
+def leaves_of(
+    events: Sequence[tuple[int, Mapping[str, Any], bytes]],
+    snapshots: Iterable[tuple[int, Mapping[str, Any]]],
+    purposes: Mapping[str, Sequence[tuple[datetime, Purpose]]],
+    tag_key: bytes,
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """(position of the snapshot's act, index, value): the leaf that one person has in the set of each of these snapshots.
+
+    events: all of that person, in log order, as (position, document, salt). snapshots: acts `snapshot_compiled`.
+    """
+    for at, act in snapshots:
+        some = [(position, document) for position, document, _ in events if position < act["tree_size"]]
+        if "subjects_root" not in act or not some:
+            continue
+        token, version = split_purpose(act["purpose"])
+        accepts = next(purpose.accepts for _, purpose in purposes[token] if purpose.version == version)
+        acts = snapshot.acts_of(some, token, accepts, times.parse(act["as_of"]))
+        if acts.num_rows:
+            first = min(acts["position"].to_pylist())
+            salt = next(salt for position, _, salt in events if position == first)
+            rows = snapshot.latest_per_scope(acts)
+            for index, value in _leaves(rows, salt, tag_key, bytes.fromhex(act["subjects_seed"])):
+                yield at, index, value
+
+
+def _leaves(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for subject_id, salt, said in _people(rows, salts):
+        yield prefix_tree.index(seed, subject_id), prefix_tree.value(_blind(tag_key, salt, seed), said)
 
 
 def act_fields(frozen: Snapshot, tag_key: bytes) -> dict[str, str]:
@@ -40,7 +70,8 @@ def act_fields(frozen: Snapshot, tag_key: bytes) -> dict[str, str]:
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:
     """The blind of one subject and what the snapshot says of it; None where it says nothing."""
-    for found, salt, said in _people(frozen):
+    assert frozen.salts is not None
+    for found, salt, said in _people(frozen.rows(), frozen.salts):
         if found == subject_id:
             return _blind(tag_key, salt, seed), said
     return None
@@ -50,12 +81,11 @@ def _blind(tag_key: bytes, salt: bytes, seed: bytes) -> bytes:
     return hmac.digest(subject_secret(tag_key, salt), seed, "sha256")
 
 
-def _people(frozen: Snapshot) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+def _people(table: Any, salts: bytes) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """(subject, salt of its first event, what is said of it), in the order of the snapshot's rows."""
-    salts, number = frozen.salts, 0
-    assert salts is not None
+    number = 0
     subject, rows = None, list[dict[str, Any]]()
-    for current, row in _rows(frozen.rows()):
+    for current, row in _rows(table):
         if current != subject:
             if subject is not None:
                 yield subject, salts[number : number + SALT_BYTES], {"rows": rows}

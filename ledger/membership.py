@@ -92,14 +92,16 @@ def in_snapshot(book: Ledger, statement: bytes, subject_id: str, trust: Trust | 
     tag_key, seed = book.folder.tag_key(), bytes.fromhex(act["subjects_seed"])
     token, _ = split_purpose(act["purpose"])
     frozen = book.look(token, tree_size=act["tree_size"], as_of=times.parse(act["as_of"]))
-    tree = committing.subjects_tree(frozen, tag_key, seed)
+    erased = book.read(lambda history: history.leaves(opened.snapshot.position))
+    tree = committing.subjects_tree(frozen, tag_key, seed, erased)
     if tree.root().hex() != act["subjects_root"]:
-        if book.read(lambda history: history.acts("subject_erased", first=act["tree_size"])):
-            raise ConsentLedgerError(
-                "somebody whom the snapshot spoke of was erased since: what it said can be proven of nobody any more",
-                hint="take a fresh one with `consent snapshot`; memberships that were made before still verify",
-            )
         raise IntegrityError("the log's entries do not make the set that the snapshot commits to", hint="run `consent fsck`")
-    proof = tree.prove(prefix_tree.index(seed, subject_id))
+    index = prefix_tree.index(seed, subject_id)
+    if index in dict(erased):
+        raise ConsentLedgerError(
+            "this person was erased since: what the snapshot said of them can be proven no more",
+            hint="a membership that was made before still verifies",
+        )
+    proof = tree.prove(index)
     blind, said = committing.opened(frozen, tag_key, seed, subject_id) or (b"", None)
     return membership(subject_id, opened.record.snapshot_receipt.encode(), proof, said=said, blind=blind) + b"\n"

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-TABLES = ("entries", "openings", "tiles", "checkpoints", "head", "notices", "erasures", "tombstones")
+TABLES = ("entries", "openings", "tiles", "checkpoints", "head", "notices", "erasures", "tombstones", "leaves")
 
 
 class Server:

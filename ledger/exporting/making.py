@@ -89,7 +89,7 @@ def _open(book: Ledger, run: Path, subject_id: str, trust: Trust) -> Run:
             made["in_snapshot"] = import_module("ledger.membership").in_snapshot(book, data, subject_id, trust)
         except (IntegrityError, UsageError):
             raise
-        except ConsentLedgerError as error:  # another person of that snapshot was erased since
+        except ConsentLedgerError as error:  # the person was erased since
             missing.append(f"It cannot be proven here what the ledger knew of this person then: {error}.")
     return Run(data, opened.record, opened.snapshot, opened.logged, **made, missing=missing)
 

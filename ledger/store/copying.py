@@ -22,9 +22,9 @@ from ledger.store.database import REVISION, check_empty, connect, insert, migrat
 from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
 from ledger.store.journal import path_of as journal_of
-from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
-_ROWS = (Entry, Opening, Tile, CheckpointRow, Head, Notice, Erasure, Tombstone)
+_ROWS = (Entry, Opening, Tile, CheckpointRow, Head, Notice, Erasure, Tombstone, Leaf)
 _TABLES: tuple[sa.Table, ...] = tuple(t.__table__ for t in _ROWS)  # type: ignore[union-attr]
 PENDING = "ledger.toml.copied"
 """TO's ledger.toml, until FROM is marked."""

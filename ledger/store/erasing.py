@@ -27,13 +27,13 @@ from ledger.store.database import insert
 from ledger.store.documents import event_of
 from ledger.store.history import History, Opened, checked
 from ledger.store.journal import Acts, Order
-from ledger.store.tables import Entry, Erasure, Opening, Tombstone
+from ledger.store.tables import Entry, Erasure, Leaf, Opening, Tombstone
 
 if TYPE_CHECKING:
     from ledger.store.append import Transaction
 
 ACT = "subject_erased"
-_entries, _openings, _erasures, _tombstones = (t.__table__ for t in (Entry, Opening, Erasure, Tombstone))  # type: ignore[union-attr]
+_entries, _openings, _erasures, _tombstones, _leaves = (t.__table__ for t in (Entry, Opening, Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
 _AT_ONCE = 500
 _AN_ACT = 50_000
 """Positions, so that an act stays below the size that readers take."""
@@ -101,6 +101,7 @@ def erase(tx: Transaction, order: Order) -> list[int]:
     if not covered(tx.history, order, [event for _, event in found]):
         return []
     recorded = {opened.position: event.recorded_at or tx.recorded_at for opened, event in found}
+    _keep_leaves(tx, [opened for opened, _ in found])
     _delete(tx.ended.connection, [opened.position for opened, _ in found])
     acts = []
     for start in range(0, len(found) or 1, _AN_ACT):
@@ -145,7 +146,9 @@ def again(tx: Transaction, acts: Acts) -> None:
     if {(act.get("act"), act.get("tag")) for act in documents} != {(ACT, documents[0].get("tag"))}:
         raise IntegrityError("the order journal names acts that are not one person's erasure")
     tag = bytes.fromhex(documents[0]["tag"])
-    found = {o.position: e for o, e in open_events(tx.ended.connection, tx.history, tag, tx.ended.tag_key)}
+    opened = open_events(tx.ended.connection, tx.history, tag, tx.ended.tag_key)
+    found = {o.position: e for o, e in opened}
+    _keep_leaves(tx, [o for o, _ in opened])
     for (salt, data), act in zip(acts.opened, documents, strict=True):
         positions = act["positions"]
         if not found.keys() >= set(positions):
@@ -190,6 +193,20 @@ def with_open_events(connection: sa.Connection, tags: Sequence[bytes]) -> set[by
 def _event_tag(tx: Transaction, event: Event) -> bytes:
     assert event.event_id is not None
     return event_tag(tx.ended.tag_key, event.event_id)
+
+
+def _keep_leaves(tx: Transaction, events: Sequence[Opened]) -> None:
+    """What keeps others' places in the sets of earlier snapshots provable."""
+    if not events:
+        return
+    from ledger import committing  # not before somebody is erased: it needs DuckDB
+
+    documents = [(opened.position, opened.document(), opened.salt) for opened in events]
+    snapshots = tx.history.acts("snapshot_compiled", first=events[0].position)
+    leaves = committing.leaves_of(documents, snapshots, tx.history.purposes(), tx.ended.tag_key)
+    rows = [{"snapshot": at, "leaf_index": index, "value": value} for at, index, value in leaves]
+    if rows:
+        insert(tx.ended.connection, _leaves, rows)
 
 
 def _delete(connection: sa.Connection, positions: Sequence[int]) -> None:

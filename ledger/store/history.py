@@ -22,11 +22,11 @@ from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
 from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
-from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
-_erasures, _tombstones = (t.__table__ for t in (Erasure, Tombstone))  # type: ignore[union-attr]
+_erasures, _tombstones, _leaves = (t.__table__ for t in (Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
 _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
 _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
     _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
@@ -255,6 +255,16 @@ class History:
                 raise IntegrityError(f"table checkpoints has none that covers entry {position}")
             found.append((position, moment))
         return found
+
+    def leaves(self, snapshot: int) -> list[tuple[bytes, bytes]]:
+        """(index, value) of those who were erased since a snapshot, in the set that its act, at this position, commits to.
+
+        As the table has them: together with the others they have the root that is in the log, or nothing is proven by them.
+        """
+        if not self.has_erasures:
+            return []
+        some = sa.select(_leaves.c.leaf_index, _leaves.c.value).where(_leaves.c.snapshot == snapshot)
+        return [(bytes(index), bytes(value)) for index, value in self._con.execute(some)]
 
     def _require_not_erased(self, opened: Opened, event: Event) -> None:
         """Raises IntegrityError for an event that an erasure has ended, and which was put back."""

@@ -83,3 +83,13 @@ class Tombstone(SQLModel, table=True):
     position: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     event_tag: bytes = Field(index=True)
     act: int = Field(sa_type=BigInteger)
+
+
+class Leaf(SQLModel, table=True):
+    """What stays of an erased person in the set of a snapshot's subjects: two hashes, without which nobody else's place in it
+    could be proven any more. snapshot: the position of its act."""
+
+    __tablename__ = "leaves"
+    snapshot: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    leaf_index: bytes = Field(primary_key=True)
+    value: bytes

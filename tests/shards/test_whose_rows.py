@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import json
 import pickle
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,12 +183,24 @@ def test_a_run_whose_key_was_ended_is_answered_for(world: World, release: Path) 
     assert open_membership(run.in_snapshot or b"", before).in_set
 
 
-def test_once_somebody_was_erased_a_snapshot_shows_nobody_any_more(world: World, release: Path) -> None:
+def test_once_somebody_was_erased_a_snapshot_still_answers_for_the_others(world: World, release: Path) -> None:
     data = statement(release).read_bytes()
-    before = membership.in_snapshot(world.book, data, "yes")
-    world.book.erase("later")
-    for subject in ("later", "yes"):
-        with pytest.raises(ConsentLedgerError, match="was erased since"):
-            membership.in_snapshot(world.book, data, subject)
-    assert open_membership(before, world.book.trust).in_set
+    before = {subject: membership.in_snapshot(world.book, data, subject) for subject in ("yes", "later", "nobody")}
+    for _ in range(2):  # erased again there is nothing of them left to keep
+        world.book.erase("later")
+    for subject in ("yes", "nobody"):
+        assert membership.in_snapshot(world.book, data, subject) == before[subject]
+    with pytest.raises(ConsentLedgerError, match="this person was erased since"):
+        membership.in_snapshot(world.book, data, "later")
+    assert open_membership(before["later"], world.book.trust).in_set
     assert open_membership(membership.in_run(release, "later", world.book.trust), world.book.trust).in_set
+
+
+def test_a_leaf_that_was_changed_proves_nothing(world: World, release: Path) -> None:
+    data = statement(release).read_bytes()
+    world.book.erase("later")
+    for change in ("UPDATE leaves SET value = leaf_index", "DELETE FROM leaves"):
+        with closing(sqlite3.connect(world.book.folder.path / "ledger.db")) as database, database:
+            database.execute(change)
+        with pytest.raises(IntegrityError, match="do not make the set"):
+            membership.in_snapshot(world.book, data, "yes")

@@ -1,4 +1,4 @@
-"""What stays of those who were erased: the acts by their tags, and the tags of their event ids."""
+"""What stays of those who were erased: the acts by their tags, the tags of their event ids, their leaves in sets of subjects."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,8 +7,8 @@ revision = "0002"
 down_revision = "0001"
 
 
-def position() -> sa.Column[int]:
-    return sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False)
+def position(name: str = "position") -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False)
 
 
 def upgrade() -> None:
@@ -18,4 +18,10 @@ def upgrade() -> None:
         position(),
         sa.Column("event_tag", sa.LargeBinary, nullable=False, index=True),
         sa.Column("act", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "leaves",
+        position("snapshot"),
+        sa.Column("leaf_index", sa.LargeBinary, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
     )

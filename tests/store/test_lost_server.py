@@ -66,7 +66,12 @@ class Line:
             while True:
                 client, _ = self._listener.accept()
                 upstream = socket.socket(socket.AF_UNIX)
-                upstream.connect(self._server)
+                try:
+                    upstream.connect(self._server)
+                except OSError:  # it is down; the next who asks may find it up
+                    client.close()
+                    upstream.close()
+                    continue
                 threading.Thread(target=self._answers, args=(upstream, client), daemon=True).start()
                 threading.Thread(target=self._questions, args=(client, upstream), daemon=True).start()
 

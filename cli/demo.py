@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -96,9 +97,12 @@ def _story() -> None:
     _run("log publish site", 0)
     _run("log monitor site --trust consent-ledger/trust --state seen", 0)
     _say("Dee asks what became of her posts: an export of all that is known of her, with the proof that none is in the release.")
-    _run("export dee -o dee.zip --run train", 0)
-    _say("Whoever gets it needs nothing but Python, and a trust file from elsewhere.")
-    _check("dee.zip")
+    if find_spec("jinja2") is None:
+        click.echo("(left out here: an export has a page, which needs the extra `web`)")
+    else:
+        _run("export dee -o dee.zip --run train", 0)
+        _say("Whoever gets it needs nothing but Python, and a trust file from elsewhere.")
+        _check("dee.zip")
     _say("Cem wants to be forgotten. What opens their entries is gone; the log goes on, and watches as before.")
     _run("erase cem --yes", 0)
     _run("log publish site", 0)

@@ -94,7 +94,7 @@ def test_three_times_and_what_the_user_wrote_in_the_trust_file_stays(book: Ledge
     path, key = book.folder.path / "trust", PrivateKey.generate().public
     log, run = path.read_text().splitlines()
     other = f"log {key.vkey('other.example/log')} until 3"
-    witnesses = [f"witness w {key.vkey('w.example', COSIGNATURE)}", "group g all w", "quorum g"]
+    witnesses = [f"witness w {PrivateKey.generate().public.vkey('w.example', COSIGNATURE)}", "group g all w", "quorum g"]
     path.write_text("\n".join(["# ours", f"{log} https://log.example/", "", other, *witnesses, run, ""]))
     sizes = [book.keys.rotate().size for _ in range(3)]
     book.keys.add("spark", key)

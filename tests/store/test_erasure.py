@@ -574,7 +574,12 @@ def test_a_journal_with_forged_acts_is_refused(book: Ledger) -> None:
 
 
 def downgrade(book: Ledger) -> None:
-    for change in ("DROP TABLE erasures", "DROP TABLE tombstones", "UPDATE alembic_version SET version_num = '0001'"):
+    for change in (
+        "DROP TABLE erasures",
+        "DROP TABLE tombstones",
+        "DROP TABLE leaves",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
         run(book.folder.database, change)
 
 

@@ -78,6 +78,10 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise module.ours(engine, error.orig if isinstance(error.orig, Exception) else error, BUSY_SECONDS) from error
     except module.ERRORS as error:
         raise module.ours(engine, error, BUSY_SECONDS) from error
+    except UnicodeDecodeError as error:  # SQLite's driver, which tells of a schema whose text is no UTF-8
+        if not error.object.startswith(b"malformed database schema"):
+            raise
+        raise IntegrityError("the database is not whole: its schema is no text") from error
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

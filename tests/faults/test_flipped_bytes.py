@@ -64,8 +64,11 @@ def _database(where: Path) -> Any:
     ledger.fsck(folder)
     with closing(sqlite3.connect(folder / "ledger.db")) as database:
         database.text_factory = bytes
-        tables = [name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
-        return {table: sorted(database.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in tables}
+        tables = [
+            name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE lower(type) = 'table' ORDER BY 1")
+        ]
+        # SQLite takes words and names of its schema in any case.
+        return {table.lower(): sorted(database.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in tables}
 
 
 def _head(where: Path) -> Any:

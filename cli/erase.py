@@ -39,8 +39,12 @@ def command(ledger_path: Path | None, subject: str | None, basis: str | None, re
     assert subject is not None
     with ledger.open(ledger_path, passphrase=asking()) as book:
         if events := book.erasable(subject):
-            _confirm(yes, f"{events:,} events of {subject!r:.200} will be erased for good")
+            _confirm(yes, f"{_counted(events)} of {subject!r:.200} will be erased for good")
         return _report([book.erase(subject, basis=basis)], form)
+
+
+def _counted(events: int) -> str:
+    return f"{events:,} event{'' if events == 1 else 's'}"
 
 
 def _confirm(yes: bool, what: str) -> None:
@@ -60,7 +64,7 @@ def _report(found: Sequence[ledger.Erased], form: str) -> int:
         click.echo("nothing is left to erase", err=True)
     for one in found if form == "text" else ():
         said = "was erased before" if one.already else "erased"
-        click.echo(f"{said}: {one.events:,} events, as entry {one.position} of {one.erased_at} says", err=True)
+        click.echo(f"{said}: {_counted(one.events)}, as entry {one.position} of {one.erased_at} says", err=True)
         click.echo("not reached:")
         for kind, some in groupby(one.unreached, key=lambda part: part.kind):
             parts = list(some)

@@ -28,7 +28,7 @@ def command(ledger_path: Path | None, subject: str, output: Path, runs: tuple[Pa
 
     It holds a page, a document for programs, and verify.py, which needs bare Python and a trust file from elsewhere.
     """
-    with ledger.open(ledger_path) as book:
+    with ledger.open(ledger_path, finish=False) as book:
         found = ledger.export_subject(book, subject, output, runs=runs)
     acts, releases = len(found.events), len(found.runs)
     click.echo(

@@ -133,7 +133,7 @@ def _by_rows(
         import ledger
         from ledger.recompute import recompute
 
-        with ledger.open(book_path) as book:
+        with ledger.open(book_path, finish=False) as book:
             # Verified above, witnesses included: they are not asked for again.
             opened = open_statement(read_statement(path), replace(load_trust(trust), policy=None), allow_unlogged=True)
             told += [f"{path}: {line}" for line in recompute(opened, book, shards=shards, inputs=inputs).sentences()]
@@ -147,7 +147,7 @@ def _lines(book_path: Path | None, file: Path, source: str | None, input_format:
     from ledger.store.imported import look_up
 
     columns = None if source is None else columns_of_source(source)
-    with ledger.open(book_path) as book:
+    with ledger.open(book_path, finish=False) as book:
         found = book.read(look_up, book.folder.tag_key(), file, source, input_format, columns)
         return f"{file}: {found.sentence()}"
 

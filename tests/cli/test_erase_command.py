@@ -14,6 +14,10 @@ from pathlib import Path
 from ledger.cli.options import shown
 
 import ledger
+from ledger import times
+from ledger.log.entry import subject_tag
+from ledger.store import journal
+from ledger.store.journal import Order
 from tests.conftest import Outcome, yes
 
 
@@ -90,3 +94,22 @@ def test_hostile_ids_are_shown_escaped(consent: Callable[..., Outcome], tmp_path
         book.record(yes(subject))
     done = consent("erase", subject, "--yes")
     assert done.code == 0 and "\x1b" not in done.err and shown(repr(subject)) in done.err
+
+
+def test_what_only_reads_leaves_an_order_to_those_who_write(consent: Callable[..., Outcome], tmp_path: Path) -> None:
+    folder = _ledger(tmp_path)
+    (tmp_path / "acts.csv").write_text("event_id,state,subject_id,purposes\nw1,withdrawn,u2,*\n", encoding="utf-8")
+    assert consent("import", "acts.csv").code == 0
+    with ledger.open(folder) as book:
+        tag = subject_tag(book.folder.tag_key(), "u1")
+    journal.ordered(folder / "erasures", Order("0" * 32, tag, "why", "user:ann", times.now()))
+    for line in (
+        ("show", "u1"),
+        ("verify", "--import", "acts.csv", "--ledger", "consent-ledger"),
+        ("export", "u1", "-o", "u1.zip"),
+    ):
+        assert consent(*line).code == 0, line
+        assert [order.acts for order in journal.unfinished(folder / "erasures")] == [None], line
+    assert consent("withdraw", "u2").code == 0
+    with ledger.open(folder) as book:
+        assert book.events_of(["u1"]) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ledger.cli.project import Project, names_a_ledger
 
 from ledger.errors import UsageError
 from ledger.objects import Address
-from ledger.statements.verify import Verified, load_trust, open_statement, read_statement, verify
+from ledger.statements.verify import Verified, verify
 
 _ONE = "name one statement, or the folder that it stands beside"
 
@@ -81,12 +80,10 @@ def command(
     trust = trust or (book_path or ledger_path or Path(os.environ.get("CONSENT_LEDGER") or "consent-ledger")) / "trust"
     if not trust.is_file():
         raise UsageError(f"there is no trust file {trust}", hint="name one with --trust: whose keys count is yours to say")
-    verified = verify(
-        *paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged, shards=shards, log=log
-    )
+    verified = verify(*paths, trust=trust, signature_only=signature_only, allow_unlogged=allow_unlogged, shards=shards, log=log)
     checked = list(verified.checked)
     if shards is not None:
-        checked += _by_rows(verified, trust, shards, inputs, book_path)
+        checked += _by_rows(verified, shards, inputs, book_path)
     _tell(checked, form)
     click.echo(f"verified, by the keys in {shown(str(trust))}", err=True)
 
@@ -113,15 +110,13 @@ def _require_fit(
         raise UsageError("deciding again needs --shards, --ledger and, of a run, --inputs", hint=_ONE)
 
 
-def _by_rows(
-    verified: Verified, trust: Path, shards: Path | Address, inputs: Path | Address | None, book_path: Path | None
-) -> list[str]:
-    if len(verified.records) != 1:
+def _by_rows(verified: Verified, shards: Path | Address, inputs: Path | Address | None, book_path: Path | None) -> list[str]:
+    if len(verified.statements) != 1:
         raise UsageError("--shards is for a statement", hint=_ONE)
     from ledger import membership  # needs pyarrow
 
-    [(path, record)] = verified.records.items()
-    told = []
+    [(path, opened)] = verified.statements.items()
+    record, told = opened.record, []
     if record.subjects is None:
         told.append(f"{path}: the statement commits to no set of subjects")
     else:
@@ -134,8 +129,6 @@ def _by_rows(
         from ledger.recompute import recompute
 
         with ledger.open(book_path, finish=False) as book:
-            # Verified above, witnesses included: they are not asked for again.
-            opened = open_statement(read_statement(path), replace(load_trust(trust), policy=None), allow_unlogged=True)
             told += [f"{path}: {line}" for line in recompute(opened, book, shards=shards, inputs=inputs).sentences()]
     return told
 

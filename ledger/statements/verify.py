@@ -61,20 +61,20 @@ _RECORDS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {RUN: run_of, AU
 
 
 @dataclass(frozen=True)
-class Verified:
-    """checked: what was, and what was not, in sentences for an auditor. records: of each statement, by its file's path."""
-
-    checked: list[str] = field(default_factory=list)
-    records: dict[Place, Record] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class VerifiedStatement:
     """A statement whose signatures and proofs hold. logged: None for one that is not in the log. Of shards nothing is known."""
 
     record: Record
     snapshot: VerifiedAct
     logged: VerifiedAct | None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """checked: what was, and what was not, in sentences for an auditor. statements: by the paths of their files."""
+
+    checked: list[str] = field(default_factory=list)
+    statements: dict[Place, VerifiedStatement] = field(default_factory=dict)
 
 
 def verify(
@@ -104,7 +104,7 @@ def verify(
     for path in paths:
         call.check(objects.place(path))
     call.histories.require_witnessed()
-    return Verified(call.checked + call.histories.sentences(), call.records)
+    return Verified(call.checked + call.histories.sentences(), call.statements)
 
 
 def _shown_log(where: str | Path, trust: Trust) -> ShownLog:
@@ -212,7 +212,7 @@ class _Call:
     ) -> None:
         self.checked: list[str] = []
         self.histories = Histories()
-        self.records: dict[Place, Record] = {}
+        self.statements: dict[Place, VerifiedStatement] = {}
         self.shards: Place | None = None
         self._policy = trust.policy
         # Whether enough have cosigned is asked at the end: another checkpoint that is met, or the published log, may show it.
@@ -254,7 +254,7 @@ class _Call:
         else:
             self._meet(logged)
             self._say(path, f"the statement is {_in_log(logged)}, after its snapshot")
-        self.records[path] = record
+        self.statements[path] = verified
         if record.subjects is not None and self.shards is None:
             self._say(path, f"the set of the {record.subjects['count']} subjects of these rows is committed by the operator, "
                             "shards not checked for it (--shards does)")  # fmt: skip

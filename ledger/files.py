@@ -85,7 +85,7 @@ def publishing_private(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _publishing(path: Path, make: Callable[[Path], IO[bytes]]) -> Iterator[IO[bytes]]:
+def _publishing(path: Path, make: Callable[[Path], IO[bytes]], *, sync: bool = True) -> Iterator[IO[bytes]]:
     temporary = temporary_beside(path)
     with _failing(f"cannot write {path}"):
         try:
@@ -97,7 +97,8 @@ def _publishing(path: Path, make: Callable[[Path], IO[bytes]]) -> Iterator[IO[by
         except BaseException:
             discard(temporary)
             raise
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
 
 
 def name_new(temporary: Path, path: Path) -> None:
@@ -113,13 +114,16 @@ def name_new(temporary: Path, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def publish_bytes(path: str | Place, data: bytes) -> None:
-    """Write or replace a file: after a crash its name leads to the old content or to the new, never to part of one."""
+def publish_bytes(path: str | Place, data: bytes, *, sync: bool = True) -> None:
+    """Write or replace a file: after a crash its name leads to the old content or to the new, never to part of one.
+
+    sync: make the name durable, too; whoever writes many files of a folder may do so once, with `sync_folder`.
+    """
     path = objects.place(path)
     if isinstance(path, Address):
         objects.publish(path, temporary_beside(path), io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
         return
-    with _publishing(path, lambda temporary: temporary.open("xb")) as file:
+    with _publishing(path, lambda temporary: temporary.open("xb"), sync=sync) as file:
         file.write(data)
 
 

@@ -11,7 +11,6 @@ Entries are commitments of 32 bytes, so that what is published tells nothing of 
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger import files, locks
-from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
+from ledger.errors import IntegrityError, UsageError, VerificationError
 from ledger.log import bundle, merkle, note, tiles
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.merkle import HASH_BYTES, RightEdge, leaf_hash
@@ -216,17 +215,7 @@ class _Writing:
                 raise self._other(path)
             return
         self._make(path.parent)
-        temporary = files.temporary_beside(path)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise ConsentLedgerError(f"cannot write {path}: {error.strerror}", hint=files.advice(error)) from error
-        finally:
-            files.discard(temporary)
+        files.publish_bytes(path, data, sync=False)
         self._changed.add(path.parent)
         self.count += 1
 

@@ -25,7 +25,7 @@ from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, Verifi
 from ledger.log import canonical, merkle, note
 from ledger.log import trust as trust_lines
 from ledger.log.checkpoint import Checkpoint
-from ledger.log.cosignature import cosigners
+from ledger.log.cosignature import add_checkpoint, cosigners
 from ledger.log.trust import Policy
 from ledger.store.folder import Folder
 
@@ -198,8 +198,7 @@ class _Asking:
         proof: list[bytes] = []
         if 0 < old < self.head.size:
             proof = self._book.read(_proof, old, self.head)
-        lines = [f"old {old}", *map(canonical.encode_base64, proof), ""]
-        return "\n".join([*lines, self.note]).encode()
+        return add_checkpoint(old, proof, self.note)
 
     def _lines(self, body: bytes) -> dict[str, str]:
         """The verified lines of an answer, by the witness's name in the trust file. Raises VerificationError."""

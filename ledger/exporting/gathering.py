@@ -12,6 +12,7 @@ from ledger import person, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.errors import IntegrityError
 from ledger.log import canonical, merkle
+from ledger.log.cosignature import add_checkpoint
 from ledger.log.entry import subject_tag
 from ledger.statements.receipt import VerifiedAct, act_receipt, event_receipt
 from ledger.statements.verify import Record
@@ -157,8 +158,7 @@ def _act(history: History, position: int) -> Entry:
 
 
 def _continues(history: History, old: int, new: int, note: str) -> bytes:
-    hashes = [canonical.encode_base64(value) for value in merkle.consistency_proof(old, new, history.node)]
-    return "\n".join([f"old {old}", *hashes, "", note]).encode()
+    return add_checkpoint(old, merkle.consistency_proof(old, new, history.node), note)
 
 
 def said_by_rows(rows: Sequence[Mapping[str, Any]], subject_id: str, purpose: Purpose) -> list[Event]:

@@ -9,6 +9,7 @@ cosigned by witnesses that do not conspire with it shows everybody the same entr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.errors import VerificationError
@@ -51,6 +52,11 @@ def cosign(text: str, name: str, key: PrivateKey, seconds: int) -> str:
     """The signature line, ended by a newline. Raises ValueError for what cannot be a key name."""
     signature = seconds.to_bytes(_TIME_BYTES, "big") + key.sign(_message(text, seconds))
     return f"— {name} {canonical.encode_base64(key.public.key_id(name, COSIGNATURE) + signature)}\n"
+
+
+def add_checkpoint(old: int, proof: Sequence[bytes], note_text: str) -> bytes:
+    """What a witness that knows `old` entries is sent (C2SP tlog-witness): the proof from there, and the checkpoint."""
+    return "\n".join([f"old {old}", *map(canonical.encode_base64, proof), "", note_text]).encode()
 
 
 def cosigners(note_text: str, witnesses: tuple[Witness, ...]) -> dict[Witness, int]:

@@ -20,11 +20,9 @@ from ledger.log import trust as trust_file
 from ledger.log.cosignature import Witness
 from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
-from ledger.statements.one_log import Histories
 from ledger.statements.receipt import open_event_receipt
 from ledger.statements.statement import run_statement
-from ledger.statements.verify import open_statement
-from tests.report.mutants import WRONG, Maker, encoded
+from tests.report.mutants import WRONG, Maker, by_library, encoded
 from tests.report.stories import tell
 from tests.statements.paper_log import EVENT, NOON, PaperLog, audit_record, run_record
 
@@ -38,18 +36,6 @@ NO: dict[str, Any] = {
 
 
 # Statements
-
-
-def by_library(data: bytes, trust: Any) -> str:
-    try:
-        verified = open_statement(data, trust)
-        histories = Histories()
-        for act in (verified.snapshot, verified.logged):
-            assert act is not None
-            histories.meet(act.checkpoint, act.roots)
-    except VerificationError as error:
-        return str(error)
-    return ""
 
 
 def by_standalone(data: bytes, trust: Any) -> str:

@@ -11,10 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 from ledger import times
+from ledger.errors import VerificationError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
 from ledger.statements.audit_statement import AUDIT, audit_statement
+from ledger.statements.one_log import Histories
 from ledger.statements.statement import RUN, run_statement
+from ledger.statements.verify import open_statement
 from tests.statements.paper_log import NOON, PaperLog, audit_record, run_record, sha256
 
 WRONG: tuple[Any, ...] = (
@@ -213,3 +216,16 @@ def _spots(node: Any) -> Iterator[tuple[Any, Any]]:
         yield node, key
         if isinstance(node[key], dict | list):
             yield from _spots(node[key])
+
+
+def by_library(data: bytes, trust: Any) -> str:
+    """Why the library refuses a statement's file; empty: it takes it."""
+    try:
+        verified = open_statement(data, trust)
+        histories = Histories()
+        for act in (verified.snapshot, verified.logged):
+            assert act is not None
+            histories.meet(act.checkpoint, act.roots)
+    except VerificationError as error:
+        return str(error)
+    return ""

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutants import Maker
+from mutants import Maker, by_library
 from stories import Story, run, tell
 
 import ledger
 from ledger.errors import VerificationError
 from ledger.log import trust as trust_file
-from ledger.statements.one_log import Histories
-from ledger.statements.verify import open_statement
 from tests.browser import DESKTOP, barriers, screens
 from tests.statements.paper_log import PaperLog
 
@@ -398,25 +396,13 @@ def opened(page: Any, report: str, tmp_path: Path) -> Any:
     return page
 
 
-def _library(data: bytes, trust: Any) -> str:
-    try:
-        verified = open_statement(data, trust)
-        histories = Histories()
-        for act in (verified.snapshot, verified.logged):
-            assert act is not None
-            histories.meet(act.checkpoint, act.roots)
-    except VerificationError as error:
-        return str(error)
-    return ""
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_it_refuses_exactly_what_the_library_refuses(opened: Any, seed: int) -> None:
     maker = Maker(seed)
     cases = [maker.good(), *maker.mutants(199)]
     encoded = [base64.b64encode(case).decode() for case in cases]
     found = opened.evaluate(_VERDICTS, [encoded, maker.log.trust_text])
-    expected = [_library(case, maker.log.trust) for case in cases]
+    expected = [by_library(case, maker.log.trust) for case in cases]
     differ = [
         (ours, theirs, case) for ours, theirs, case in zip(expected, found, cases, strict=True) if bool(ours) != bool(theirs)
     ]

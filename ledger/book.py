@@ -13,7 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ledger import admission, committing, compiling, cursor, files, person, snapshot, snapshots, status, times, witnessing
+from ledger import (
+    admission,
+    committing,
+    compiling,
+    cursor,
+    files,
+    person,
+    receipts,
+    snapshot,
+    snapshots,
+    status,
+    times,
+    witnessing,
+)
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
@@ -24,7 +37,6 @@ from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.person import Recorded
 from ledger.snapshot import Snapshot
-from ledger.statements.receipt import act_receipt, event_receipt
 from ledger.status import Status
 from ledger.store import database, erasure
 from ledger.store import fsck as checking
@@ -455,9 +467,7 @@ class Ledger:
                 raise UsageError(
                     f"no event has the id {event_id!r:.120}", hint="`consent show SUBJECT` lists a person's events with their ids"
                 )
-            assert opened.tag is not None
-            proof = history.proof(opened.position, covering(opened.position))
-            return event_receipt(opened.document(), opened.salt, opened.tag, proof) + b"\n"
+            return receipts.of_event(history, opened, covering(opened.position))
 
         receipt: bytes = self.read(work)
         return receipt
@@ -487,8 +497,7 @@ class Ledger:
         self.append(lambda tx: positions.append(plan(tx)))
 
         def work(history: History) -> bytes:
-            opened = history.at(positions[0])
-            return act_receipt(opened.document(), opened.salt, history.proof(opened.position)) + b"\n"
+            return receipts.of_act(history, history.at(positions[0]))
 
         with told_that_it_was_recorded():
             receipt: bytes = self.read(work)

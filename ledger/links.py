@@ -21,10 +21,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ledger import mailing, person, tokens
+from ledger import mailing, person, receipts, tokens
 from ledger.consent import ONE_CLICK, Event, check_id, split_purpose
 from ledger.errors import InvalidEvent, UsageError, VerificationError
-from ledger.statements.receipt import event_receipt
 from ledger.store.append import Transaction
 from ledger.store.folder import Folder
 from ledger.store.history import History
@@ -125,9 +124,7 @@ def receipt(history: History, link: Link) -> bytes | None:
     """That of the last click by this link or another for the same; None where there was none lately."""
     for position, event in history.newest_of(link.subject_id, _LATEST):
         if _is_click(event, link):
-            opened = history.at(position)
-            assert opened.tag is not None
-            return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(position)) + b"\n"
+            return receipts.of_event(history, history.at(position))
     return None
 
 

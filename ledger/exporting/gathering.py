@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ledger import person, times
+from ledger import person, receipts, times
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.errors import IntegrityError
 from ledger.log import canonical, merkle
 from ledger.log.cosignature import add_checkpoint
 from ledger.log.entry import subject_tag
-from ledger.statements.receipt import VerifiedAct, act_receipt, event_receipt
+from ledger.statements.receipt import VerifiedAct
 from ledger.statements.verify import Record
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.history import History
@@ -147,14 +147,12 @@ def _event(history: History, position: int) -> Entry:
     opened = history.at(position)
     if opened.tag is None:
         raise IntegrityError(f"entry {position} is listed as an event and is none", hint="run `consent fsck`")
-    document = opened.document()
-    return Entry(position, document, event_receipt(document, opened.salt, opened.tag, history.proof(position)) + b"\n")
+    return Entry(position, opened.document(), receipts.of_event(history, opened))
 
 
 def _act(history: History, position: int) -> Entry:
     opened = history.at(position)
-    document = opened.document()
-    return Entry(position, document, act_receipt(document, opened.salt, history.proof(position)) + b"\n")
+    return Entry(position, opened.document(), receipts.of_act(history, opened))
 
 
 def _continues(history: History, old: int, new: int, note: str) -> bytes:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ledger import objects, status, times
+from ledger import objects, receipts, status, times
 from ledger.consent import ALL_PURPOSES, STATES, YES, Purpose, split_purpose
 from ledger.errors import IntegrityError, UsageError, VerificationError
 from ledger.log.trust import Trust
@@ -21,7 +21,7 @@ from ledger.objects import Place
 from ledger.report.timeline import Timeline
 from ledger.statements.audit_statement import AuditRecord
 from ledger.statements.one_log import Histories
-from ledger.statements.receipt import VerifiedAct, act_receipt
+from ledger.statements.receipt import VerifiedAct
 from ledger.statements.statement import RunRecord
 from ledger.statements.verify import STATEMENT_SUFFIX, open_statement, read_statement, statement_path
 from ledger.status import Status, Unanswered
@@ -213,9 +213,8 @@ class _Seen:
 
 def _declared(history: History, position: int) -> Declared:
     opened = history.at(position)
-    document = opened.document()
-    at, purpose = purpose_of(document)
-    return Declared(purpose, at, act_receipt(document, opened.salt, history.proof(position)).decode())
+    at, purpose = purpose_of(opened.document())
+    return Declared(purpose, at, receipts.of_act(history, opened).decode().removesuffix("\n"))
 
 
 def counted(acts: Acts) -> dict[str, int]:

@@ -405,8 +405,11 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[Header, Any]:
+    # A copy that Arrow owns: a thread of its pool that still holds an object of Python as the process ends aborts it.
+    buffer = pa.allocate_buffer(len(data))
+    np.frombuffer(buffer, np.uint8)[:] = np.frombuffer(data, np.uint8)
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(pa.BufferReader(buffer))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise IntegrityError("the snapshot is no Parquet file that can be read") from error
     if table.schema.remove_metadata() != SCHEMA:

@@ -242,7 +242,7 @@ class _Parquet:
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
-            self._parquet = pq.ParquetFile(file)
+            self._parquet = pq.ParquetFile(file, pre_buffer=False)
             self._schema = self._parquet.schema_arrow
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _no_parquet(error) from error

@@ -42,26 +42,35 @@ def add_run(ledger_path: Path | None, name: str, output: Path | None, key_path: 
         raise UsageError("--output, --key and --vkey exclude each other", hint="leave all out, and a key is made")
     passphrase = asking()
     with ledger.open(ledger_path, passphrase=passphrase) as book:
-        made = None
+        made = pem = None
         if vkey is not None:
             public = Verifier.from_vkey(vkey).public
         elif key_path is not None:
             public = ledger.load_key(key_path, passphrase=passphrase).public
+            files.sweep(key_path)  # of an attempt that was killed
         else:
             book.keys.check_new(name)
-            made, key = output or book.folder.path / f"{name}.key", PrivateKey.generate()
-            files.create_private(made, key.to_pem())
-            public = key.public
+            key = PrivateKey.generate()
+            made, pem, public = output or book.folder.path / f"{name}.key", key.to_pem(), key.public
         try:
+            if made is not None and pem is not None:
+                files.create_private(made, pem)
             line = book.keys.add(name, public)
         except ConsentLedgerError as error:
-            if made is not None:  # it may have been recorded
+            if made is not None and _holds(made, pem):  # it may have been recorded
                 raise type(error)(f"{error}; the new key is in {made}", hint=f"run it again with --key {made}") from error
             raise
     click.echo(f"run {line}")
     kept = "" if made is None else f"; its private half is in {shown(str(made))}"
     click.echo(f"admitted, and added to the trust file{kept}", err=True)
     click.echo("hint: hand the trust file out anew (`consent key show`): who verifies goes by its own copy", err=True)
+
+
+def _holds(path: Path, content: bytes | None) -> bool:
+    try:
+        return files.read_private(path) == content
+    except ConsentLedgerError:
+        return False
 
 
 @command.command("rotate", epilog="Example: consent key rotate")

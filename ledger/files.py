@@ -55,15 +55,19 @@ def read_private(path: str | Path) -> bytes:
 
 
 def create_private(path: str | Path, data: bytes) -> None:
-    """Write a new file that its owner alone may read. Raises ConsentLedgerError where one is there already."""
+    """Write a new file that its owner alone may read, whole or not at all. Raises ConsentLedgerError where one is there."""
     path = Path(path)
+    temporary = temporary_beside(path)
     with _failing(f"cannot create {path}"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with _opened_private(temporary) as file:
                 file.write(data)
                 file.flush()
-                os.fsync(descriptor)
+                os.fsync(file.fileno())
+            path.hardlink_to(temporary)
+        finally:
+            discard(temporary)
+        try:
             sync_folder(path.parent)
         except BaseException:
             discard(path)  # else it would be in the way of the next attempt
@@ -73,7 +77,11 @@ def create_private(path: str | Path, data: bytes) -> None:
 def open_private(path: Path) -> IO[bytes]:
     """A new file to write, which its owner alone may read."""
     with _failing(f"cannot create {path}"):
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        return _opened_private(path)
+
+
+def _opened_private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 @contextlib.contextmanager

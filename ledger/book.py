@@ -11,18 +11,14 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ledger import (
     admission,
-    committing,
-    compiling,
     cursor,
     files,
     person,
     receipts,
-    snapshot,
-    snapshots,
     status,
     times,
     witnessing,
@@ -36,7 +32,6 @@ from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.person import Recorded
-from ledger.snapshot import Snapshot
 from ledger.status import Status
 from ledger.store import database, erasure
 from ledger.store import fsck as checking
@@ -47,8 +42,11 @@ from ledger.store.erasure import Erased
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History
-from ledger.store.imports import ImportReport, import_file
 from ledger.store.mapping import ImportColumns
+
+if TYPE_CHECKING:  # These load pyarrow, numpy and DuckDB, which recording an act does not need: half a second.
+    from ledger.snapshot import Snapshot
+    from ledger.store.imports import ImportReport
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -308,6 +306,8 @@ class Ledger:
 
         columns: what those of another table mean. dry_run: check everything and record nothing. Raises ImportRejected.
         """
+        from ledger.store.imports import import_file
+
         return import_file(
             self._engine,
             self.folder,
@@ -423,6 +423,8 @@ class Ledger:
 
         Raises IntegrityError for one of another log.
         """
+        from ledger import committing, compiling, snapshot, snapshots
+
         self.check(frozen.header.checkpoint)
         self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
         subjects = committing.act_fields(frozen, self.folder.tag_key())
@@ -448,6 +450,8 @@ class Ledger:
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None
     ) -> Snapshot:
+        from ledger import compiling
+
         work = partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress)
         frozen: Snapshot = self._anchored(work, as_it_stands=True)
         return frozen

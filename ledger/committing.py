@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from ledger import snapshot, times
+from ledger import folding, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.log import prefix_tree
 from ledger.log.entry import SALT_BYTES, subject_secret
@@ -46,11 +46,11 @@ def leaves_of(
             continue
         token, version = split_purpose(act["purpose"])
         accepts = next(purpose.accepts for _, purpose in purposes[token] if purpose.version == version)
-        acts = snapshot.acts_of(some, token, accepts, times.parse(act["as_of"]))
+        acts = folding.acts_of(some, token, accepts, times.parse(act["as_of"]))
         if acts.num_rows:
             first = min(acts["position"].to_pylist())
             salt = next(salt for position, _, salt in events if position == first)
-            rows = snapshot.latest_per_scope(acts)
+            rows = folding.latest_per_scope(acts)
             for index, value in _leaves(rows, salt, tag_key, bytes.fromhex(act["subjects_seed"])):
                 yield at, index, value
 

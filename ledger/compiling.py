@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ledger import snapshot, times
+from ledger import folding, snapshot, times
 from ledger.errors import IntegrityError, SnapshotError, UsageError
 from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def compile_at(
             if on_progress is not None and opened.position % 8192 == 0:
                 on_progress(opened.position, size)
 
-    acts = snapshot.acts_of(events(), purpose, current.accepts, moment)
+    acts = folding.acts_of(events(), purpose, current.accepts, moment)
     if edge.root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     if said != declared:  # they were found by a column that nothing has signed
@@ -97,8 +97,8 @@ def compile_at(
     beyond = tuple(erasures.beyond(size))
     signed = history.signed_once(note)
     header = Header(origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
-    first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in snapshot.first_positions(acts))
-    return replace(snapshot.freeze(header, snapshot.latest_per_scope(acts))[0], salts=first)
+    first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in folding.first_positions(acts))
+    return replace(snapshot.freeze(header, folding.latest_per_scope(acts))[0], salts=first)
 
 
 def require_erasures(history: History, size: int, known: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ledger import mailing, person, receipts, tokens
+from ledger import person, receipts, tokens
 from ledger.consent import ONE_CLICK, Event, check_id, split_purpose
 from ledger.errors import InvalidEvent, UsageError, VerificationError
 from ledger.store.append import Transaction
@@ -184,6 +184,8 @@ class Links:
         """A CSV file with a link, and its headers, for each person of another one. Raises as `maker`, `url` and `mailing.write`
         do; then nothing is written."""
         url(base, "")
+        from ledger import mailing  # with pyarrow, which nothing else here needs
+
         make, unseen, asked = self.maker(purpose), 0, list[str]()
 
         def count_unseen(history: History) -> int:

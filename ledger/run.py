@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,7 +54,7 @@ _SHARD_FIELDS = ("input", "input_sha256", "output", "output_sha256", "rows_in", 
 VERSIONS = {
     "consent-ledger": _version(),
     "pyarrow": pa.__version__,
-    "duckdb": duckdb.__version__,
+    "duckdb": version("duckdb"),
     "python": platform.python_version(),
     "machine": platform.machine(),
 }

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import ledger
 from ledger import explanation, schemas, times
 from ledger.consent import Event, Purpose, Row, explain
-from ledger.snapshot import Header, compile_rows
+from ledger.folding import compile_rows
+from ledger.snapshot import Header
 from tests.shards.test_decide import CATEGORIES, CONTENTS, SUBJECTS, day, document, events
 from tests.store.small_ledger import forge
 

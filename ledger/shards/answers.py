@@ -1,6 +1,6 @@
 """A snapshot's rows as an index, built once per process: which subject is which, and what stands for it.
 
-Ids are found by a salted 64-bit hash and confirmed by comparing their bytes: a hash only proposes a candidate, so a
+Ids are found by a 64-bit hash under a secret and confirmed by comparing their bytes: a hash only proposes a candidate, so a
 collision costs a comparison and never an answer.
 """
 
@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-import threading
 from datetime import datetime
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -21,7 +19,7 @@ import pyarrow.compute as pc
 
 from ledger import times
 from ledger.consent import NO, REASONS, Scope
-from ledger.errors import SnapshotError
+from ledger.shards.text_hash import TextHash
 from ledger.snapshot import NONE, Snapshot, text_parts
 
 NO_BASIS = 255
@@ -34,28 +32,6 @@ _STATE_REASON = np.array([REASONS.index(state) for state in NO] + [ALLOWED] * (2
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
-
-
-class _Hasher:
-    """DuckDB's hash of `salt || text`, on a cursor of each thread's own."""
-
-    def __init__(self) -> None:
-        self._root = duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
-        self._local = threading.local()
-
-    def __call__(self, salt: str, text: Any) -> npt.NDArray[np.uint64]:
-        cursor = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self._root.cursor()
-        cursor.register("keys", pa.table({"key": text}))
-        try:
-            hashes = cursor.sql("SELECT hash(? || key) AS h FROM keys", params=[salt]).to_arrow_table()["h"].to_numpy()
-        finally:
-            cursor.unregister("keys")
-        return np.asarray(hashes, np.uint64)
-
-
-_hash = _Hasher()
 
 
 class _Found:
@@ -97,9 +73,10 @@ class Answers:
 
     def __init__(self, rows: Any, decided_at: datetime, snapshot_sha256: str = "") -> None:
         self.source = snapshot_sha256, decided_at
-        self._salt = secrets.token_hex(8)
         n = rows.num_rows
         column = {name: rows[name].combine_chunks() for name in rows.column_names}
+        longest = max(pc.max(pc.binary_length(column[name])).as_py() or 0 for name in ("subject_id", "scope_id"))
+        self._hash = TextHash(secrets.token_bytes(32), longest)
         number = {name: _numpy(column[name]) for name in rows.column_names if name not in ("subject_id", "scope_id")}
         self.no_at: Ints = np.append(number["no_at"], NONE)
         self.no_reason: Codes = np.append(_STATE_REASON[number["no_state"]], np.uint8(ALLOWED))
@@ -124,7 +101,7 @@ class Answers:
         starts = np.nonzero(first)[0]
         self.unknown = len(starts)
         self._subject = subject.take(pa.array(starts))
-        self._subjects = _Found(_hash(self._salt, self._subject))
+        self._subjects = _Found(self._hash(self._subject))
         code = np.cumsum(first) - 1
         scope = number["scope"]
 
@@ -142,7 +119,7 @@ class Answers:
         for finer in (Scope.CATEGORY, Scope.CONTENT):
             at = np.nonzero(scope == finer)[0]
             item = column["scope_id"].cast(pa.large_string()).take(pa.array(at))
-            index = _Found(_mix(_hash(self._salt, item), code[at]))
+            index = _Found(_mix(self._hash(item), code[at]))
             self._finer_index[finer] = at, code[at], item, index
             worst = np.full(self.unknown + 1, -1, np.int64)
             held = at[standing[at]]
@@ -157,18 +134,6 @@ class Answers:
         self.plain: Codes = np.where(stands, self.no_reason[own], self.yes_lapsed[own])
         self.needs_row: Bools = self.finer | (self.yes_since[own] != NONE)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_hashed_by": duckdb.__version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Raises SnapshotError where another DuckDB made it: another hash would find a person's yes and miss the finer no."""
-        if (made := state.pop("_hashed_by")) != duckdb.__version__:
-            raise SnapshotError(
-                f"the answers were indexed with DuckDB {made}, this process has {duckdb.__version__}",
-                hint="install the same version on every machine that shares them",
-            )
-        self.__dict__.update(state)
-
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
 
@@ -176,7 +141,7 @@ class Answers:
             asked = text if len(queries) == len(text) else text.take(pa.array(queries))
             return np.asarray(_numpy(pc.equal(self._subject.take(pa.array(entries)), asked)))
 
-        found = self._subjects.candidates(_hash(self._salt, text), confirm)
+        found = self._subjects.candidates(self._hash(text), confirm)
         return np.where(found < 0, self.unknown, found)
 
     def ids(self, codes: Ints) -> Any:
@@ -193,7 +158,7 @@ class Answers:
             same_owner = (owners[entries] == codes[queries]) & known[queries]
             return np.asarray(same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries)))))
 
-        found = index.candidates(_mix(_hash(self._salt, filled), codes), confirm)
+        found = index.candidates(_mix(self._hash(filled), codes), confirm)
         return np.where(found < 0, -1, at[found]) if len(at) else found
 
     def _digest(self, column: dict[str, Any], number: dict[str, Any]) -> str:

@@ -13,8 +13,9 @@ import pyarrow as pa
 from ledger import times
 from ledger.consent import ALL_PURPOSES, NO, YES, Event, Purpose, Row, decide
 from ledger.filter import ConsentFilter
+from ledger.folding import compile_rows
 from ledger.shards.columns import Columns
-from ledger.snapshot import Header, compile_rows, freeze
+from ledger.snapshot import Header, freeze
 
 SUBJECTS = ["ann", "bob", "Ann", "dé", "12", "u" * 30]
 CATEGORIES = ["post", "photo", "caption"]

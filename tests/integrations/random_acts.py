@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from ledger import times
 from ledger.consent import ALL_PURPOSES, NO, YES, Event, Purpose, Row, decide
-from ledger.snapshot import Header, Snapshot, compile_rows, freeze
+from ledger.folding import compile_rows
+from ledger.snapshot import Header, Snapshot, freeze
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CATEGORIES = ["post", "photo", "caption"]

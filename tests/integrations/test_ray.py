@@ -159,15 +159,6 @@ def test_freshness_is_judged_when_the_work_runs(ray: Any, world: World, monkeypa
         work(pa.table({"s": ["yes"]}))
 
 
-def test_answers_indexed_by_another_duckdb_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its hash may differ: an item's no would be missed where its person is found."""
-    sent = pickle.dumps(of(world).answers)
-    assert pickle.loads(sent).digest == of(world).answers_sha256
-    monkeypatch.setattr("duckdb.__version__", "0.0.1")
-    with pytest.raises(SnapshotError, match="DuckDB"):
-        pickle.loads(sent)
-
-
 def test_the_answers_of_another_filter_are_refused(world: World) -> None:
     """A yes of the answers before a withdrawal, or of another purpose, is none of this filter's."""
     first, rows = of(world), pa.table({"s": ["later"]})

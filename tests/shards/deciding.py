@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from ledger import times
+from ledger.folding import compile_rows
 from ledger.shards import decide as deciding
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
-from ledger.snapshot import compile_rows
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from ledger import times
 from ledger.consent import ALL_PURPOSES, NO, REASONS, YES, Event, Purpose, Row, decide, explain
+from ledger.folding import compile_rows
 from ledger.shards import decide as fast
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
-from ledger.snapshot import compile_rows
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SUBJECTS = ["ann", "bob", "Ann", "dé", "u" * 30]
@@ -179,7 +179,7 @@ def test_the_fast_path_gives_the_reference_reason_for_every_row(**case: Any) -> 
 
 
 def test_a_hash_that_collides_never_lends_an_answer(monkeypatch: Any) -> None:
-    monkeypatch.setattr("ledger.shards.answers._hash", lambda salt, text: np.zeros(len(text), np.uint64))
+    monkeypatch.setattr("ledger.shards.text_hash.TextHash.__call__", lambda _, text: np.zeros(len(text), np.uint64))
     history = [
         Event(state="given", subject_id=s, purposes=["ai@1"], occurred_at=T0, recorded_at=T0, event_id=s) for s in ("a", "b", "c")
     ]

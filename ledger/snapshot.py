@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,14 @@ class Snapshot:
         return self.header.purpose
 
     def rows(self) -> Any:
-        """The rows, from memory or from the file, whose bytes are checked first. Raises SnapshotError, IntegrityError."""
-        if self._rows is not None:
-            return self._rows
+        """The rows, from memory or from the file, whose bytes are checked first. Raises SnapshotError, IntegrityError.
+
+        Those of a file are in memory from when it was opened until they are first asked for: an index is made of them then.
+        """
+        if (rows := self._rows) is not None:
+            if self.path is not None:
+                object.__setattr__(self, "_rows", None)
+            return rows
         assert self.path is not None
         data = _read(self.path)
         if hashlib.sha256(data).hexdigest() != self.file_sha256:
@@ -264,7 +269,7 @@ def open_snapshot(
             f"the snapshot {path} is of {header.purpose}, not of {purpose!r:.80}",
             hint=f"take another, or compile it with `consent snapshot --purpose {split_purpose(str(purpose))[0]}`",
         )
-    snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
+    snapshot = Snapshot(header, sha256, path, act.act["file_sha256"], receipt, max_age, _rows=rows)
     snapshot.check_age(now)
     return snapshot
 

@@ -196,6 +196,20 @@ def test_once_somebody_was_erased_a_snapshot_still_answers_for_the_others(world:
     assert open_membership(membership.in_run(release, "later", world.book.trust), world.book.trust).in_set
 
 
+def test_a_run_that_an_older_snapshot_decided_is_out_of_an_erasure_s_reach(world: World) -> None:
+    shard = world.shard("in/a.parquet", "yes", "later")
+    first = world.book.erase("yes")
+    world.run(shard)  # by the copy that was taken away before
+    assert world.read("out/a.parquet") == ["yes", "later"]
+    world.run(shard, output="fresh", snapshot=world.freeze("ai", "fresh"))
+    again = world.book.erase("yes")
+    runs = [[one for one in erased.unreached if one.kind == "statement"] for erased in (first, again)]
+    assert (again.already, len(runs[0])) == (True, 0)
+    (named,) = runs[1]
+    line = (world.root / "out.intoto.jsonl").read_bytes().split(b"\n")[0]
+    assert named.position > first.position and named.sha256 == hashlib.sha256(line).hexdigest()
+
+
 @pytest.mark.parametrize("together", [3, 65_536])
 def test_the_set_of_every_snapshot_outlives_an_erasure(world: World, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the person had said by then; and many at once: a query for each is a minute for a thousand."""

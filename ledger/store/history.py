@@ -255,6 +255,11 @@ class History:
         found = self._con.scalars(sa.select(_openings.c.position).where(_openings.c.act == "subject_erased"))
         return [(position, self.erasure(position)) for position in sorted(found)]
 
+    def last_erasure(self) -> int:
+        """The position of the last act that erased somebody, as the tables have it; -1: there is none."""
+        found = self._con.scalar(sa.select(sa.func.max(_openings.c.position)).where(_openings.c.act == "subject_erased"))
+        return -1 if found is None else int(found)
+
     def erasures_of(self, tag: bytes) -> list[tuple[int, datetime]]:
         """(position, recorded at) of the acts that erased the events of a tag, in log order, as the tables have it."""
         if not self.has_erasures:

@@ -45,7 +45,7 @@ def of(
     found, spoke = [], set()
     for position, act in history.acts("snapshot_compiled", "statement_made", first=first):
         if act["act"] == "statement_made":
-            if position < erased or act["snapshot_sha256"] in spoke:  # a run may have been at it, or have begun since by a copy
+            if position < erased or act.get("snapshot_sha256") in spoke:  # or by a copy of before
                 what = "a run or an audit that may have kept the person's rows"
                 found.append(Unreached(kind="statement", what=what, position=position, sha256=act["statement_sha256"]))
         elif position < erased and act["tree_size"] > first:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
+
 from ledger import folding, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.log import prefix_tree
@@ -21,6 +23,7 @@ from ledger.statements.decided import BASES
 from ledger.statements.membership import SCOPES
 
 _BATCH = 65_536
+"""Rows that are held at once."""
 _SCOPES = tuple(SCOPES)
 
 
@@ -40,6 +43,30 @@ def leaves_of(
 
     events: all of that person, in log order, as (position, document, salt). snapshots: acts `snapshot_compiled`.
     """
+    for some in _batches(_spoken(events, snapshots, purposes)):
+        # As if they were of so many people: a query takes tens of milliseconds, however little it asks, and there may be a
+        # thousand snapshots, with the writer's lock held.
+        numbered = [
+            acts.set_column(0, "subject_id", pa.array([f"{number:06}"] * len(acts), pa.string()))
+            for number, (_, _, acts, _) in enumerate(some)
+        ]
+        rows = folding.latest_per_scope(pa.concat_tables(numbered))
+        people = _people(rows, b"".join(salt for *_, salt in some))
+        for (at, act, _, _), (_, salt, said) in zip(some, people, strict=True):
+            seed = bytes.fromhex(act["subjects_seed"])
+            index = prefix_tree.index(seed, events[0][1]["subject_id"])
+            yield at, index, prefix_tree.value(_blind(tag_key, salt, seed), said)
+
+
+_Spoken = tuple[int, Mapping[str, Any], Any, bytes]
+"""The position and act of a snapshot that speaks of a person, their acts in it, and the salt of the first."""
+
+
+def _spoken(
+    events: Sequence[tuple[int, Mapping[str, Any], bytes]],
+    snapshots: Iterable[tuple[int, Mapping[str, Any]]],
+    purposes: Mapping[str, Sequence[tuple[datetime, Purpose]]],
+) -> Iterator[_Spoken]:
     for at, act in snapshots:
         some = [(position, document) for position, document, _ in events if position < act["tree_size"]]
         if "subjects_root" not in act or not some:
@@ -49,10 +76,19 @@ def leaves_of(
         acts = folding.acts_of(some, token, accepts, times.parse(act["as_of"]))
         if acts.num_rows:
             first = min(acts["position"].to_pylist())
-            salt = next(salt for position, _, salt in events if position == first)
-            rows = folding.latest_per_scope(acts)
-            for index, value in _leaves(rows, salt, tag_key, bytes.fromhex(act["subjects_seed"])):
-                yield at, index, value
+            yield at, act, acts, next(salt for position, _, salt in events if position == first)
+
+
+def _batches(spoken: Iterable[_Spoken]) -> Iterator[list[_Spoken]]:
+    some, rows = list[_Spoken](), 0
+    for one in spoken:
+        some.append(one)
+        rows += one[2].num_rows
+        if rows >= _BATCH:
+            yield some
+            some, rows = [], 0
+    if some:
+        yield some
 
 
 def _leaves(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> Iterator[tuple[bytes, bytes]]:

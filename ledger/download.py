@@ -2,6 +2,7 @@
 
 - http and https alone. A redirect is followed within the same origin only, so that no key goes to another host.
 - A server that sends its headers or its body drop by drop is cut off when the time is up.
+- Of https the certificate must be good: by the system's authorities, or by those in the file that SSL_CERT_FILE names.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 import urllib.error
@@ -94,6 +96,12 @@ def ask(
         if time.monotonic() >= ends:
             raise _too_slow() from error
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise ConsentLedgerError(
+                f"the server's certificate does not count here: {reason.verify_message:.200}",
+                hint="look at the URL; where its certificates come from an authority of your own, name that one's certificate "
+                "(PEM) in the environment variable SSL_CERT_FILE",
+            ) from error
         raise ConsentLedgerError(
             f"the server could not be reached: {reason!s:.200}", hint="look at the URL and the network"
         ) from error

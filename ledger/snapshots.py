@@ -23,7 +23,7 @@ _NAME = re.compile(r".+@[0-9]+-[0-9a-f]{16}\.parquet", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A snapshot's file, as its receipt tells; the file itself is not read, and may have been changed."""
+    """A snapshot's file, as its receipt tells; the file itself is not read, and may have been changed. position: of its act."""
 
     path: Path
     origin: str
@@ -32,6 +32,7 @@ class Kept:
     file_sha256: str
     tree_size: int
     as_of: datetime
+    position: int
 
     @property
     def age_order(self) -> tuple[int, datetime]:
@@ -110,4 +111,5 @@ def tell(path: Path, receipt: bytes, trust: Trust) -> Kept:
         file_sha256=act["file_sha256"],
         tree_size=act["tree_size"],
         as_of=times.parse(act["as_of"]),
+        position=opened.position,
     )

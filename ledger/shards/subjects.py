@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger.errors import ShardError
+from ledger.errors import IntegrityError, ShardError
 from ledger.log import prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.answers import Answers
@@ -78,12 +78,12 @@ class SubjectText:
         self._held = 0
 
     def add(self, shard: ShardFile) -> None:
-        """Raises ShardError for a row without a subject: none was ever kept."""
+        """Raises IntegrityError for a row without a subject: none was ever kept."""
         names = self._columns.check(shard.schema_arrow, ())
         for group in range(shard.num_row_groups):
             keys = self._columns.read(shard.read_keys(group, names))
             if keys.missing.any():
-                raise ShardError(f"{shard.path} has rows without a subject")
+                raise IntegrityError(f"{shard.path} has rows without a subject: no run has kept them, and no set has them")
             self._add(_counted(keys))
         shard.check_unchanged()
 

@@ -6,7 +6,8 @@
 4. Snapshots in the ledger's folder that were compiled before the act are removed: they hold ids, and their yes is no more.
 5. The journal says that it is done.
 
-A process may end between any two of these. Whoever opens the ledger next, or appends to it, goes on where it stopped.
+A process may end between any two of these. Whoever appends next does the second, whoever opens the ledger next all that is left.
+A server that has it open all the while hands out none of those snapshots.
 """
 
 from __future__ import annotations

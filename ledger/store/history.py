@@ -239,10 +239,26 @@ class History:
         merkle.verify_inclusion(leaf, position, head.size, merkle.inclusion_proof(position, head.size, self.node), head.root)
         return document
 
+    def erased_ids(self, position: int) -> list[bytes]:
+        """The keyed tags of the ids of the events that the act at a position has erased. Raises IntegrityError."""
+        act = self.erasure(position)
+        some = sa.select(_tombstones.c.position, _tombstones.c.event_tag).where(_tombstones.c.act == position)
+        named = self._con.execute(some.order_by(_tombstones.c.position)).all()
+        tags = [bytes(row.event_tag) for row in named if isinstance(row.event_tag, bytes | memoryview)]
+        digest = hashlib.sha256(b"".join(tags)).hexdigest()
+        if [row.position for row in named] != act["positions"] or digest != act["event_tags_sha256"]:
+            raise IntegrityError(f"table tombstones is not what entry {position} says", hint="run `consent fsck`")
+        return tags
+
     def erasures(self) -> list[tuple[int, dict[str, Any]]]:
         """(position, act) of every erasure, in log order; each is shown to be in the signed log."""
         found = self._con.scalars(sa.select(_openings.c.position).where(_openings.c.act == "subject_erased"))
         return [(position, self.erasure(position)) for position in sorted(found)]
+
+    def last_erasure(self) -> int:
+        """The position of the last act that erased somebody, as the tables have it; -1: there is none."""
+        found = self._con.scalar(sa.select(sa.func.max(_openings.c.position)).where(_openings.c.act == "subject_erased"))
+        return -1 if found is None else int(found)
 
     def erasures_of(self, tag: bytes) -> list[tuple[int, datetime]]:
         """(position, recorded at) of the acts that erased the events of a tag, in log order, as the tables have it."""

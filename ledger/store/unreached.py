@@ -42,16 +42,17 @@ def of(
     connection: sa.Connection, history: History, folder: Folder, first: int, erased: int, removed: Collection[str]
 ) -> list[Unreached]:
     """first: the position of the first erased event. erased: of the act. removed: digests of files that are gone."""
-    found = []
+    found, spoke = [], set()
     for position, act in history.acts("snapshot_compiled", "statement_made", first=first):
-        if position >= erased:
-            break
         if act["act"] == "statement_made":
-            what = "a run or an audit that may have kept the person's rows"
-            found.append(Unreached(kind="statement", what=what, position=position, sha256=act["statement_sha256"]))
-        elif act["tree_size"] > first and act["file_sha256"] not in removed:
-            what = f"a snapshot of {act['purpose']} of {act['as_of']}, wherever it was written to"
-            found.append(Unreached(kind="snapshot", what=what, position=position, sha256=act["file_sha256"]))
+            if position < erased or act.get("snapshot_sha256") in spoke:  # or by a copy of before
+                what = "a run or an audit that may have kept the person's rows"
+                found.append(Unreached(kind="statement", what=what, position=position, sha256=act["statement_sha256"]))
+        elif position < erased and act["tree_size"] > first:
+            spoke.add(act["snapshot_sha256"])
+            if act["file_sha256"] not in removed:
+                what = f"a snapshot of {act['purpose']} of {act['as_of']}, wherever it was written to"
+                found.append(Unreached(kind="snapshot", what=what, position=position, sha256=act["file_sha256"]))
     found += [Unreached(kind="backup", what=what) for what in _backups(noted(folder.path))]
     standing = (*_ALWAYS, *([_SERVER] if connection.dialect.name != "sqlite" else []))
     return found + [Unreached(kind=kind, what=what) for kind, what in standing]

@@ -279,8 +279,10 @@ async def ask(request: Request, key: Recorder) -> Response:
 
 
 def _kept(request: Request) -> list[Kept]:
+    """None of before an erasure: their files are there until it is finished, and it may have been killed."""
     book = request.app.state.service.book
-    return snapshots.kept(book.snapshots, book.trust)
+    erased = book.read(lambda history: history.last_erasure())
+    return [one for one in snapshots.kept(book.snapshots, book.trust) if one.position > erased]
 
 
 def _one(request: Request) -> Kept:

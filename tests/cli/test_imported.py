@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger import Ledger
+from ledger.log import canonical
+from ledger.log.entry import event_body, event_entry
 
 CSV = """state,subject_id,purposes,occurred_at,event_id
 given,u1,train-ai,2026-01-01T00:00:00Z,
@@ -100,3 +104,43 @@ def test_people_who_were_erased_are_counted_apart(book: Ledger, lines: Path, con
     book.erase("u3")
     found = verified(consent, lines)
     assert found.code == 0 and "all 4 lines are in the log, 1 of them of people who were erased since" in found.out
+
+
+def test_a_line_of_an_erased_person_that_was_never_recorded(book: Ledger, lines: Path, consent: Callable[..., Any]) -> None:
+    book.erase("u3")
+    lines.write_text(CSV + "given,u3,train-ai,2026-01-04T00:00:00Z,\nwithdrawn,u3,train-ai,2026-01-04T00:00:00Z,other\n")
+    found = verified(consent, lines)
+    assert found.code == 4 and "3 of 6 lines are not in the log" in found.err  # with the undated one
+    assert "line 6: no such act of 'u3'" in found.err and "line 7: no such act of 'u3'" in found.err
+
+
+@pytest.mark.parametrize("beyond", [True, False])
+def test_what_the_database_holds_and_nobody_has_signed(beyond: bool, lines: Path, consent: Callable[..., Any]) -> None:
+    """An opening and an entry that fit each other, put beyond the log's end or in another's place."""
+    event = {
+        "event_id": "forged",
+        "occurred_at": "2026-01-04T00:00:00.000000Z",
+        "purposes": ["train-ai@1"],
+        "recorded_at": "2026-01-05T00:00:00.000000Z",
+        "recorded_by": "import:crm",
+        "state": "given",
+        "subject_id": "u9",
+    }
+    stored, salt, tag = canonical.encode(event), b"s" * 32, b"t" * 32
+    body = event_body(salt, stored)
+    with closing(sqlite3.connect("consent-ledger/ledger.db")) as database, database:
+        position = database.execute("SELECT max(position) + 1 FROM entries").fetchone()[0] if beyond else 3
+        for table in ("entries", "openings"):
+            database.execute(f"DELETE FROM {table} WHERE position = ?", (position,))
+        database.execute(
+            "INSERT INTO entries (position, entry, tag, body) VALUES (?, ?, ?, ?)", (position, event_entry(tag, body), tag, body)
+        )
+        columns = {"position": position, "salt": salt, "canonical": stored, "event_id": "forged", "subject_id": "u9"}
+        columns |= {"state": "given", "lookalike": "u9"}
+        database.execute(
+            f"INSERT INTO openings ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", tuple(columns.values())
+        )
+    lines.write_text(CSV.splitlines()[0] + "\ngiven,u9,train-ai,2026-01-04T00:00:00Z,forged\n")
+    found = verified(consent, lines)
+    assert found.code == 4, found.out
+    assert ("no such act of 'u9'" if beyond else "root that the head has signed") in found.err

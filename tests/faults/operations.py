@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import ledger
 from ledger import files
 from ledger.log import merkle, trust
+from ledger.statements.receipt import open_event_receipt
 from tests.conftest import yes
 from tests.faults.harness import Ended, Host
 
@@ -439,7 +440,89 @@ class Erase:
         return [(name, trace) for name, content in read for trace in self._traces if trace in content]
 
 
-OPERATIONS: tuple[type[Operation], ...] = (Append, Import, ImportWithRejects, Filter, AddRunKey, NewLinkKey, Publish, Erase)
+class RotateKey:
+    """The log's key replaced by another, over a tile's edge: at every moment one that may sign is there, and a no is taken."""
+
+    command, done = "key", 0
+
+    def prepare(self, where: Path) -> None:
+        folder = created(where, EDGE - 4)
+        with ledger.open(folder) as book:
+            self._receipt = book.record(yes("ann", event_id="e1")).receipt
+        self._trust = (folder / "trust").read_text(encoding="utf-8")
+        self._key = (folder / "log.key").read_bytes()
+        self._before = size_of(where)
+
+    def line(self, where: Path) -> tuple[str, ...]:
+        return ("--ledger", str(where / "consent-ledger"), "key", "rotate")
+
+    def learn(self, where: Path) -> None:
+        self._names = names(where)
+        self._require_new(where, 1)
+
+    def judge(self, where: Path, ended: Ended) -> str:
+        folder = where / "consent-ledger"
+        size = size_of(where)
+        self._stored = size > self._before
+        assert size == self._before + 2 * self._stored, ended
+        assert self._rotations(where) == self._stored, ended
+        assert self._stored or (folder / "trust").read_text(encoding="utf-8") == self._trust, ended
+        assert self._stored or (folder / "log.key").read_bytes() == self._key, ended
+        if ended.code == 0:
+            self._require_new(where, 1)
+        if ended.code == 1:
+            assert not ("nothing was recorded" in ended.told and self._stored), ended
+            assert not ("it was recorded" in ended.told and not self._stored), ended
+        self._finished = self._stored and not (folder / "log.key.next").exists()
+        self._require_no_is_taken(where)
+        return f"{'stored' if self._stored else 'not stored'}, {'finished' if self._finished else 'not finished'}"
+
+    def settle(self, where: Path, again: Ended) -> None:
+        assert ("is finished: " in again.told) == (self._stored and not self._finished), again
+        self._require_new(where, 1 + self._finished)
+        self._require_no_is_taken(where)
+        assert names(where) == self._names
+
+    def _require_new(self, where: Path, rotations: int) -> None:
+        folder = where / "consent-ledger"
+        assert self._rotations(where) == rotations
+        assert size_of(where) == self._before + 2 * rotations
+        assert (folder / "log.key").stat().st_mode & 0o777 == 0o600
+        old = self._key.splitlines()[1]
+        assert [name for name in names(folder) if old in (folder / name).read_bytes()] == [], "the old private key"
+        keys = trust.parse((folder / "trust").read_text(encoding="utf-8"))
+        assert len(keys.log) == rotations + 1
+        assert sorted(keys.until.values()) == [self._before + 2 * n for n in range(1, rotations + 1)]
+
+    def _require_no_is_taken(self, where: Path) -> None:
+        """By whoever comes next, instead of the same command again."""
+        copied = where.with_name("next")
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(where, copied)
+        with ledger.open(copied / "consent-ledger") as book:
+            book.withdraw("ann")
+            assert not book.show("ann")["decisions"][0]["allowed"]
+        size_of(copied)
+        assert not (copied / "consent-ledger" / "log.key.next").exists() or not self._stored
+        keys = trust.parse((copied / "consent-ledger" / "trust").read_text(encoding="utf-8"))
+        assert open_event_receipt(self._receipt, keys).event["event_id"] == "e1"
+        shutil.rmtree(copied)
+
+    def _rotations(self, where: Path) -> int:
+        return sum(act["role"] == "log" for act in acts_of(where, "key_ended"))
+
+
+OPERATIONS: tuple[type[Operation], ...] = (
+    Append,
+    Import,
+    ImportWithRejects,
+    Filter,
+    AddRunKey,
+    NewLinkKey,
+    RotateKey,
+    Publish,
+    Erase,
+)
 
 
 def whole(operation: Operation, host: Host, folder: Path) -> Path:

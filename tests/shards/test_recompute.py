@@ -311,3 +311,11 @@ def test_the_command(world: World, release: Path, consent: Callable[..., Any]) -
     restate(world, release, lambda record: replace(record, subjects={**(record.subjects or {}), "root": "0" * 64}))
     other = consent("verify", statement, *moved)
     assert other.code == 4 and "not the set that the statement commits to" in other.err
+
+
+def test_a_row_that_has_no_subject_is_none_that_was_kept(world: World, release: Path, consent: Callable[..., Any]) -> None:
+    (world.root / "trust").write_text(world.book.trust_text())
+    reshard(world, release, "a.parquet", lambda table: set_value(table, "s", 0, None))
+    for more in ((), ("--inputs", world.root / "in", "--ledger", world.book.folder.path)):
+        found = consent("verify", release, "--trust", world.root / "trust", "--shards", release, *more)
+        assert found.code == 4 and "a.parquet has rows without a subject" in found.err, found

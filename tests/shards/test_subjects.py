@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger import ConsentFilter
-from ledger.errors import ShardError
+from ledger.errors import IntegrityError
 from ledger.log.prefix_tree import PrefixTree
 from ledger.run import Run
 from ledger.shards.columns import Columns
@@ -139,5 +139,5 @@ def test_text_is_added_up_over_many_row_groups(world: World, monkeypatch: pytest
 def test_a_row_without_a_subject_is_no_kept_row(world: World) -> None:
     path = world.root / "x.parquet"
     pq.write_table(pa.table({"s": ["yes", None]}), path)
-    with ShardFile(path) as shard, pytest.raises(ShardError, match="without a subject"):
+    with ShardFile(path) as shard, pytest.raises(IntegrityError, match="without a subject"):
         SubjectText(Columns(subject="s")).add(shard)

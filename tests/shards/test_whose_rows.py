@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ledger
-from ledger import ConsentFilter, Event, membership, times
+from ledger import ConsentFilter, Event, committing, membership, snapshot, times
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.columns import Columns
@@ -194,6 +194,46 @@ def test_once_somebody_was_erased_a_snapshot_still_answers_for_the_others(world:
         membership.in_snapshot(world.book, data, "later")
     assert open_membership(before["later"], world.book.trust).in_set
     assert open_membership(membership.in_run(release, "later", world.book.trust), world.book.trust).in_set
+
+
+def test_a_run_that_an_older_snapshot_decided_is_out_of_an_erasure_s_reach(world: World) -> None:
+    shard = world.shard("in/a.parquet", "yes", "later")
+    first = world.book.erase("yes")
+    world.run(shard)  # by the copy that was taken away before
+    assert world.read("out/a.parquet") == ["yes", "later"]
+    world.run(shard, output="fresh", snapshot=world.freeze("ai", "fresh"))
+    again = world.book.erase("yes")
+    runs = [[one for one in erased.unreached if one.kind == "statement"] for erased in (first, again)]
+    assert (again.already, len(runs[0])) == (True, 0)
+    (named,) = runs[1]
+    line = (world.root / "out.intoto.jsonl").read_bytes().split(b"\n")[0]
+    assert named.position > first.position and named.sha256 == hashlib.sha256(line).hexdigest()
+
+
+@pytest.mark.parametrize("together", [3, 65_536])
+def test_the_set_of_every_snapshot_outlives_an_erasure(world: World, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the person had said by then; and many at once: a query for each is a minute for a thousand."""
+    world.book.snapshot("other")
+    said = [{"content_id": "b"}, {"expires_at": datetime(2099, 1, 1, tzinfo=UTC)}, {"category": "post"}, {"content_id": "a"}]
+    for fields in said:
+        world.yes("later", **fields)
+        world.book.snapshot("ai")
+        world.book.withdraw("later", content_id="b")
+        world.book.snapshot("ai")
+    monkeypatch.setattr(committing, "_BATCH", together)
+    folded: list[object] = []
+    fold = snapshot.latest_per_scope
+    monkeypatch.setattr(snapshot, "latest_per_scope", lambda acts: folded.append(acts) or fold(acts))
+    world.book.erase("later")
+    assert together < 65_536 or len(folded) == 1
+    acts = world.book.read(lambda history: history.acts("snapshot_compiled"))
+    assert len(acts) == 10
+    tag_key = world.book.folder.tag_key()
+    for position, act in acts:
+        frozen = world.book.look(act["purpose"].partition("@")[0], tree_size=act["tree_size"], as_of=times.parse(act["as_of"]))
+        gone = world.book.read(lambda history, position=position: history.leaves(position))
+        tree = committing.subjects_tree(frozen, tag_key, bytes.fromhex(act["subjects_seed"]), gone)
+        assert (len(gone), tree.root().hex()) == (1, act["subjects_root"])
 
 
 def test_a_leaf_that_was_changed_proves_nothing(world: World, release: Path) -> None:

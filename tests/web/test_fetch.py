@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from talking import JSON, Api, valid
+from talking import GIVEN, JSON, NO, Api, valid
 
 import ledger
-from ledger import fetching
+from ledger import fetching, times
 from ledger.errors import ConsentLedgerError, IntegrityError, SnapshotError, UsageError, VerificationError
+from ledger.log.entry import subject_tag
 from ledger.snapshot import receipt_path
+from ledger.store import journal
 from tests.conftest import yes
 
 PATH = "/v1/snapshots/train-ai"
@@ -399,3 +401,20 @@ def test_only_what_the_log_vouches_for_is_handed_out(own_api: Api, tmp_path: Pat
     assert api.ask("GET", f"{PATH}@1").status_code == 307
     third = valid("published-snapshot", api.post("/v1/snapshots", {"purpose": "train-ai"}))
     assert third["url"].endswith(api.ask("GET", PATH).headers["location"])
+
+
+def test_a_snapshot_of_before_an_erasure_is_not_handed_out_though_its_file_is_there(own_api: Api) -> None:
+    """`consent erase` was killed once it had given the order, and nobody has opened the ledger since."""
+    api, folder = own_api, own_api.book.folder
+    api.post("/v1/events", GIVEN)
+    before = api.post("/v1/snapshots", {"purpose": "train-ai"}).json()
+    tag = subject_tag(folder.tag_key(), "ann")
+    journal.ordered(folder.path / "erasures", journal.Order("0" * 32, tag, "why", "user:bob", times.now()))
+    assert api.post("/v1/events", {**NO, "subject_id": "carl"}).status_code == 201
+    assert b"ann" in next(api.book.snapshots.glob("*.parquet")).read_bytes()
+    assert api.ask("GET", "/v1/subjects/ann").json()["events"] == []
+    assert api.ask("GET", "/v1/snapshots").json() == {"snapshots": []}
+    for path in (before["url"], before["receipt_url"], PATH):
+        assert api.ask("GET", path).status_code == 404
+    after = api.post("/v1/snapshots", {"purpose": "train-ai"}).json()
+    assert api.ask("GET", "/v1/snapshots").json() == {"snapshots": [after]}

@@ -159,10 +159,6 @@ class Event:
             fill(event, name, fields[name] if name in fields else getattr(self, name))
         return event
 
-    def give_id(self, event_id: str) -> None:
-        """For whoever has made this event and has not handed it on: cheaper than a copy."""
-        object.__setattr__(self, "event_id", event_id)
-
     @property
     def is_yes(self) -> bool:
         return self.state in YES

@@ -72,7 +72,8 @@ def act_of(values: dict[str, Any], file_sha256: str) -> Event:
         content = canonical.encode({**event_document(event), "file_sha256": file_sha256})
     else:
         content = event_bytes(event)
-    event.give_id(_DERIVED + hashlib.sha256(content).hexdigest())
+    # In place of a copy: it was made here, and nobody else has it yet.
+    object.__setattr__(event, "event_id", _DERIVED + hashlib.sha256(content).hexdigest())
     return event
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from operator import attrgetter
 
 from ledger.errors import InvalidEvent
 
@@ -78,41 +79,55 @@ class Event:
     recorded_by: str | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        # Millions are made at once: whatever is plain text, or absent, is passed over by these few looks.
+        for name in _NO_TEXT if _TEXT_OR_NONE.issuperset(map(type, _texts(self))) else self.__slots__:
             if (value := getattr(self, name)) is not None and type(value) is not str:
                 object.__setattr__(self, name, _plain(name, value))
         if self.state not in STATES:
             raise InvalidEvent(f"state {self.state!r:.60} is unknown", hint="states: " + ", ".join(STATES))
         check_id("subject_id", self.subject_id)
-        for name in ("category", "content_id", "event_id"):
-            if (value := getattr(self, name)) is not None:
-                check_id(name, value)
-        for name in ("channel", "notice", "jurisdiction", "reason", "recorded_by"):
-            if (value := getattr(self, name)) is not None:
-                check_text(name, value)
-        for name in ("evidence_sha256", "notice_sha256"):
-            if (value := getattr(self, name)) is not None and not _is_sha256(value):
-                raise InvalidEvent(f"{name} is not 64 lower-case hexadecimal digits")
+        if self.category is not None:
+            check_id("category", self.category)
+        if self.content_id is not None:
+            check_id("content_id", self.content_id)
+        if self.event_id is not None:
+            check_id("event_id", self.event_id)
+        if self.channel is not None:
+            check_text("channel", self.channel)
+        if self.notice is not None:
+            check_text("notice", self.notice)
+        if self.jurisdiction is not None:
+            check_text("jurisdiction", self.jurisdiction)
+        if self.reason is not None:
+            check_text("reason", self.reason)
+        if self.recorded_by is not None:
+            check_text("recorded_by", self.recorded_by)
+        if self.evidence_sha256 is not None:
+            _check_sha256("evidence_sha256", self.evidence_sha256)
+        if self.notice_sha256 is not None:
+            _check_sha256("notice_sha256", self.notice_sha256)
         if self.actor not in ACTORS:
             raise InvalidEvent(f"actor {self.actor!r:.60} is unknown", hint="actors: " + ", ".join(ACTORS))
         if not isinstance(self.purposes, str):
-            object.__setattr__(self, "purposes", tuple(_plain("purpose", purpose) for purpose in self.purposes))
+            object.__setattr__(self, "purposes", tuple([_plain("purpose", purpose) for purpose in self.purposes]))
         if isinstance(self.purposes, str) or not self.purposes:
             raise InvalidEvent("purposes must be a list that names at least one purpose")
         for purpose in self.purposes:
             check_id("purpose", purpose)
-        object.__setattr__(self, "purposes", tuple(sorted(set(self.purposes))))
+        if len(self.purposes) > 1:
+            object.__setattr__(self, "purposes", tuple(sorted(set(self.purposes))))
         if self.category is not None and self.content_id is not None:
             raise InvalidEvent(
                 "an event speaks of a category or of one content item, not of both", hint="record two events, one for each"
             )
-        for name in ("occurred_at", "recorded_at", "expires_at", "content_since"):
+        for name in _MOMENTS:
             moment = getattr(self, name)
             if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is not UTC):
                 raise InvalidEvent(f"{name} must be a datetime with a time zone")
-        if ALL_PURPOSES in self.purposes and (self.is_yes or len(self.purposes) > 1):
+        is_yes = self.is_yes
+        if ALL_PURPOSES in self.purposes and (is_yes or len(self.purposes) > 1):
             raise InvalidEvent("`*` (all purposes) stands alone and is for a no only", hint="name each purpose that is agreed to")
-        if self.is_yes:
+        if is_yes:
             self._check_yes()
         elif self.expires_at is not None or self.content_since is not None:
             raise InvalidEvent(
@@ -139,9 +154,9 @@ class Event:
 
     def filled_in(self, **fields: object) -> Event:
         """A copy with what the ledger itself gives an event; that is not checked again, and all else was."""
-        event = object.__new__(Event)
+        event, fill = object.__new__(Event), object.__setattr__
         for name in self.__slots__:
-            object.__setattr__(event, name, fields[name] if name in fields else getattr(self, name))
+            fill(event, name, fields[name] if name in fields else getattr(self, name))
         return event
 
     @property
@@ -165,11 +180,19 @@ class Event:
         return any(p == ALL_PURPOSES or split_purpose(p)[0] == token for p in self.purposes)
 
 
+_MOMENTS = ("occurred_at", "recorded_at", "expires_at", "content_since")
+_NO_TEXT = ("purposes", "occurred_at", "expires_at", "content_since", "recorded_at")
+_TEXT_OR_NONE = {str, type(None)}
+_texts = attrgetter(*(name for name in Event.__slots__ if name not in _NO_TEXT))
+
+
 def _plain(name: str, value: object) -> object:
     """Text and moments as themselves. An Enum of texts formats as its own name, so that a no would be recorded for another
     purpose; moments of one time zone are compared by the clock on the wall, which shows some hours twice."""
     if isinstance(value, str):
         return str.__str__(value)
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     if isinstance(value, datetime) and value.tzinfo is not None and value.utcoffset() is not None:
         try:
             moment = value.astimezone(UTC)
@@ -201,13 +224,14 @@ def check_text(name: str, value: object) -> None:
 
 def _utf8_length(name: str, value: str) -> int:
     try:
-        return len(value.encode())
+        return len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
         raise InvalidEvent(f"{name} holds a lone surrogate, which is no text") from None
 
 
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+def _check_sha256(name: str, value: object) -> None:
+    if not (isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")):
+        raise InvalidEvent(f"{name} is not 64 lower-case hexadecimal digits")
 
 
 def split_purpose(reference: str) -> tuple[str, int | None]:

@@ -16,7 +16,9 @@ def now() -> datetime:
 
 
 def text(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat("T", "microseconds") + "Z"
 
 
 def parse(value: str) -> datetime:

@@ -29,7 +29,9 @@ def subject_secret(key: bytes, salt: bytes) -> bytes:
 
     Nobody has it any more once that event is erased.
     """
-    return hmac.digest(key, b"secret\n" + _exactly(SALT_BYTES, salt, "salt"), "sha256")
+    if len(salt) != SALT_BYTES:
+        raise _wrong(salt, "salt")
+    return hmac.digest(key, b"secret\n" + salt, "sha256")
 
 
 def event_tag(key: bytes, event_id: str) -> bytes:
@@ -39,20 +41,26 @@ def event_tag(key: bytes, event_id: str) -> bytes:
 
 def event_body(salt: bytes, canonical: bytes) -> bytes:
     """Raises VerificationError for a salt of another length, with which another event could have the same body."""
-    return sha256(b"consent-ledger/body/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()
+    if len(salt) != SALT_BYTES:
+        raise _wrong(salt, "salt")
+    return sha256(b"consent-ledger/body/v1\n" + salt + canonical).digest()
 
 
 def event_entry(tag: bytes, body: bytes) -> bytes:
     """Raises VerificationError for a tag or a body of another length."""
-    return sha256(b"consent-ledger/event/v1\n" + _exactly(32, tag, "tag") + _exactly(32, body, "body")).digest()
+    if len(tag) != 32:
+        raise _wrong(tag, "tag")
+    if len(body) != 32:
+        raise _wrong(body, "body")
+    return sha256(b"consent-ledger/event/v1\n" + tag + body).digest()
 
 
 def act_entry(salt: bytes, canonical: bytes) -> bytes:
     """Raises VerificationError for a salt of another length."""
-    return sha256(b"consent-ledger/act/v1\n" + _exactly(SALT_BYTES, salt, "salt") + canonical).digest()
+    if len(salt) != SALT_BYTES:
+        raise _wrong(salt, "salt")
+    return sha256(b"consent-ledger/act/v1\n" + salt + canonical).digest()
 
 
-def _exactly(length: int, value: bytes, word: str) -> bytes:
-    if len(value) != length:
-        raise VerificationError(f"the {word} has {len(value)} bytes, not {length}")
-    return value
+def _wrong(value: bytes, word: str) -> VerificationError:
+    return VerificationError(f"the {word} has {len(value)} bytes, not 32")

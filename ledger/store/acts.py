@@ -15,7 +15,7 @@ from ledger import times
 from ledger.consent import Event
 from ledger.errors import InvalidEvent, UsageError
 from ledger.log import canonical
-from ledger.store.documents import event_document
+from ledger.store.documents import event_bytes, event_document
 
 REQUIRED = ("state", "subject_id", "purposes")
 COLUMNS = (
@@ -68,10 +68,13 @@ def act_of(values: dict[str, Any], file_sha256: str) -> Event:
     event = Event(**fields)
     if event.event_id is not None:
         return event
-    content = event_document(event)
     if event.occurred_at is None:
-        content["file_sha256"] = file_sha256
-    return event.filled_in(event_id=_DERIVED + hashlib.sha256(canonical.encode(content)).hexdigest())
+        content = canonical.encode({**event_document(event), "file_sha256": file_sha256})
+    else:
+        content = event_bytes(event)
+    # In place of a copy: it was made here, and nobody else has it yet.
+    object.__setattr__(event, "event_id", _DERIVED + hashlib.sha256(content).hexdigest())
+    return event
 
 
 def derived_undated(acts: Iterable[object]) -> list[str]:

@@ -18,10 +18,10 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -35,7 +35,7 @@ from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
 from ledger.store import database, erasing, handover, journal
 from ledger.store.database import check_revision, insert, migrate, reading, writing
-from ledger.store.documents import event_document, same_content
+from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
 from ledger.store.history import History, checked
@@ -56,8 +56,7 @@ _INSERTED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An event as it stands in the log. repeated: it stood there before."""
 
     position: int
@@ -133,7 +132,8 @@ class Transaction:
         entries, openings = [], []
         outcomes: list[Stored | InvalidEvent] = []
         position = self.size
-        for given in events:
+        salts = secrets.token_bytes(SALT_BYTES * len(events))
+        for place, given in enumerate(events):
             try:
                 stored = known.get(given.event_id) if given.event_id is not None else None
                 if stored is not None:
@@ -142,18 +142,15 @@ class Transaction:
                             f"event_id {given.event_id!r:.80} is recorded with another {field}",
                             hint="an act keeps its id; a new act needs an id of its own",
                         )
-                    outcomes.append(replace(stored, repeated=True))
+                    outcomes.append(stored._replace(repeated=True))
                     continue
                 event = self._admit(given, recorded_by)
                 suppressed.check(event)
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
-            data, salt, tag = (
-                canonical.encode(event_document(event)),
-                secrets.token_bytes(SALT_BYTES),
-                self._tag(event.subject_id),
-            )
+            data, tag = event_bytes(event), self._tag(event.subject_id)
+            salt = salts[SALT_BYTES * place : SALT_BYTES * (place + 1)]
             body = event_body(salt, data)
             entries.append({"position": position, "entry": event_entry(tag, body), "tag": tag, "body": body})
             openings.append(_opening(position, salt, data, event=event))
@@ -248,10 +245,10 @@ class Transaction:
         insert(self._con, _openings, openings)
         # Hash what the database holds, not what it was told to hold.
         rows = self._con.execute(_INSERTED, {"first": first, "last": last}).all()
-        if [row.position for row in rows] != list(range(first, last + 1)):
+        if [row[0] for row in rows] != list(range(first, last + 1)):
             raise IntegrityError("the database does not hold the rows that were inserted")
         leaves = [merkle.leaf_hash(checked(*row).entry) for row in rows]
-        if [bytes(row.entry) for row in rows] != [e["entry"] for e in entries]:
+        if [bytes(row[1]) for row in rows] != [e["entry"] for e in entries]:
             raise IntegrityError("the database does not hold the entries that were inserted")
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             self.history.forget_tile(level, number)

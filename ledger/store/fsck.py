@@ -20,13 +20,13 @@ from ledger.log.entry import subject_tag
 from ledger.log.merkle import RightEdge
 from ledger.store.append import HEAD, MOVED, index_columns
 from ledger.store.database import check_revision, check_storage, reading
-from ledger.store.documents import event_of, purpose_of, run_keys
+from ledger.store.documents import purpose_of, read_event, run_keys
 from ledger.store.erased import Erasures
 from ledger.store.folder import Folder
 from ledger.store.history import Erased, History, Opened
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
-_INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
+_COLUMNS = ("position", "act", *index_columns(None))
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
     t.__table__  # type: ignore[union-attr]
     for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
@@ -86,6 +86,8 @@ class _Check:
         self._levels: list[list[bytes]] = [[]]
         self._tiles_seen = 0
         self._notices: set[str] = set()
+        self._same_moment: tuple[str, int] | None = None
+        """The last recording that was found to be its checkpoint's: all of a transaction have the same."""
         self._erasures = Erasures(history)
         self.key_acts: list[dict[str, Any]] = []
         self._checkpoints = connection.execute(
@@ -98,8 +100,9 @@ class _Check:
         if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
         covering = 0
-        columns_too = sa.select(_openings.c.position, _openings.c.act, *(_openings.c[name] for name in _INDEX))
-        with self._con.execute(columns_too.order_by(_openings.c.position), execution_options={"yield_per": 8192}) as index:
+        columns_too = sa.select(*(_openings.c[name] for name in _COLUMNS)).order_by(_openings.c.position)
+        with self._con.execute(columns_too, execution_options={"yield_per": 8192}) as rows:
+            columns = iter(rows)
             for opened in self._history.opened(size):
                 if opened.position == sizes[covering]:
                     self._checkpoint(covering)
@@ -108,7 +111,7 @@ class _Check:
                     self._erasures.see(opened, {})
                     erased += 1
                 else:
-                    self._opening(opened, index.fetchone(), self._checkpoints[covering].recorded_at)
+                    self._opening(opened, next(columns, None), self._checkpoints[covering].recorded_at)
                     events += opened.is_event
                 self._leaf(merkle.leaf_hash(opened.entry))
                 if on_progress is not None and opened.position % 8192 == 0:
@@ -147,18 +150,22 @@ class _Check:
             raise IntegrityError(f"time does not go on at checkpoint {row.size}")
 
     def _opening(self, opened: Opened, columns: Any, recorded_at: int) -> None:
-        where = f"entry {opened.position}"
-        document = opened.document()
-        self._erasures.see(opened, document)
-        if times.micros(times.parse(document["recorded_at"])) != recorded_at:
-            raise IntegrityError(f"{where}: its recording is not that of its checkpoint in table checkpoints, column recorded_at")
+        where, event = f"entry {opened.position}", None
         if opened.is_event:
-            event = event_of(document)
-            expected: dict[str, Any] = {"act": None, **index_columns(event)}
+            document, event = read_event(opened.canonical)
+        else:
+            document = opened.document()
+        self._erasures.see(opened, document)
+        if (document["recorded_at"], recorded_at) != self._same_moment:
+            if times.micros(times.parse(document["recorded_at"])) != recorded_at:
+                raise IntegrityError(
+                    f"{where}: its recording is not that of its checkpoint in table checkpoints, column recorded_at"
+                )
+            self._same_moment = document["recorded_at"], recorded_at
+        if event is not None:
             if self._tag_key is not None and subject_tag(self._tag_key, event.subject_id) != opened.tag:
                 raise IntegrityError(f"{where}: its tag is not its subject's under tag.key")
         else:
-            expected = {"act": document["act"], **index_columns(None)}
             if document["act"] == "purpose_declared":
                 purpose_of(document)
             if document["act"] in ("key_added", "key_ended"):
@@ -167,9 +174,11 @@ class _Check:
                 self._notices.add(document["sha256"])
         if columns is None or columns.position != opened.position:
             raise IntegrityError(f"table openings lacks position {opened.position}")
-        for name, value in expected.items():
-            if getattr(columns, name) != value:
-                raise IntegrityError(f"{where}: column {name} of table openings is not what its event says")
+        index = index_columns(event)
+        expected = (opened.position, document["act"] if event is None else None, *index.values())
+        if tuple(columns) != expected:
+            name = next(name for name, said, value in zip(_COLUMNS, columns, expected, strict=True) if said != value)
+            raise IntegrityError(f"{where}: column {name} of table openings is not what its event says")
 
     def _leaf(self, leaf: bytes) -> None:
         """Adds a leaf, and checks each tile that it completes. Of a level only the hashes of its open tile are kept."""

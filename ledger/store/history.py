@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -42,8 +42,7 @@ _NEWEST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An entry and what it commits to. tag and body are None for an act."""
 
     position: int
@@ -165,10 +164,13 @@ class History:
         some = _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position)
         expected = first
         with self._con.execute(some, execution_options={"yield_per": 8192}) as rows:
-            for row in rows:
-                if row[0] != expected:
+            for position, entry, tag, body, salt, stored in rows:
+                if position != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
-                yield checked(*row) if row.salt is not None or row.canonical is not None else self.erased(*row[:4])
+                if salt is None and stored is None:
+                    yield self.erased(position, entry, tag, body)
+                else:
+                    yield checked(position, entry, tag, body, salt, stored)
                 expected += 1
         if expected != size:
             raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")

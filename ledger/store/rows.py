@@ -13,12 +13,12 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from datetime import UTC
 from typing import IO, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ledger import times
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
 
 FORMS = ("csv", "ndjson", "parquet")
@@ -277,7 +277,8 @@ def _values(column: pa.Array) -> list[Any]:
         return list(column.to_pylist())
     if column.type.tz is None:
         return list(column.cast(pa.timestamp("us")).to_pylist())
-    return [None if moment is None else moment.astimezone(UTC) for moment in column.cast(pa.timestamp("us", "UTC")).to_pylist()]
+    since_1970 = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    return [None if count is None else times.from_micros(count) for count in since_1970]
 
 
 def _is_text(kind: pa.DataType) -> bool:

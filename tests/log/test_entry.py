@@ -41,6 +41,7 @@ def test_a_salt_tag_or_body_of_another_length_is_refused(length: int) -> None:
     # or a byte could move from the salt into the event, or from the tag into the body, and the entry stay the same
     other = bytes(length)
     for make in (
+        lambda: entry.subject_secret(bytes(32), other),
         lambda: entry.event_body(other, EVENT),
         lambda: entry.act_entry(other, EVENT),
         lambda: entry.event_entry(other, bytes(32)),

@@ -1,9 +1,9 @@
 """The rewrite of shards beside Polars and DuckDB: `WORKLOAD=DIR PEERS=peers.py python -m tests.benchmarks.rewrite`.
 
 DIR and peers.py are as for `make bench`. The same shards are filtered by four sets of answers: those of the workload (`plain`),
-and such that about 1 % of the rows are dropped, none, and all. Ours and the peers take turns, each measurement is a process of its
-own and prints a line of JSON; what is compared is the median of the rounds. Start-up, digests, fsync and the statement are in ours;
-the peers' clock runs from after their start. Whatever is made is removed again, but for the answers, which are used again.
+and such that about 1 % of the rows are dropped, none, and all. Ours and the peers take turns; each measurement is a process of
+its own and prints a line of JSON; what is compared is the median of the rounds. Start-up, digests, fsync and the statement are in
+ours; the peers' clock runs from after their start. What is made is removed again, but for the answers, which are used again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,19 @@ PLAIN, FEW, NONE, ALL = "plain", "one-percent-dropped", "nothing-dropped", "ever
 VARIANTS = (PLAIN, FEW, NONE, ALL)
 PEERS = ("polars", "duckdb")
 _AT = 1_700_000_000_000_000
-_HOUR = 3_600_000_000
+_DAY = 86_400_000_000
 _SHARE_DROPPED = 0.01
 _COMMON = 200  # rows of a person: one who has more is not among the 1 %, so that the share is of many people
 _CHILD = """
-import json, os, resource, subprocess, sys, time
+import json, resource, subprocess, sys, time
 began = time.perf_counter()
-done = subprocess.run([sys.executable, "-m", "ledger.cli", *sys.argv[1:]], capture_output=True, text=True)
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 seconds = time.perf_counter() - began
 if done.returncode:
     sys.exit(done.stderr)
-usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps({"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss // 1024}))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+told = {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss // 1024}
+print(json.dumps(told | (json.loads(done.stdout.splitlines()[-1]) if "--snapshot" not in sys.argv else {})))
 """
 
 
@@ -60,11 +60,13 @@ def prepare(workload: Path) -> Path:
     left = {name: len(ids) - pc.sum(pc.is_in(ids, value_set=dropped)).as_py() for name, ids in rows.items()}
     plain = json.loads((workload / "expected.json").read_text(encoding="utf-8"))["shards"]
     everyone = people["user_id"]
-    no = np.where(pc.is_in(everyone, value_set=dropped).to_numpy(zero_copy_only=False), _AT + _HOUR, -1)
+    yes = _AT + np.random.default_rng(8).integers(0, 300 * _DAY, len(everyone))
+    leaves = pc.is_in(everyone, value_set=dropped).to_numpy(zero_copy_only=False)
+    no = np.where(leaves, yes + _DAY, -1)
     for variant, kept, yes_at, no_at in (
-        (FEW, left, _AT, no),
-        (NONE, total, _AT, -1),
-        (ALL, dict.fromkeys(total, 0), -1, _AT),
+        (FEW, left, yes, no),
+        (NONE, total, yes, -1),
+        (ALL, dict.fromkeys(total, 0), yes, yes + _DAY),
     ):
         _for_peers(folder / variant, workload, everyone, no_at, yes_at, kept)
     (folder / PLAIN).mkdir()
@@ -77,9 +79,9 @@ def prepare(workload: Path) -> Path:
         book.import_file(workload / "events.parquet")
         for number, (state, ids, purposes, at) in enumerate(
             (
-                ("given", everyone, [FEW, NONE], _AT),
-                ("withdrawn", dropped, [FEW], _AT + _HOUR),
-                ("withdrawn", everyone, [ALL], _AT),
+                ("given", everyone, [FEW, NONE, ALL], yes),
+                ("withdrawn", everyone.filter(pa.array(leaves)), [FEW], no[leaves]),
+                ("withdrawn", everyone, [ALL], yes + _DAY),
             )
         ):
             events = folder / f"events-{number}.parquet"
@@ -92,7 +94,7 @@ def prepare(workload: Path) -> Path:
 
 
 def measure(workload: Path, rounds: int, peers: Path | None = None, variants: tuple[str, ...] = VARIANTS) -> dict[str, Any]:
-    """Of each variant: medians, ratio to the faster peer, size and memory, and all measurements. Raises SystemExit for wrong rows.
+    """Of each variant: medians, ratio to the faster peer, size, memory, all measurements. Raises SystemExit for wrong rows.
 
     peers: the file peers.py; by default that of $PEERS.
     """
@@ -109,14 +111,16 @@ def measure(workload: Path, rounds: int, peers: Path | None = None, variants: tu
             # Whoever begins is another one each time.
             sides = ["ours", *PEERS][number % 3 :] + ["ours", *PEERS][: number % 3]
             for side in sides:
-                one = _ours(folder, variant, expected) if side == "ours" else _peer(peers, folder / variant, side, sum(expected.values()))
+                if side == "ours":
+                    one = _ours(folder, variant, expected)
+                else:
+                    one = _peer(peers, folder / variant, side, sum(expected.values()))
                 measured[side].append(one)
                 print(json.dumps({"variant": variant, "side": side, "round": number, **one}), flush=True)
         seconds = {side: statistics.median(one["seconds"] for one in several) for side, several in measured.items()}
         faster = min(PEERS, key=seconds.__getitem__)
-        ratios = [
-            min(measured[peer][number]["seconds"] for peer in PEERS) / measured["ours"][number]["seconds"] for number in range(rounds)
-        ]
+        best = [min(measured[peer][number]["seconds"] for peer in PEERS) for number in range(rounds)]
+        ratios = [best[number] / measured["ours"][number]["seconds"] for number in range(rounds)]
         result[variant] = {
             "seconds": seconds,
             "faster_peer": faster,
@@ -135,9 +139,9 @@ def measure(workload: Path, rounds: int, peers: Path | None = None, variants: tu
 def _ours(folder: Path, variant: str, expected: dict[str, int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         output = Path(temporary) / "out"
-        command = ["filter", "shards", "-o", str(output), "--snapshot", str(folder / f"{variant}.parquet"), "--workers", "2", *KEYS]
-        command += ["--ledger", str(folder / "consent-ledger"), "--max-age", "3650d"]
-        one = _child([sys.executable, "-c", _CHILD, *command], folder / variant)
+        command = [sys.executable, "-m", "ledger.cli", "--ledger", str(folder / "consent-ledger"), "filter", "shards", *KEYS]
+        command += ["--snapshot", str(folder / f"{variant}.parquet"), "--max-age", "3650d", "--workers", "2", "-o", str(output)]
+        one = _child(command, folder / variant)
         kept = {path.name: pq.read_metadata(path).num_rows for path in output.glob("*.parquet")}
         if kept != expected:
             raise SystemExit(f"{variant}: the rows kept are {kept}, and should be {expected}")
@@ -152,7 +156,8 @@ def _peer(peers: Path, folder: Path, name: str, expected: int) -> dict[str, Any]
 
 
 def _child(command: list[str], folder: Path) -> dict[str, Any]:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    """What it told, beside its seconds from start to end, processor time and peak memory (the peers tell their own seconds)."""
+    done = subprocess.run([sys.executable, "-c", _CHILD, *command], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:4])}: {done.stderr[-2000:]}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -189,14 +194,14 @@ def _for_peers(folder: Path, workload: Path, ids: Any, no_at: Any, yes_at: Any, 
     (folder / "expected.json").write_text(json.dumps({"shards": kept}), encoding="utf-8")
 
 
-def _events(state: str, ids: Any, purposes: list[str], at: int) -> Any:
+def _events(state: str, ids: Any, purposes: list[str], at: Any) -> Any:
     n = len(ids)
     return pa.table(
         {
             "state": pa.repeat(state, n),
             "subject_id": ids,
             "purposes": pa.array([purposes] * n, pa.list_(pa.string())),
-            "occurred_at": pa.repeat(pa.scalar(at, pa.timestamp("us", tz="UTC")), n),
+            "occurred_at": pa.array(at, pa.timestamp("us", tz="UTC")),
             "channel": pa.repeat("import", n),
         }
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -134,6 +135,7 @@ class Snapshot:
     max_age: timedelta = field(default=MAX_AGE, compare=False, repr=False)
     salts: bytes | None = field(default=None, compare=False, repr=False)
     _rows: Any = field(default=None, compare=False, repr=False)
+    _opened: list[Any] = field(default_factory=list, compare=False, repr=False)  # rows of the file, until they are asked for
 
     @property
     def purpose(self) -> str:
@@ -147,6 +149,8 @@ class Snapshot:
         data = _read(self.path)
         if hashlib.sha256(data).hexdigest() != self.file_sha256:
             raise IntegrityError(f"the snapshot {self.path} was changed after it was opened")
+        with suppress(IndexError):
+            return self._opened.pop()
         return _parse(data)[1]
 
     def age(self, now: datetime) -> timedelta:
@@ -175,7 +179,7 @@ class Snapshot:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "salts": None, "_rows": self._rows if self.path is None else None}
+        return {**self.__dict__, "salts": None, "_opened": [], "_rows": self._rows if self.path is None else None}
 
 
 def compile_rows(events: Iterable[tuple[int, Mapping[str, Any]]], token: str, accepts: Sequence[int], as_of: datetime) -> Any:
@@ -392,7 +396,14 @@ def open_snapshot(
             f"the snapshot {path} is of {header.purpose}, not of {purpose!r:.80}",
             hint=f"take another, or compile it with `consent snapshot --purpose {split_purpose(str(purpose))[0]}`",
         )
-    snapshot = replace(Snapshot(header, sha256), path=path, file_sha256=act.act["file_sha256"], receipt=receipt, max_age=max_age)
+    snapshot = replace(
+        Snapshot(header, sha256),
+        path=path,
+        file_sha256=act.act["file_sha256"],
+        receipt=receipt,
+        max_age=max_age,
+        _opened=[rows],
+    )
     snapshot.check_age(now)
     return snapshot
 

@@ -34,7 +34,7 @@ from ledger.shards.decide import decide
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
-from ledger.shards.rewrite import ShardFile, require_carriable, rewrite
+from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
@@ -324,7 +324,12 @@ class _Work:
                 return decisions.keep
 
             with HashingSink(target) as sink:
-                kept = rewrite(file, sink, mask, drop_metadata=self.dropped_metadata)
+                masks = [mask(group) for group in range(file.num_row_groups)]
+                whole = counts["allowed"] == totals["rows"] > 0 and not self.dropped_metadata
+                if whole and copy(file, sink):
+                    kept = totals["rows"]
+                else:
+                    kept = rewrite(file, sink, masks.__getitem__, drop_metadata=self.dropped_metadata)
                 account(source.name, totals["rows"], counts)
                 if kept != counts["allowed"]:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")

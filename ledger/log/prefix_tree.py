@@ -27,7 +27,13 @@ EMPTY = sha256(b"\x12").digest()
 
 def index(seed: bytes, subject_id: str) -> bytes:
     """Where a subject stands. Raises ValueError for an id that has no UTF-8 form."""
-    return sha256(b"consent-ledger/index/v1\n" + seed + subject_id.encode()).digest()
+    return indexes(seed, (subject_id.encode(),))[0]
+
+
+def indexes(seed: bytes, subject_ids: Iterable[bytes]) -> list[bytes]:
+    """Of ids in UTF-8."""
+    head = b"consent-ledger/index/v1\n" + seed
+    return [sha256(head + subject_id).digest() for subject_id in subject_ids]
 
 
 def value(blind: bytes, said: Mapping[str, object]) -> bytes:

@@ -176,6 +176,11 @@ class Footer:
             fields[_ROW_GROUPS] = _encoded(groups)
         return _file({number: value for number, value in fields.items() if number not in (_KEY_VALUES, _COLUMN_ORDERS)})
 
+    def groups(self) -> list[Struct]:
+        """Its row groups, decoded at each call: they are many times as large as they stand."""
+        groups: list[Struct] = _decoded(self.fields[_ROW_GROUPS]).values
+        return groups
+
     def columns(self) -> Iterator[tuple[str, bytes]]:
         """Name of each top-level column, and a Parquet file without rows that has it alone."""
         for number, group in itertools.groupby(range(1, len(self.elements)), self._tops.__getitem__):

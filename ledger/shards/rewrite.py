@@ -31,6 +31,7 @@ from ledger.errors import ShardError
 from ledger.objects import Address, Place
 from ledger.shards import footer
 from ledger.shards.publish import HashingSink
+from ledger.shards.unchanged import only_of_its_rows
 
 # parquet.thrift's CompressionCodec as pyarrow's writer calls it. 5 is LZ4 in Hadoop's framing, which LZ4_RAW (7) replaces.
 _CODECS: Final = {0: "none", 1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"}
@@ -214,6 +215,30 @@ def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *,
         sink.discard()
         raise
     return sum(rows)
+
+
+def copy(shard: ShardFile, sink: HashingSink) -> bool:
+    """Write the shard as it stands, where that is proven to bring nothing along but its rows; else write nothing, and say so.
+
+    All of it is read and decoded all the same, as by `rewrite`: what is damaged is not handed on. Raises as `rewrite` does.
+    """
+    try:
+        with _reading(shard.path):
+            if not only_of_its_rows(shard._file, shard.footer):
+                return False
+        for group in range(shard.num_row_groups):
+            shard.read_bits(group)
+        with _reading(shard.path):
+            shard._file.seek(0)
+            while data := shard._file.read(_BUFFER):
+                sink.write(data)
+        if sink.sha256 != shard.sha256:
+            raise ShardError(f"{shard.path} was changed while it was read", hint=_FETCH)
+        shard.check_unchanged()
+    except BaseException:
+        sink.discard()
+        raise
+    return True
 
 
 def _write_group(writer: pq.ParquetWriter, shard: ShardFile, group: int, mask: Any) -> int:

@@ -22,6 +22,7 @@ from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
+from ledger.shards.root import root
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -58,8 +59,7 @@ class KeptSubjects:
                 hint="remove the output and its journal, and run it again",
             )
         codes = np.nonzero(self._rows)[0]
-        tree = tree_of(self._answers.ids(codes), self._rows[codes], seed)
-        return {"root": tree.root().hex(), "seed": seed.hex(), "count": len(tree)}
+        return {"root": root(self._answers.ids(codes), self._rows[codes], seed).hex(), "seed": seed.hex(), "count": len(codes)}
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

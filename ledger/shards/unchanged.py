@@ -1,0 +1,166 @@
+"""Whether a shard of which every row is kept may be copied byte for byte.
+
+Only where nothing in it can be of other rows than its own. Proven from the bytes; what is not proven is rewritten.
+- What the footer speaks of fills the file: no byte lies between, over or beside the column chunks, page indexes and the footer.
+- A chunk is pages, one after another, with as many values as the footer says: a dictionary, if any, and data.
+- Every entry of a dictionary is used by a value of the chunk. Writers repeat one dictionary in each row group and in each shard
+  (pandas Categoricals, enums of Polars and DuckDB): its entries may be values of dropped rows of another shard.
+- There are no bloom filters, and no page in Hadoop's LZ4: a rewritten shard has neither.
+
+That its pages can be decoded is not asked here: whoever copies reads them all as well, as for a rewriting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ledger.shards.footer import Footer, Leaf
+from ledger.shards.thrift import Malformed, Reader, Struct
+
+_MAGIC, _TRAILER = 4, 8  # bytes at the file's beginning, and after its footer
+_MOST: Final = 1 << 22  # values of a page that are looked at, entries of a dictionary
+_REPEATED: Final = 2
+_CODECS: Final = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_DICTIONARY_CODED: Final = (2, 8)
+_RLE: Final = 3
+
+# RowGroup, ColumnChunk, ColumnMetaData
+_CHUNKS = 1
+_METADATA, _OFFSET_INDEX, _COLUMN_INDEX = 3, (4, 5), (6, 7)
+_CODEC, _VALUES, _SIZE, _DATA_AT, _INDEX_AT, _DICTIONARY_AT, _BLOOM = 4, 5, 7, 9, 10, 11, 14
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def only_of_its_rows(file: BinaryIO, footer: Footer) -> bool:
+    """file: of which `footer` is. False is "not proven". Raises OSError."""
+    try:
+        chunks = [chunk for group in footer.groups() for chunk in group[_CHUNKS][1].values]
+        leaves = itertools.cycle(footer.leaves)
+        return _fills(file, chunks) and all(map(_chunk, itertools.repeat(file), leaves, map(_metadata, chunks)))
+    except (Malformed, ValueError, LookupError, TypeError, AttributeError, OverflowError, pa.ArrowException):
+        return False
+
+
+def _metadata(chunk: Struct) -> dict[int, Any]:
+    return {number: value for number, (_, value) in chunk[_METADATA][1].items()}
+
+
+def _fills(file: BinaryIO, chunks: list[Struct]) -> bool:
+    pieces = []
+    for chunk in chunks:
+        metadata = _metadata(chunk)
+        if _BLOOM in metadata or _INDEX_AT in metadata:
+            return False
+        pieces.append((_start(metadata), metadata[_SIZE]))
+        pieces += [(chunk[at][1], chunk[size][1]) for at, size in (_OFFSET_INDEX, _COLUMN_INDEX) if at in chunk]
+    at = _MAGIC
+    for start, size in sorted(pieces):
+        if start != at or size < 0:
+            return False
+        at += size
+    end = file.seek(-_TRAILER, os.SEEK_END)
+    return at + int.from_bytes(file.read(4), "little") == end
+
+
+def _start(metadata: dict[int, Any]) -> int:
+    # Some writers put 0 for "none".
+    data: int = metadata[_DATA_AT]
+    return min(data, metadata.get(_DICTIONARY_AT) or data)
+
+
+def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any]) -> bool:
+    if metadata[_CODEC] not in _CODECS:
+        return False
+    name = _CODECS[metadata[_CODEC]]
+    codec = None if name is None else pa.Codec(name)
+    file.seek(_start(metadata))
+    data = file.read(metadata[_SIZE])
+    used: Bools | None = None
+    reader, values = Reader(data), 0
+    while reader.at < len(data):
+        reader.renew()
+        header = reader.struct()
+        start, size, kind = reader.at, header[3][1], header[1][1]
+        reader.at += size
+        if size < 0 or reader.at > len(data):
+            return False
+        body = memoryview(data)[start : reader.at]
+        if kind == _DICTIONARY and used is None and not values:
+            used = np.zeros(_few(header[7][1][1][1]), bool)
+        elif kind in (_DATA, _DATA_V2):
+            said = {number: value for number, (_, value) in header[5 if kind == _DATA else 8][1].items()}
+            values += _few(said[1])
+            coded = said[2 if kind == _DATA else 4] in _DICTIONARY_CODED
+            if coded and used is None:
+                return False
+            if coded and used is not None and not used.all():
+                pages = _v1 if kind == _DATA else _v2
+                used[pages(body, header[2][1], said, leaf, codec)] = True
+        else:
+            return False
+    return values == metadata[_VALUES] and (used is None or bool(used.all()))
+
+
+def _few(count: int) -> int:
+    if not 0 <= count <= _MOST:
+        raise Malformed("there are too many")
+    return count
+
+
+def _v1(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: Any) -> Ints:
+    """The dictionary entries that a page's values are. A level that is 0 at most is not there."""
+    plain = bytes(body) if codec is None else codec.decompress(body, size, asbytes=True)
+    at, present = 0, said[1]
+    for most, encoding in ((leaf.levels.count(_REPEATED), said[4]), (len(leaf.levels), said[3])):
+        if most:
+            if encoding != _RLE:
+                raise Malformed("its levels are not run lengths")
+            end = at + 4 + int.from_bytes(plain[at : at + 4], "little")
+            levels = _hybrid(plain, at + 4, end, most.bit_length(), said[1])
+            present, at = int((levels == most).sum()), end
+    return _hybrid(plain, at + 1, len(plain), plain[at], present) if present else np.zeros(0, np.int64)
+
+
+def _v2(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: Any) -> Ints:
+    repeated, defined = said[6], said[5]
+    levels, packed = bytes(body[: repeated + defined]), body[repeated + defined :]
+    compressed = codec is not None and said.get(7, True)
+    plain = codec.decompress(packed, size - len(levels), asbytes=True) if compressed else bytes(packed)
+    present, most = said[1], len(leaf.levels)
+    if most:
+        present = int((_hybrid(levels, repeated, len(levels), most.bit_length(), said[1]) == most).sum())
+    return _hybrid(plain, 1, len(plain), plain[0], present) if present else np.zeros(0, np.int64)
+
+
+def _hybrid(data: bytes, at: int, end: int, width: int, count: int) -> Ints:
+    """The first `count` numbers of the RLE and bit-packing hybrid. What fills up the last pack is none of them."""
+    if not 0 <= width <= 32 or end > len(data):
+        raise Malformed("there is no such run")
+    if not width:
+        return np.zeros(count, np.int64)
+    reader, weights = Reader(data, at), 1 << np.arange(width, dtype=np.int64)
+    runs, left = [], count
+    while left > 0:
+        header = reader.varint()
+        if header & 1:
+            size = (header >> 1) * width
+            bits = np.unpackbits(np.frombuffer(data[reader.at : min(reader.at + size, end)], np.uint8), bitorder="little")
+            numbers = bits[: len(bits) // width * width].reshape(-1, width)[:left] @ weights
+        else:
+            size = (width + 7) // 8
+            numbers = np.full(min(header >> 1, left), int.from_bytes(data[reader.at : reader.at + size], "little"), np.int64)
+        reader.at += size
+        if not len(numbers) or reader.at > end + width:
+            raise Malformed("a run has no end")
+        runs.append(numbers)
+        left -= len(numbers)
+    return np.concatenate(runs) if runs else np.zeros(0, np.int64)

@@ -1,0 +1,50 @@
+"""The root of a set of subjects by levels, against the tree that is built leaf by leaf."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ledger.log import prefix_tree
+from ledger.log.prefix_tree import PrefixTree
+from ledger.shards.root import root
+
+RNG = np.random.default_rng(7)
+
+
+def by_leaf(indexes: list[bytes], rows: list[int]) -> bytes:
+    pairs = zip(indexes, rows, strict=True)
+    return PrefixTree((index, prefix_tree.value(b"", {"rows": count})) for index, count in pairs).root()
+
+
+@pytest.mark.parametrize("size", [*range(1, 40), 1000, 4097])
+def test_any_number_of_subjects(size: int) -> None:
+    ids = ["ö", *(f"u{number}" for number in range(size - 1))]
+    rows, seed = RNG.integers(1, 9, size), RNG.bytes(32)
+    expected = by_leaf([prefix_tree.index(seed, subject_id) for subject_id in ids], rows.tolist())
+    assert root(pa.array(ids, pa.large_string()), rows, seed) == expected
+
+
+def test_no_subject() -> None:
+    assert root(pa.array([], pa.large_string()), np.zeros(0, np.int64), bytes(32)) == prefix_tree.EMPTY
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([0, 1], id="all but the last of 64 bits are shared"),
+        pytest.param([0, 2**64 - 1], id="none is"),
+        pytest.param([2**63, 2**63 + 1, 2**63 + 2, 0], id="deep on one side"),
+        pytest.param([*range(2**32 - 3, 2**32 + 3)], id="around the middle"),
+        pytest.param([2**64 - 2, 2**64 - 1, 2**53, 2**53 - 1, 2**53 + 1], id="what a float would round"),
+        pytest.param([7, 7, 9], id="64 bits do not tell them apart"),
+        pytest.param([(1 << bit) - 1 for bit in range(65)], id="a leaf at each depth"),
+    ],
+)
+def test_subjects_that_share_many_bits(places: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes = [place.to_bytes(8, "big") + bytes([number]) * 24 for number, place in enumerate(places)]
+    monkeypatch.setattr(prefix_tree, "indexes", lambda seed, ids: indexes)
+    rows = list(range(1, len(places) + 1))
+    ids = pa.array([str(number) for number in rows], pa.large_string())
+    assert root(ids, np.array(rows), bytes(32)) == by_leaf(indexes, rows)

@@ -1,0 +1,209 @@
+"""A shard of which every row is kept is copied byte for byte, where that is proven to bring nothing else along."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ledger import verify
+from ledger.errors import ShardError
+from ledger.shards.rewrite import ShardFile
+from ledger.shards.unchanged import _hybrid, only_of_its_rows
+from tests.shards.world import World
+
+RNG = np.random.default_rng(7)
+ROWS = 300
+WORDS = pa.array([f"word-{number % 7}" for number in range(ROWS)])
+GAPS = pa.array([None if number % 3 == 0 else f"word-{number % 7}" for number in range(ROWS)])
+LISTS = pa.array([[None, "a"] if number % 5 == 0 else None if number % 7 == 0 else [f"w{number % 4}"] for number in range(ROWS)])
+
+
+def proven(path: Path) -> bool:
+    with ShardFile(path) as shard, path.open("rb") as file:
+        return only_of_its_rows(file, shard.footer)
+
+
+def rows_of(path: Path) -> list[Any]:
+    with ShardFile(path) as shard:
+        return [shard.read_bits(group).to_pylist() for group in range(shard.num_row_groups)]
+
+
+def shard(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"s": pa.repeat("yes", len(next(iter(columns.values())))), **columns}), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["none", "zstd", "snappy", "gzip", "brotli", "lz4"])
+def test_a_shard_that_is_kept_is_copied_and_reads_the_same_everywhere(
+    tmp_path: Path, world: World, version: str, codec: str
+) -> None:
+    nested = pa.array([{"l": [{"t": f"t{n % 3}"}], "n": None if n % 2 else n} for n in range(ROWS)])
+    columns = {"w": WORDS, "g": GAPS, "l": LISTS, "d": WORDS.dictionary_encode(), "n": nested, "f": RNG.random(ROWS)}
+    source = shard(
+        tmp_path / "in" / "a.parquet",
+        columns,
+        compression=codec,
+        data_page_version=version,
+        row_group_size=120,
+        data_page_size=256,
+        write_page_index=True,
+    )
+    run = world.run(source)
+    made = world.root / "out" / "a.parquet"
+    assert made.read_bytes() == source.read_bytes()
+    assert run.record.shards[0].input_sha256 == run.record.shards[0].output_sha256
+    assert pq.read_table(made).equals(pq.read_table(source)) and rows_of(made) == rows_of(source)
+    assert pl.read_parquet(made).equals(pl.read_parquet(source))
+    assert (
+        duckdb.sql(f"from '{made}' where w = 'word-3'").fetchall() == duckdb.sql(f"from '{source}' where w = 'word-3'").fetchall()
+    )
+    verify(world.root / "out", trust=world.book.trust)
+
+
+def test_one_shard_is_copied_and_the_next_rewritten(world: World) -> None:
+    whole, part = world.shard("in/a.parquet", "yes", "later"), world.shard("in/b.parquet", "yes", "no", "later")
+    first = world.run(whole, part)
+    assert (world.root / "out/a.parquet").read_bytes() == whole.read_bytes()
+    assert world.read("out/b.parquet") == ["yes", "later"] and world.read("out/a.parquet") == ["yes", "later"]
+    verify(world.root / "out", trust=world.book.trust)
+    again = world.run(whole, part)  # by the journal
+    assert again.record.shards == first.record.shards
+    # What one more no takes away is gone from what was copied before.
+    world.book.withdraw("later", purposes=["ai"])
+    world.run(whole, part, snapshot=world.freeze("ai", "newer"))
+    assert world.read("out/a.parquet") == ["yes"] and b"later" not in (world.root / "out/a.parquet").read_bytes()
+
+
+NEVER = [f"CANARY-{number}" for number in range(3)]
+SEEN = pd.Categorical(["seen"] * ROWS, categories=[NEVER[0], "seen", *NEVER[1:]])
+HIDDEN = pa.DictionaryArray.from_arrays(pa.array([1] * ROWS, pa.int32()), pa.array([NEVER[0], "seen", *NEVER[1:]]))
+FIRST = pa.DictionaryArray.from_arrays(pa.array([1 + n % 2 for n in range(ROWS)]), pa.array([NEVER[0], "seen", "also"]))
+NULLS = pa.DictionaryArray.from_arrays(
+    pa.array([None if n % 2 else 1 + n % 4 // 2 for n in range(ROWS)]), pa.array([NEVER[0], "seen", "also"])
+)
+UNUSED = {
+    "pandas": pa.array(SEEN),
+    "first entry": FIRST,
+    "first entry, and nulls": NULLS,
+    "all but one": HIDDEN,
+    "in a list": pa.ListArray.from_arrays(pa.array(range(ROWS + 1), pa.int32()), FIRST),
+    "in a struct": pa.StructArray.from_arrays([NULLS], ["d"]),
+    "no value at all": pa.DictionaryArray.from_arrays(pa.nulls(ROWS, pa.int32()), pa.array(NEVER)),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_an_entry_that_no_row_uses_does_not_come_along(tmp_path: Path, world: World, name: str, version: str) -> None:
+    """The writer repeats all categories in each shard: here a person's who said no, and whose rows lie in another shard."""
+    # An odd number of rows: the last pack is filled up with zeros, which are no use of the first entry.
+    column = UNUSED[name].slice(0, ROWS - 3)
+    source = shard(tmp_path / "in" / "a.parquet", {"c": column}, compression="none", data_page_version=version)
+    assert b"CANARY" in source.read_bytes()
+    assert not proven(source)
+    world.run(source)
+    made = world.root / "out" / "a.parquet"
+    assert b"CANARY" not in made.read_bytes() and rows_of(made) == rows_of(source)
+
+
+def test_entries_of_a_second_row_group_that_only_the_first_uses(tmp_path: Path) -> None:
+    both = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 50 + [1] * 100), pa.array(["CANARY", "seen"]))
+    assert not proven(shard(tmp_path / "a" / "a.parquet", {"c": both}, row_group_size=100))
+    assert proven(shard(tmp_path / "a" / "b.parquet", {"c": both.slice(0, 100)}))
+
+
+@pytest.mark.parametrize("last", ["b", "c"])
+def test_enums_of_other_engines(tmp_path: Path, last: str) -> None:
+    """Polars also writes what describes a chunk behind it, which may say anything; DuckDB does not."""
+    values, path = ["a", "b"] * 20 + [last], tmp_path / "a.parquet"
+    pl.DataFrame({"e": pl.Series(values, dtype=pl.Enum(["a", "b", "c"]))}).write_parquet(path)
+    assert not proven(path)
+    duckdb.sql(f"copy (select unnest(?)::enum('a', 'b', 'c') as e) to '{path}' (format parquet)", params=[values])
+    assert proven(path) == (last == "c")
+
+
+def test_bytes_that_are_of_no_chunk_are_not_copied(tmp_path: Path, world: World) -> None:
+    source = shard(tmp_path / "in" / "a.parquet", {"w": WORDS}, compression="none")
+    data = source.read_bytes()
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    source.write_bytes(data[:-footer] + b"CANARY" + data[-footer:])
+    assert not proven(source)
+    world.run(source)
+    assert b"CANARY" not in (world.root / "out" / "a.parquet").read_bytes()
+
+
+def test_a_bloom_filter_is_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    duckdb.sql(f"copy (select (i % 40)::varchar as s from range(4000) t(i)) to '{path}' (format parquet)")
+    assert duckdb.sql(f"select bloom_filter_offset from parquet_metadata('{path}')").fetchall() != [(None,)]
+    assert not proven(path)
+
+
+def test_metadata_that_is_dropped_is_dropped(tmp_path: Path, world: World) -> None:
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "a.parquet"
+    pq.write_table(pa.table({"s": ["yes"]}).replace_schema_metadata({"secret": "CANARY"}), source)
+    world.run(source, drop_metadata=["secret"])
+    assert b"CANARY" not in (world.root / "out" / "a.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_a_damaged_page_is_refused_as_ever(tmp_path: Path, world: World, checksums: bool) -> None:
+    source = shard(
+        tmp_path / "in" / "a.parquet",
+        {"t": pa.array([RNG.bytes(40).hex() for _ in range(ROWS)])},
+        use_dictionary=["s"],
+        compression="zstd",
+        write_page_checksum=checksums,
+    )
+    at = pq.read_metadata(source).row_group(0).column(1).data_page_offset
+    data = bytearray(source.read_bytes())
+    data[at + 200 : at + 400] = bytes(200)
+    source.write_bytes(data)
+    with pytest.raises(ShardError, match="cannot be read"):
+        world.run(source)
+    assert not list((world.root / "out").glob("*")) and not (world.root / "out.intoto.jsonl").exists()
+
+
+def test_no_flipped_byte_makes_anything_but_a_proof_or_none(tmp_path: Path) -> None:
+    source = shard(tmp_path / "in" / "a.parquet", {"c": NULLS, "l": LISTS}, compression="none", data_page_size=200)
+    with ShardFile(source) as opened:
+        footer = opened.footer
+    good, flipped = source.read_bytes(), tmp_path / "flipped.parquet"
+    for at in RNG.choice(len(good), 400, replace=False).tolist():
+        data = bytearray(good)
+        data[at] ^= 1 << int(RNG.integers(8))
+        flipped.write_bytes(data)
+        with flipped.open("rb") as file:
+            only_of_its_rows(file, footer)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 13, 20])
+def test_runs_and_packs(width: int) -> None:
+    numbers = RNG.integers(0, 1 << width, 24)
+    bits = (numbers[:, None] >> np.arange(width) & 1).astype(np.uint8).ravel()
+    packed = bytes([3 << 1 | 1]) + np.packbits(bits, bitorder="little").tobytes()
+    run = bytes([5 << 1]) + int(numbers[0]).to_bytes((width + 7) // 8, "little")
+    data = run + packed + run
+    expected = [*[numbers[0]] * 5, *numbers, *[numbers[0]] * 5]
+    assert _hybrid(data, 0, len(data), width, 34).tolist() == expected
+    assert _hybrid(data, 0, len(data), width, 21).tolist() == expected[:21]
+
+
+def test_a_copy_is_what_was_hashed(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = world.shard("in/a.parquet", "yes", "later")
+    monkeypatch.setattr(ShardFile, "sha256", hashlib.sha256(b"another").hexdigest())
+    with pytest.raises(ShardError, match="changed while it was read"):
+        world.run(source)
+    assert not list((world.root / "out").glob("*"))

@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 # Tests mostly wait: for disks, servers and other processes.
 WORKERS ?= 3
+# Who makes the benchmarks' shards, and the peers; and where the shards go.
+BENCH ?= ../shared/bench
+WORKLOAD ?= build/workload
 
 .PHONY: demo test lint soak fuzz bench lock clean
 
@@ -26,7 +29,7 @@ fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz --seconds 90
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.benchmarks.throughput
+	BENCH=$(BENCH) WORKLOAD=$(WORKLOAD) $(BIN)/python -m tests.benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

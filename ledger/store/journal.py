@@ -164,8 +164,9 @@ def _write(path: Path, data: bytes) -> None:
         end = _end_of_last_line(file)
         file.truncate(end)
         file.seek(end)
-        if file.write(data) != len(data):
-            raise OSError(None, "it was not written whole")
+        rest = memoryview(data)
+        while rest:  # what is written in part is followed by an error that says why
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
 
 

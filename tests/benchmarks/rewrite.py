@@ -114,7 +114,7 @@ def measure(workload: Path, rounds: int, peers: Path | None = None, variants: tu
                 if side == "ours":
                     one = _ours(folder, variant, expected)
                 else:
-                    one = _peer(peers, folder / variant, side, sum(expected.values()))
+                    one = peer(peers, folder / variant, side, sum(expected.values()))
                 measured[side].append(one)
                 print(json.dumps({"variant": variant, "side": side, "round": number, **one}), flush=True)
         seconds = {side: statistics.median(one["seconds"] for one in several) for side, several in measured.items()}
@@ -148,7 +148,8 @@ def _ours(folder: Path, variant: str, expected: dict[str, int]) -> dict[str, Any
         return one | {"bytes": sum(path.stat().st_size for path in output.glob("*.parquet"))}
 
 
-def _peer(peers: Path, folder: Path, name: str, expected: int) -> dict[str, Any]:
+def peer(peers: Path, folder: Path, name: str, expected: int) -> dict[str, Any]:
+    """What peers.py told of one peer. Raises SystemExit for another number of rows."""
     one = _child([sys.executable, str(peers), str(folder), name], folder)
     if one["kept"] != expected:
         raise SystemExit(f"{name} kept {one['kept']} rows, and not {expected}")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ledger
-from ledger import ConsentFilter, Event, committing, membership, snapshot, times
+from ledger import ConsentFilter, Event, committing, folding, membership, times
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError, VerificationError
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.columns import Columns
@@ -222,8 +222,8 @@ def test_the_set_of_every_snapshot_outlives_an_erasure(world: World, together: i
         world.book.snapshot("ai")
     monkeypatch.setattr(committing, "_BATCH", together)
     folded: list[object] = []
-    fold = snapshot.latest_per_scope
-    monkeypatch.setattr(snapshot, "latest_per_scope", lambda acts: folded.append(acts) or fold(acts))
+    fold = folding.latest_per_scope
+    monkeypatch.setattr(folding, "latest_per_scope", lambda acts: folded.append(acts) or fold(acts))
     world.book.erase("later")
     assert together < 65_536 or len(folded) == 1
     acts = world.book.read(lambda history: history.acts("snapshot_compiled"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 
 import pytest
 import rfc8785
@@ -36,6 +37,13 @@ def test_every_character_of_the_first_plane_is_written_as_rfc8785_does() -> None
     for start in [*range(0, 0xD800, 0x400), *range(0xE000, 0x10000, 0x400)]:
         document = {"text": "".join(map(chr, range(start, start + 0x400)))}
         assert canonical.encode(document) == rfc8785.dumps(document)  # type: ignore[arg-type]
+
+
+def test_a_word_of_an_enumeration_is_its_text() -> None:
+    class Word(StrEnum):
+        NO = "no"
+
+    assert canonical.encode({"a": Word.NO}) == rfc8785.dumps({"a": "no"})
 
 
 def test_keys_are_ordered_by_utf16() -> None:

@@ -17,7 +17,9 @@ import pytest
 from ledger import verify
 from ledger.errors import ShardError
 from ledger.shards.rewrite import ShardFile
+from ledger.shards.thrift import I32
 from ledger.shards.unchanged import _hybrid, only_of_its_rows
+from tests.shards.rewriting import chunk, patch
 from tests.shards.world import World
 
 RNG = np.random.default_rng(7)
@@ -131,6 +133,13 @@ def test_enums_of_other_engines(tmp_path: Path, last: str) -> None:
     assert not proven(path)
     duckdb.sql(f"copy (select unnest(?)::enum('a', 'b', 'c') as e) to '{path}' (format parquet)", params=[values])
     assert proven(path) == (last == "c")
+
+
+def test_hadoops_lz4_is_not_copied(tmp_path: Path) -> None:
+    source = shard(tmp_path / "a.parquet", {"w": WORDS}, compression="lz4")
+    assert proven(source)
+    patch(source, lambda fields: chunk(fields, 0, 1).__setitem__(4, (I32, 5)))
+    assert not proven(source)
 
 
 def test_bytes_that_are_of_no_chunk_are_not_copied(tmp_path: Path, world: World) -> None:

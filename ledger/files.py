@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -144,6 +144,15 @@ def withdraw(path: str | Place) -> None:
     with _failing(f"cannot remove {path}"), contextlib.suppress(FileNotFoundError):
         path.unlink()
         sync_folder(path.parent)
+
+
+def withdraw_all(paths: Sequence[Path]) -> None:
+    """The same for files of one folder, one after the other; durable when all are removed."""
+    for path in paths:
+        with _failing(f"cannot remove {path}"):
+            path.unlink(missing_ok=True)
+    if paths:
+        sync_folder(paths[0].parent)
 
 
 def temporary_beside(path: P) -> P:

@@ -236,7 +236,7 @@ def _settle(engine: sa.Engine, folder: Folder, *, wait: bool = True) -> _Settled
 
 def _remove_snapshots(folder: Path, position: int) -> set[str]:
     """Those of the ledger's own that were compiled before an entry, or of which that cannot be told; the digests of the files."""
-    removed: set[str] = set()
+    removed, paths = set[str](), list[Path]()
     if not folder.is_dir():
         return removed
     with locks.exclusive(folder) as held:
@@ -247,8 +247,8 @@ def _remove_snapshots(folder: Path, position: int) -> set[str]:
             act = _act(receipt)
             if not isinstance(act.get("tree_size"), int) or act["tree_size"] <= position:
                 removed.add(str(act.get("file_sha256")))
-                files.withdraw(receipt)
-                files.withdraw(path)
+                paths += [receipt, path]  # a file without its receipt is no snapshot
+        files.withdraw_all(paths)
     return removed
 
 

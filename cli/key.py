@@ -47,11 +47,12 @@ def add_run(ledger_path: Path | None, name: str, output: Path | None, key_path: 
             public = Verifier.from_vkey(vkey).public
         elif key_path is not None:
             public = ledger.load_key(key_path, passphrase=passphrase).public
-            files.sweep(key_path)  # of an attempt that was killed
         else:
             book.keys.check_new(name)
             key = PrivateKey.generate()
             made, pem, public = output or book.folder.path / f"{name}.key", key.to_pem(), key.public
+        if (private := key_path or made) is not None:
+            files.sweep(private)  # what an attempt that was killed has left
         try:
             if made is not None and pem is not None:
                 files.create_private(made, pem)

@@ -92,7 +92,7 @@ def _chart(ratios: Sequence[Ratio]) -> str:
     left, wide, row = 290, 380, 34
     scale = wide / max(max(ratio, goal) for _, ratio, goal in ratios)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + wide + 70} {row * len(ratios) + 40}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + wide + 130} {row * len(ratios) + 40}" '
         'font-family="system-ui, sans-serif" font-size="14" role="img">',
         "<title>How fast, as a multiple of the other side</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
@@ -104,8 +104,9 @@ def _chart(ratios: Sequence[Ratio]) -> str:
             f'<text x="{left - 10}" y="{top + 16}" text-anchor="end" fill="#1b1f24">{escape(what)}</text>',
             f'<rect x="{left}" y="{top}" width="{ratio * scale:.1f}" height="22" fill="#2f6f9f"/>',
             f'<line x1="{mark:.1f}" x2="{mark:.1f}" y1="{top - 4}" y2="{top + 26}" stroke="#1b1f24" stroke-width="2"/>',
-            f'<text x="{left + max(ratio, goal) * scale + 8:.1f}" y="{top + 16}" fill="#1b1f24">{ratio:.2f}×</text>',
+            f'<text x="{max(left + ratio * scale, mark) + 8:.1f}" y="{top + 16}" fill="#1b1f24">{ratio:.2f}× of {goal:.2f}×</text>',
         ]
     below = row * len(ratios) + 28
-    parts.append(f'<text x="{left}" y="{below}" fill="#57606a" font-size="12">bar: measured; line: goal</text></svg>')
+    legend = "bar: measured; line: goal; numbers: measured of goal"
+    parts.append(f'<text x="{left}" y="{below}" fill="#57606a" font-size="12">{legend}</text></svg>')
     return "\n".join(parts) + "\n"

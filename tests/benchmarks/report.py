@@ -100,11 +100,12 @@ def _chart(ratios: Sequence[Ratio]) -> str:
     for number, (what, ratio, goal) in enumerate(ratios):
         top = 10 + number * row
         mark = left + goal * scale
+        beside = max(left + ratio * scale, mark) + 8
         parts += [
             f'<text x="{left - 10}" y="{top + 16}" text-anchor="end" fill="#1b1f24">{escape(what)}</text>',
             f'<rect x="{left}" y="{top}" width="{ratio * scale:.1f}" height="22" fill="#2f6f9f"/>',
             f'<line x1="{mark:.1f}" x2="{mark:.1f}" y1="{top - 4}" y2="{top + 26}" stroke="#1b1f24" stroke-width="2"/>',
-            f'<text x="{max(left + ratio * scale, mark) + 8:.1f}" y="{top + 16}" fill="#1b1f24">{ratio:.2f}× of {goal:.2f}×</text>',
+            f'<text x="{beside:.1f}" y="{top + 16}" fill="#1b1f24">{ratio:.2f}× of {goal:.2f}×</text>',
         ]
     below = row * len(ratios) + 28
     legend = "bar: measured; line: goal; numbers: measured of goal"

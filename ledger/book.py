@@ -13,16 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from ledger import (
-    admission,
-    cursor,
-    files,
-    person,
-    receipts,
-    status,
-    times,
-    witnessing,
-)
+from ledger import admission, cursor, files, person, receipts, status, times, witnessing
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage

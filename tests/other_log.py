@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,8 +98,8 @@ class OtherLog:
 
 
 @contextmanager
-def served(folder: Path, handler: Any = None) -> Iterator[str]:
-    """The URL of a folder on loopback, by Python's own server; handler: another kind of server."""
+def served(folder: Path, handler: Any = None, pem: Path | None = None) -> Iterator[str]:
+    """The URL of a folder on loopback, by Python's own server; handler: another kind of server. pem: with it, by https."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
@@ -106,9 +107,14 @@ def served(folder: Path, handler: Any = None) -> Iterator[str]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler or functools.partial(Quiet, directory=str(folder)))
     server.daemon_threads = True
+    if pem is not None:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who refuses the certificate has left
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http{'s' if pem else ''}://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
     thread.join()

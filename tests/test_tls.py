@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.server
 import ipaddress
-import ssl
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conftest import Outcome
-from tests.other_log import OtherLog
+from tests.other_log import OtherLog, served
 
 
 def certificate(path: Path, *, address: str = "127.0.0.1", days: int = 1) -> Path:
@@ -38,26 +35,6 @@ def certificate(path: Path, *, address: str = "127.0.0.1", days: int = 1) -> Pat
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
     return path
-
-
-@contextmanager
-def served(folder: Path, pem: Path, asked: list[str]) -> Iterator[str]:
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who asked has left
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +62,12 @@ def test_a_server_counts_by_its_certificate(
     if known:
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     asked: list[str] = []
-    with served(tmp_path / "log", pem, asked) as url:
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            asked.append(self.path)
+
+    with served(tmp_path / "log", partial(Handler, directory=str(tmp_path / "log")), pem) as url:
         watched = consent("log", "monitor", url, "--trust", tmp_path / "trust", "--state", tmp_path / "state")
         monkeypatch.setenv("CONSENT_API_KEY", "secret")
         snapshot = f"{url}/v1/snapshots/train-ai"

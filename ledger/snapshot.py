@@ -55,6 +55,9 @@ SCHEMA = pa.schema(
 """One row per subject and scope, sorted by subject_id, scope, scope_id ('' for everything) in the order of UTF-8 bytes.
 Times are microseconds, NONE where there is none; positions -1, no_state and yes_basis 255 where there is no such act."""
 
+MAX_LISTS = 1_000_000
+"""Arrow sets aside up to 2 KB for each item that a footer says is in a list; no list has more items than its file has bytes."""
+
 _ANEW = "compile it anew with `consent snapshot`"
 _METADATA_KEY = b"consent-ledger"
 
@@ -287,7 +290,7 @@ def _parse(data: bytes) -> tuple[Header, Any]:
     np.frombuffer(buffer, np.uint8)[:] = np.frombuffer(data, np.uint8)
     try:
         # `pq.read_table` would import pyarrow.dataset, and that pandas where it is installed: 0.3 s.
-        table = pq.ParquetFile(pa.BufferReader(buffer)).read()
+        table = pq.ParquetFile(pa.BufferReader(buffer), thrift_container_size_limit=min(len(data), MAX_LISTS)).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise IntegrityError("the snapshot is no Parquet file that can be read") from error
     if table.schema.remove_metadata() != SCHEMA:

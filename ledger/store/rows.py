@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from ledger import times
 from ledger.errors import ConsentLedgerError, InvalidEvent, UsageError
+from ledger.snapshot import MAX_LISTS
 
 FORMS = ("csv", "ndjson", "parquet")
 MAX_RECORD = 1 << 20
@@ -242,7 +243,8 @@ class _Parquet:
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
-            self._parquet = pq.ParquetFile(file, pre_buffer=False)
+            size = file.seek(0, os.SEEK_END)
+            self._parquet = pq.ParquetFile(file, pre_buffer=False, thrift_container_size_limit=min(size, MAX_LISTS))
             self._schema = self._parquet.schema_arrow
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _no_parquet(error) from error

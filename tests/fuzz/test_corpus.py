@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -37,3 +39,30 @@ def test_the_corpus_stays_small_and_is_of_targets() -> None:
         kept = [path for path in folder.iterdir() if re.fullmatch("[0-9a-f]{40}", path.name)]
         assert len(kept) <= MAX_FILES, folder
         assert all(path.stat().st_size < MAX_BYTES for path in kept), folder
+
+
+_MILLION = b"\xfc\xc0\x84\x3d"
+_COLUMNS = b"\x15\x02\x19\x2c\x48\x01s\x15\x02\x00\x15\x04\x25\x00\x18\x01x\x00\x16\x00"
+
+
+@pytest.mark.parametrize("name", ["snapshot-file", "parquet"])
+@pytest.mark.parametrize(
+    "footer",
+    [
+        pytest.param(b"\x15\x02\x19" + _MILLION, id="columns"),
+        pytest.param(_COLUMNS + (b"\x19" + _MILLION) * 2, id="row-groups"),
+    ],
+)
+def test_a_footer_that_claims_a_million_items_takes_no_memory(name: str, footer: bytes) -> None:
+    """Arrow sets aside room for each: 0.8 GB for these 100 bytes."""
+    thrift = footer + bytes(50)
+    shard = b"PAR1" + thrift + len(thrift).to_bytes(4, "little") + b"PAR1"
+    read = f"from tests.fuzz.targets import TARGETS; target = TARGETS[{name!r}]; target(b'')"
+    measured = "from resource import *; taken = lambda: getrusage(RUSAGE_SELF).ru_maxrss"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{read}; {measured}; before = taken(); target({shard!r}); print(taken() - before)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(ended.stdout) < 64 << 10

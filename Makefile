@@ -10,7 +10,7 @@ WORKERS ?= 3
 BENCH ?= ../shared/bench
 WORKLOAD ?= build/workload
 
-.PHONY: demo test lint soak fuzz bench lock clean
+.PHONY: demo test lint soak fuzz bench guard lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/consent demo
@@ -30,6 +30,9 @@ fuzz: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	BENCH=$(BENCH) WORKLOAD=$(WORKLOAD) $(BIN)/python -m tests.benchmarks
+
+guard: $(VENV)/.installed-dev
+	BENCH=$(BENCH) $(BIN)/python -m tests.benchmarks.guard
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

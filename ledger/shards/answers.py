@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -44,15 +45,15 @@ class _Found:
         # One more at the end, so that whoever goes on there reads something.
         self._hashes = np.append(hashes[self._order], np.uint64(0))
         counts = np.bincount((self._hashes[:-1] >> self._shift).astype(np.int64), minlength=1 << bits)
-        self._start = np.cumsum(counts, dtype=np.int32 if len(hashes) < 1 << 31 else np.int64)
-        self._start -= counts.astype(self._start.dtype)
+        kind = np.int32 if len(hashes) < 1 << 31 else np.int64
+        self._start: npt.NDArray[Any] = (np.cumsum(counts) - counts).astype(kind)
 
     def candidates(self, hashes: npt.NDArray[np.uint64], confirm: Any) -> Ints:
         """The entry of each hash that `confirm(queries, entries) -> bools` accepts, else -1."""
         found = np.full(len(hashes), -1, np.int64)
         last = len(self._hashes) - 1
         query, asked = np.arange(len(hashes)), hashes
-        at = self._start[(hashes >> self._shift).astype(np.int64)]
+        at: npt.NDArray[Any] = self._start[(hashes >> self._shift).astype(np.int64)]
         while len(query):
             there = self._hashes[at]
             same = np.nonzero((there == asked) & (at < last))[0]
@@ -94,7 +95,6 @@ class Answers:
             NOTICE_CHANGED,
         )
         self.yes_lapsed: Codes = np.append(np.where(number["yes_at"] == NONE, NO_RECORD, lapsed), NO_RECORD).astype(np.uint8)
-        self.digest = self._digest(column, number)
 
         subject = column["subject_id"].cast(pa.large_string())
         first = np.ones(n, bool)
@@ -103,10 +103,15 @@ class Answers:
         starts = np.nonzero(first)[0]
         self.unknown = len(starts)
         self._subject = subject.take(pa.array(starts))
-        self._subjects = _Found(self._hash(self._subject))
-        code = np.cumsum(first) - 1
-        scope = number["scope"]
+        with ThreadPoolExecutor(2) as aside:  # neither hashing nor NumPy holds the rest up
+            digest = aside.submit(self._digest, column, number)
+            subjects = aside.submit(lambda: _Found(self._hash(self._subject)))
+            self._index_scopes(number["scope"], np.cumsum(first) - 1, column["scope_id"].cast(pa.large_string()))
+            self.digest, self._subjects = digest.result(), subjects.result()
 
+    def _index_scopes(self, scope: Codes, code: Ints, items: Any) -> None:
+        """scope, items: of each row of the snapshot. code: of its subject."""
+        n = len(code)
         self.everything: Ints = np.full(self.unknown + 1, -1, np.int64)
         whole = np.nonzero(scope == Scope.EVERYTHING)[0]
         self.everything[code[whole]] = whole
@@ -120,7 +125,7 @@ class Answers:
         self.unknown_item: dict[Scope, Ints] = {}
         for finer in (Scope.CATEGORY, Scope.CONTENT):
             at = np.nonzero(scope == finer)[0]
-            item = column["scope_id"].cast(pa.large_string()).take(pa.array(at))
+            item = items.take(pa.array(at))
             index = _Found(_mix(self._hash(item), code[at]))
             self._finer_index[finer] = at, code[at], item, index
             worst = np.full(self.unknown + 1, -1, np.int64)

@@ -100,7 +100,7 @@ def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, 
     pairs = np.nonzero(answers.needs_row[subjects])[0]
     if len(pairs):
         at, unknown = _finer_rows(keys, pairs, subjects[pairs], answers)
-        # Where the ledger has nothing for the row's items, and nothing that an unknown item is held to, the subject does settle it.
+        # Where the ledger has nothing for the row's items, nor what an unknown item is held to, the subject does settle it.
         speaks = answers.yes_since[answers.everything[subjects[pairs]]] != NONE
         for scope in at:
             speaks |= (at[scope] >= 0) | (unknown[scope] & (answers.unknown_item[scope][subjects[pairs]] >= 0))
@@ -110,9 +110,7 @@ def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, 
     return codes, unmapped, basis
 
 
-def _finer_rows(
-    keys: Keys, pairs: Ints, subjects: Ints, answers: Answers
-) -> tuple[dict[Scope, Ints], dict[Scope, Bools]]:
+def _finer_rows(keys: Keys, pairs: Ints, subjects: Ints, answers: Answers) -> tuple[dict[Scope, Ints], dict[Scope, Bools]]:
     """At each scope finer than everything the snapshot's row of the pair's item, -1 for none, and whether the item is unknown."""
     row = pairs if keys.row_of is None else keys.row_of[pairs]
     at, unknown = {}, {}

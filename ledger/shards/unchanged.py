@@ -190,4 +190,5 @@ def _packed(data: bytes, width: int, most: int) -> Ints:
     # Eight bytes from where a number begins hold it; those of the last ones reach beyond the data.
     padded = np.frombuffer(data + bytes(8), np.uint8)
     words = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
-    return (words[at >> 3] >> (at & 7).astype(np.uint64) & np.uint64((1 << width) - 1)).astype(np.int64)
+    numbers: Ints = (words[at >> 3] >> (at & 7).astype(np.uint64) & np.uint64((1 << width) - 1)).astype(np.int64)
+    return numbers

@@ -91,20 +91,12 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError(f"no command needs {fullname}", name=fullname)
 
 
-_LIBRARIES = {
-    # Arrow's allocator gives back at once what it frees: a row group's memory would be cleared by the system again and again.
-    "MIMALLOC_PURGE_DELAY": "10000",
-    # No command multiplies matrices: numpy would start a thread for each core all the same.
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.meta_path.insert(0, _WithoutPandas())
-    for name, value in _LIBRARIES.items():
-        os.environ.setdefault(name, value)
+    # No command multiplies matrices: numpy would start a thread for each core all the same.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Modules are nearly all that is made at first, and no rubbish: looking for some every 700 objects is a tenth of the start.
     gc.set_threshold(50_000, *gc.get_threshold()[1:])
     sys.exit(run(arguments))

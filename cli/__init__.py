@@ -7,7 +7,6 @@ Data goes to stdout; progress, verdict and `error:` / `hint:` lines to stderr. E
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from importlib import import_module
@@ -97,8 +96,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.meta_path.insert(0, _WithoutPandas())
     # No command multiplies matrices: numpy would start a thread for each core all the same.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Modules are nearly all that is made at first, and no rubbish: looking for some every 700 objects is a tenth of the start.
-    gc.set_threshold(50_000, *gc.get_threshold()[1:])
     sys.exit(run(arguments))
 
 

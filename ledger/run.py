@@ -326,7 +326,7 @@ class _Work:
             with HashingSink(target) as sink:
                 masks = [mask(group) for group in range(file.num_row_groups)]
                 whole = counts["allowed"] == totals["rows"] > 0 and not self.dropped_metadata
-                if whole and copy(file, sink):
+                if whole and copy(file, sink, decoded=names):
                     kept = totals["rows"]
                 else:
                     kept = rewrite(file, sink, masks.__getitem__, drop_metadata=self.dropped_metadata)

@@ -84,6 +84,8 @@ class ShardFile:
         self.close()
 
     def close(self) -> None:
+        if "_source" in self.__dict__:
+            self._source.close()
         self._file.close()
 
     @cached_property
@@ -132,10 +134,13 @@ class ShardFile:
         """As bits alone: see `Footer.bare`."""
         return self._bare.schema_arrow
 
-    def read_bits(self, group: int) -> pa.Table:
-        """All of a row group, by `schema_bits`."""
+    def read_bits(self, group: int, *, without: Collection[str] = ()) -> pa.Table:
+        """All of a row group, by `schema_bits`. without: top-level columns to leave out."""
         with _reading(self.path):
-            return self._read(self._bare, group)
+            if not without:
+                return self._read(self._bare, group)
+            names = zip(self.footer.top_level(), self.schema_bits.names, strict=True)
+            return self._read(self._bare, group, columns=[bits for name, bits in names if name not in without])
 
     def check_unchanged(self) -> None:
         """Raises ShardError where the file is not what it was when it was opened, or another is in its place."""
@@ -160,9 +165,17 @@ class ShardFile:
             metadata = pq.read_metadata(pa.BufferReader(self.footer.bare()))
             return self._open(metadata=metadata, **_LARGE)
 
+    @cached_property
+    def _source(self) -> Any:
+        """This very file for Arrow to read by itself, where the system lets it: else each read comes back into Python."""
+        try:
+            return pa.OSFile(f"/proc/self/fd/{self._file.fileno()}")
+        except OSError:  # another system, or an object that is read in ranges
+            return self._file
+
     def _open(self, **options: Any) -> pq.ParquetFile:
         # Buffered: a column chunk is otherwise read whole before its first page is decoded.
-        return pq.ParquetFile(self._file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
+        return pq.ParquetFile(self._source, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
 
     def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
         table = reader.read_row_group(group, use_threads=False, **options)
@@ -217,17 +230,18 @@ def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *,
     return sum(rows)
 
 
-def copy(shard: ShardFile, sink: HashingSink) -> bool:
+def copy(shard: ShardFile, sink: HashingSink, *, decoded: Collection[str] = ()) -> bool:
     """Write the shard as it stands, where that is proven to bring nothing along but its rows; else write nothing, and say so.
 
-    All of it is read and decoded all the same, as by `rewrite`: what is damaged is not handed on. Raises as `rewrite` does.
+    All of it is read and decoded all the same, as by `rewrite`: what is damaged is not handed on. decoded: top-level columns
+    of which `read_keys` has read each row group already. Raises as `rewrite` does.
     """
     try:
         with _reading(shard.path):
             if not only_of_its_rows(shard._file, shard.footer):
                 return False
         for group in range(shard.num_row_groups):
-            shard.read_bits(group)
+            shard.read_bits(group, without=decoded)
         with _reading(shard.path):
             shard._file.seek(0)
             while data := shard._file.read(_BUFFER):

@@ -43,12 +43,15 @@ class TextHash:
         rows: Any = slice(None)  # of the texts that go on here
         for at in range(0, min(int(size.max()), self._longest), _WORD):
             left = size[rows] - at
-            if (left <= 0).any():
+            if left.min() <= 0:
                 rows = np.arange(len(text))[rows][left > 0]
                 left = left[left > 0]
-            word = words[start[rows] + at] & _LAST_WORD[np.minimum(left, _WORD) - 1]
+            word = words[start[rows] + at]
+            if left.min() < _WORD:
+                word &= _LAST_WORD[np.minimum(left, _WORD) - 1]
+            word = word.astype(np.uint64)
             for total, keys in zip(sums, self._keys, strict=True):
-                total[rows] += word.astype(np.uint64) * keys[2 + at // _WORD]
+                total[rows] += word * keys[2 + at // _WORD]
         high, low = (total >> _HALF for total in sums)
         hashes: npt.NDArray[np.uint64] = high << _HALF | low
         return hashes

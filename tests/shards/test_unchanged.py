@@ -17,7 +17,7 @@ import pytest
 from ledger import verify
 from ledger.errors import ShardError
 from ledger.shards.rewrite import ShardFile
-from ledger.shards.thrift import I32
+from ledger.shards.thrift import I32, Malformed
 from ledger.shards.unchanged import _hybrid, only_of_its_rows
 from tests.shards.rewriting import chunk, patch
 from tests.shards.world import World
@@ -208,6 +208,36 @@ def test_runs_and_packs(width: int) -> None:
     expected = [*[numbers[0]] * 5, *numbers, *[numbers[0]] * 5]
     assert _hybrid(data, 0, len(data), width, 34).tolist() == expected
     assert _hybrid(data, 0, len(data), width, 21).tolist() == expected[:21]
+
+
+@pytest.mark.parametrize("width", [1, 3, 8, 17])
+def test_packs_of_one_length_are_taken_together(width: int) -> None:
+    def packs(numbers: Any) -> bytes:
+        bits = (numbers[:, None] >> np.arange(width) & 1).astype(np.uint8).ravel()
+        return bytes([len(numbers) // 8 << 1 | 1]) + np.packbits(bits, bitorder="little").tobytes()
+
+    parts = [RNG.integers(0, 1 << width, size) for size in (24, 24, 24, 504, 504, 8, 24)]
+    data, numbers = b"".join(map(packs, parts)), np.concatenate(parts)
+    for count in (1, 24, 25, 72, 100, len(numbers) - 3, len(numbers)):
+        assert _hybrid(data, 0, len(data), width, count).tolist() == numbers[:count].tolist()
+    with pytest.raises(Malformed):
+        _hybrid(data, 0, len(data), width, len(numbers) + 1)
+    with pytest.raises(Malformed):
+        _hybrid(data[: -width - 1], 0, len(data) - width - 1, width, len(numbers))
+
+
+def test_damage_in_a_key_column_is_seen_as_in_any_other(tmp_path: Path, world: World) -> None:
+    """Keys are not decoded a second time for a copy."""
+    columns = {"t": pa.array([RNG.bytes(40).hex() for _ in range(ROWS)])}
+    source = shard(tmp_path / "in" / "a.parquet", columns, use_dictionary=False, compression="zstd", row_group_size=100)
+    keys = pq.read_metadata(source).row_group(2).column(0)
+    end = keys.data_page_offset + keys.total_compressed_size
+    data = bytearray(source.read_bytes())
+    data[end - 8 : end] = bytes(8)
+    source.write_bytes(data)
+    with pytest.raises(ShardError, match="cannot be read"):
+        world.run(source)
+    assert not list((world.root / "out").glob("*")) and not (world.root / "out.intoto.jsonl").exists()
 
 
 def test_a_copy_is_what_was_hashed(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -68,6 +69,7 @@ class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
     Subjects have codes 0..n-1 and n for "unknown to the ledger". `row(...)`s are rows of the snapshot, -1 for none.
+    owner, scope: of each row of the snapshot, its subject's code and its scope.
     source: the snapshot's digest and decided_at.
     """
 
@@ -104,6 +106,7 @@ class Answers:
         self._subjects = _Found(self._hash(self._subject))
         code = np.cumsum(first) - 1
         scope = number["scope"]
+        self.owner, self.scope = code, scope
 
         self.everything: Ints = np.full(self.unknown + 1, -1, np.int64)
         whole = np.nonzero(scope == Scope.EVERYTHING)[0]
@@ -147,6 +150,11 @@ class Answers:
     def ids(self, codes: Ints) -> Any:
         """The ids of known subjects, as a pyarrow array of text."""
         return self._subject.take(pa.array(codes))
+
+    def items(self) -> Iterator[tuple[Ints, Any]]:
+        """Rows of the snapshot of a finer scope, and the id of the category or content item of each."""
+        for at, _, item, _ in self._finer_index.values():
+            yield at, item
 
     def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
         """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""

@@ -42,6 +42,15 @@ class KeptSubjects:
         with self._lock:
             np.add.at(self._rows, codes, 1)
 
+    def add_counted(self, codes: Ints, rows: Ints) -> None:
+        """Those of whom it is known of how many rows each. codes: each once."""
+        self._rows[codes] += rows
+
+    @property
+    def rows(self) -> Ints:
+        """By code, of all whom the answers know."""
+        return self._rows[:-1]
+
     def add_written(self, shard: ShardFile, columns: Columns) -> None:
         """Those of all rows of a finished output."""
         columns = columns.of_subjects()

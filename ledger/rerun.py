@@ -1,0 +1,226 @@
+"""A run again, at the cost of what changed: shards of whose people none is answered otherwise than before stay as they are, and
+neither they nor their inputs are read.
+
+That a shard may stay rests on its line, signed by the run key: on what decided it but the answers, on input and output being
+the files that they were (size, inode, times), and on the digests of two files of the index: who is in the shard, and how all
+were answered. Where any of it is missing or another, the shard is done again. See `ledger.shards.subject_index`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ledger import times
+from ledger.shards.answers import Answers
+from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, IndexFolder, identity
+from ledger.shards.inputs import Input
+from ledger.shards.journal import Journal, Line
+from ledger.shards.subject_index import Hasher, Hashes, Ints, Known, ShardSubjects, meet, pack, unpack
+
+_MANY = 4096
+"""Of more keys than these a sample is looked for first: in most shards it already settles it."""
+
+
+@dataclass(frozen=True)
+class Spared:
+    """lines: of the shards that stay, by name, as they are to stand from now on. codes, rows: whose their kept rows are, and
+    how many."""
+
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    codes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    rows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def rows_in(self) -> int:
+        return sum(line["result"]["rows_in"] for line in self.lines.values())
+
+    def holds(self, sources: Iterable[Input], output: Path) -> bool:
+        """Whether the files are still the same."""
+        return all(_is_there(self.lines[source.name], source, output) for source in sources if source.name in self.lines)
+
+
+class Indexed:
+    """The index beside an output folder, and today's answers under its secret."""
+
+    def __init__(self, folder: IndexFolder, answers: Answers) -> None:
+        self.folder = folder
+        self.hasher = Hasher(folder.salt)
+        self.known = Known.of(answers, self.hasher)
+        self._answers = self.known.packed()
+        self._answers_digest = sha256(self._answers).hexdigest()
+        self._run: dict[str, Any] = {}
+        self._changed: dict[str, Hashes | None] = {}
+
+    def begin(self) -> None:
+        """Before the first shard is done by these answers."""
+        self.folder.write(ANSWERS, self._answers, sync=True)
+
+    def all_lines(self, digest: str) -> dict[str, Line] | None:
+        """For `Journal.lines`."""
+        if (run := self.folder.read_run(digest)) is None:
+            return None
+        self._run = run
+        lines: dict[str, Line] = run["lines"]
+        return dict(lines)
+
+    def spared(self, journal: Journal, sources: Iterable[Input], output: Path, deciding: Mapping[str, str]) -> Spared:
+        """Which shards stay. deciding: as in a line, but for the input's digest."""
+        lines = journal.lines(self.all_lines)
+        if not self.known.is_exact:
+            return Spared()
+        stays = {
+            source.name: line
+            for source in sources
+            if (line := lines.get(source.name)) is not None and self._stays(line, source, output, deciding)
+        }
+        keys, rows = self._kept(stays)
+        found = np.searchsorted(self.known.keys, keys)
+        if len(keys) and (found[-1] == len(self.known.keys) or (self.known.keys[found] != keys).any() or rows.min() < 0):
+            return Spared()  # whoever has kept rows is known: such an index is none
+        anew = {name: self._by_new_answers(line, deciding["answers_sha256"]) for name, line in stays.items()}
+        return Spared(anew, self.known.order[found], rows)
+
+    def _stays(self, line: Line, source: Input, output: Path, deciding: Mapping[str, str]) -> bool:
+        index = line.get("index")
+        if index is None or index["salt"] != self.folder.salt_sha256:
+            return False
+        decided = {**line["deciding"], "answers_sha256": deciding["answers_sha256"]}
+        if decided != {**deciding, "input_sha256": line["result"]["input_sha256"]}:
+            return False
+        if not _is_there(line, source, output):
+            return False
+        if (changed := self._changed_since(index["answers"])) is None:
+            return False
+        if not len(changed):
+            return True
+        held = self._subjects(index["subjects"])
+        return held is not None and not _any(changed, held[0])
+
+    def _changed_since(self, digest: str) -> Hashes | None:
+        """The keys of those who are answered otherwise now; None where it is unknown how they were."""
+        if digest not in self._changed:
+            earlier = None if digest == self._answers_digest else self._columns(ANSWERS, digest, 2)
+            if digest == self._answers_digest:
+                self._changed[digest] = np.zeros(0, np.uint64)
+            else:
+                self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
+        return self._changed[digest]
+
+    def _subjects(self, digest: str) -> tuple[Hashes, Ints] | None:
+        """Who is in a shard, and with how many kept rows."""
+        held = self._columns(SUBJECTS, digest, 2)
+        return None if held is None else (held[0], held[1].view(np.int64))
+
+    def _columns(self, kind: str, digest: str, count: int) -> tuple[Hashes, ...] | None:
+        data = self.folder.read(kind, digest)
+        return None if data is None else unpack(data, count)
+
+    def _kept(self, stays: dict[str, Line]) -> tuple[Hashes, Ints]:
+        """Of the shards that stay, by key: kept rows, where there are any. One whose counts cannot be read stays no longer.
+
+        From what the last whole run counted in all, less the shards that do not stay as they were then.
+        """
+        held = {name: line["index"]["subjects"] for name, line in stays.items()}
+        then = {name: line.get("index", {}).get("subjects", "") for name, line in self._run.get("lines", {}).items()}
+        keys, rows = self._kept_then() if len(held) * 2 > len(then) else (None, None)
+        if keys is not None and rows is not None:
+            for name, digest in then.items():
+                if held.get(name) != digest and ((gone := self._subjects(digest)) is None or not _add(keys, rows, gone, -1)):
+                    keys = None
+                    break
+        if keys is None or rows is None:
+            keys, then = self.known.keys, {}
+            rows = np.zeros(len(keys), np.int64)
+        for name, digest in held.items():
+            if then.get(name) != digest and ((more := self._subjects(digest)) is None or not _add(keys, rows, more, 1)):
+                del stays[name]
+        some = rows != 0
+        return keys[some], rows[some]
+
+    def _kept_then(self) -> tuple[Hashes, Ints] | tuple[None, None]:
+        """Whose kept rows the last whole run counted, and how many."""
+        run = self._run
+        if run.get("salt") != self.folder.salt_sha256:
+            return None, None
+        answers, kept = self._columns(ANSWERS, run["answers"], 2), self._columns(KEPT, run["kept"], 1)
+        if answers is None or kept is None or len(answers[0]) != len(kept[0]):
+            return None, None
+        return answers[0], kept[0].view(np.int64).copy()
+
+    def _by_new_answers(self, line: Line, answers_sha256: str) -> Line:
+        deciding = {**line["deciding"], "answers_sha256": answers_sha256}
+        return {**line, "deciding": deciding, "index": {**line["index"], "answers": self._answers_digest}}
+
+    def shard(self) -> ShardSubjects:
+        """To be told the subjects of a shard that is done."""
+        return ShardSubjects(self.known, self.hasher)
+
+    def entry(
+        self, subjects: ShardSubjects, source: str | None, output: str | None, metadata: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """`index` for the line of a shard that is done; nothing for one that could not be known again by source and output."""
+        if source is None or output is None or not self.known.is_exact:
+            return {}
+        entry = {
+            "salt": self.folder.salt_sha256,
+            "subjects": self.folder.write(SUBJECTS, subjects.packed()),
+            "answers": self._answers_digest,
+            "input": source,
+            "output": output,
+        }
+        return {"index": {**entry, "metadata": list(metadata)} if metadata else entry}
+
+    def again(self, line: Line, source: str | None, output: str | None) -> Line:
+        """The line of a shard whose input and output were read and are what it says, whatever they were known by."""
+        if "index" not in line:
+            return line
+        if source is None or output is None:
+            return {name: value for name, value in line.items() if name != "index"}
+        return {**line, "index": {**line["index"], "input": source, "output": output}}
+
+    def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime, entries: int) -> None:
+        """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are. entries: of the log,
+        that the answers knew."""
+        kept = pack(rows[self.known.order].view(np.uint64))
+        run = {
+            "salt": self.folder.salt_sha256,
+            "answers": self._answers_digest,
+            "kept": self.folder.write(KEPT, kept, sync=True),
+            "decided_at": times.text(decided_at),
+            "entries": entries,
+            "lines": lines,
+        }
+        digest = self.folder.write_run(run)
+        self.folder.sync()
+        journal.note({"all": digest})
+        named = {f"{digest}.{RUN}", f"{run['answers']}.{ANSWERS}", f"{run['kept']}.{KEPT}"}
+        named |= {f"{line['index']['subjects']}.{SUBJECTS}" for line in lines.values() if "index" in line}
+        self.folder.keep_only(named)
+
+
+def _any(changed: Hashes, keys: Hashes) -> bool:
+    return bool(meet(changed[:_MANY], keys).any()) or (len(changed) > _MANY and bool(meet(changed, keys).any()))
+
+
+def _add(keys: Hashes, rows: Ints, held: tuple[Hashes, Ints], sign: int) -> bool:
+    """Add a shard's kept rows to those by key. False, and nothing added, where one of its people is not among the keys."""
+    some = held[1] != 0
+    key, more = held[0][some], held[1][some]
+    at = np.searchsorted(keys, key)
+    if len(at) and (at[-1] == len(keys) or (keys[at] != key).any()):
+        return False
+    rows[at] += sign * more
+    return True
+
+
+def _is_there(line: Line, source: Input, output: Path) -> bool:
+    # As text: where there is no identity now, it is not what the line has.
+    known = line["index"]["input"], line["index"]["output"]
+    return known == (str(identity(source.path)), str(identity(output / source.name, follow=False)))

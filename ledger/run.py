@@ -304,13 +304,13 @@ def _journal_path(output: Place, part: Part | None) -> Place:
 def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
     """inputs: of all parts, where this is one."""
     target = output.resolve()
-    sources = {source.path.resolve() for source in inputs}
+    sources = set(files.resolved(source.path for source in inputs))
     for ours in (target, target.parent) if target.name == "snapshots" else (target,):
         if (ours / "ledger.toml").is_file():
             raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
     taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
-    ours: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
-    if exclusions is not None and (exclusions.resolve() in taken or ours & {*exclusions.resolve().parents}):
+    ours = (target, *(() if isinstance(output, Address) else (index_folder(output).resolve(),)))
+    if exclusions is not None and (exclusions.resolve() in taken or any(own in exclusions.resolve().parents for own in ours)):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )

@@ -23,7 +23,7 @@ from ledger.errors import ConsentLedgerError, ShardError, UsageError
 from ledger.objects import Address, Place
 from ledger.shards.subject_index import SALT_BYTES
 
-FORMAT = "consent-ledger/index/v1"
+FORMAT = "consent-ledger/run-index/v1"
 SUBJECTS, ANSWERS, KEPT, RUN = "subjects", "answers", "kept", "run"
 _OURS = re.compile(r"[0-9a-f]{64}\.(subjects|answers|kept|run)")
 _SALT = "salt"
@@ -40,7 +40,7 @@ class IndexFolder:
 
     def __init__(self, path: Path, salt: bytes) -> None:
         self.path, self.salt = path, salt
-        self.salt_sha256 = sha256(b"consent-ledger/index/v1/salt\n" + salt).hexdigest()
+        self.salt_sha256 = sha256(b"consent-ledger/run-index/v1/salt\n" + salt).hexdigest()
 
     @classmethod
     def open(cls, output: Path) -> IndexFolder | None:

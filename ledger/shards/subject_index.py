@@ -33,12 +33,12 @@ class Hasher:
 
     def __init__(self, salt: bytes) -> None:
         self.salt = salt
-        self.ids = TextHash(hashlib.sha256(b"consent-ledger/index/v1/id\n" + salt).digest(), MAX_ID_BYTES)
-        self.items = TextHash(hashlib.sha256(b"consent-ledger/index/v1/item\n" + salt).digest(), MAX_ID_BYTES)
+        self.ids = TextHash(hashlib.sha256(b"consent-ledger/run-index/v1/id\n" + salt).digest(), MAX_ID_BYTES)
+        self.items = TextHash(hashlib.sha256(b"consent-ledger/run-index/v1/item\n" + salt).digest(), MAX_ID_BYTES)
 
     def numbers(self, half: int, level: int, count: int) -> Hashes:
         """The first `count` secret numbers for one half of a hash."""
-        stream = hashlib.shake_256(f"consent-ledger/index/v1/{level}/{half}\n".encode() + self.salt).digest(count * 8)
+        stream = hashlib.shake_256(f"consent-ledger/run-index/v1/{level}/{half}\n".encode() + self.salt).digest(count * 8)
         return np.frombuffer(stream, "<u8")
 
 

@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from ledger import times
+from ledger.log import canonical
 from ledger.shards.answers import Answers
+from ledger.shards.columns import Columns
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
 from ledger.shards.subject_index import Hasher, Hashes, Ints, Known, ShardSubjects, meet, pack, unpack
+from ledger.snapshot import RULE_VERSION, Snapshot
 
 _MANY = 4096
 """Of more keys than these a sample is looked for first: in most shards it already settles it."""
@@ -46,16 +49,36 @@ class Spared:
         return all(_is_there(self.lines[source.name], source, output) for source in sources if source.name in self.lines)
 
 
+def deciding_by(
+    snapshot: Snapshot, columns: Columns, answers: Answers, dropped: Sequence[str], versions: Mapping[str, str]
+) -> dict[str, str]:
+    """What decides a shard, but for its own bytes: `deciding` of its line."""
+    categories = {"listed": sorted(snapshot.header.categories)} if snapshot.header.categories else {}
+    deciding = {
+        "answers_sha256": answers.digest,
+        "purpose": snapshot.purpose,
+        "origin": snapshot.header.origin,
+        "categories": canonical.encode(categories).decode(),
+        "columns": canonical.encode(columns.document()).decode(),
+        "code": canonical.encode(versions).decode(),
+        "rule_version": RULE_VERSION,
+    }
+    if dropped:
+        deciding["dropped_metadata"] = canonical.encode({"keys": list(dropped)}).decode()
+    return deciding
+
+
 class Indexed:
-    """The index beside an output folder, and today's answers under its secret."""
+    """The index beside an output folder, and today's answers under its secret. run: what the last whole run has left, once it
+    was asked for."""
 
     def __init__(self, folder: IndexFolder, answers: Answers) -> None:
-        self.folder = folder
+        self.folder, self.answers = folder, answers
         self.hasher = Hasher(folder.salt)
         self.known = Known.of(answers, self.hasher)
         self._answers = self.known.packed()
         self._answers_digest = sha256(self._answers).hexdigest()
-        self._run: dict[str, Any] = {}
+        self.run: dict[str, Any] = {}
         self._changed: dict[str, Hashes | None] = {}
 
     def begin(self) -> None:
@@ -66,7 +89,7 @@ class Indexed:
         """For `Journal.lines`."""
         if (run := self.folder.read_run(digest)) is None:
             return None
-        self._run = run
+        self.run = run
         lines: dict[str, Line] = run["lines"]
         return dict(lines)
 
@@ -96,14 +119,14 @@ class Indexed:
             return False
         if not _is_there(line, source, output):
             return False
-        if (changed := self._changed_since(index["answers"])) is None:
+        if (changed := self.changed_since(index["answers"])) is None:
             return False
         if not len(changed):
             return True
-        held = self._subjects(index["subjects"])
+        held = self.subjects(index["subjects"])
         return held is not None and not _any(changed, held[0])
 
-    def _changed_since(self, digest: str) -> Hashes | None:
+    def changed_since(self, digest: str) -> Hashes | None:
         """The keys of those who are answered otherwise now; None where it is unknown how they were."""
         if digest not in self._changed:
             earlier = None if digest == self._answers_digest else self._columns(ANSWERS, digest, 2)
@@ -113,7 +136,7 @@ class Indexed:
                 self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
         return self._changed[digest]
 
-    def _subjects(self, digest: str) -> tuple[Hashes, Ints] | None:
+    def subjects(self, digest: str) -> tuple[Hashes, Ints] | None:
         """Who is in a shard, and with how many kept rows."""
         held = self._columns(SUBJECTS, digest, 2)
         return None if held is None else (held[0], held[1].view(np.int64))
@@ -128,25 +151,25 @@ class Indexed:
         From what the last whole run counted in all, less the shards that do not stay as they were then.
         """
         held = {name: line["index"]["subjects"] for name, line in stays.items()}
-        then = {name: line.get("index", {}).get("subjects", "") for name, line in self._run.get("lines", {}).items()}
+        then = {name: line.get("index", {}).get("subjects", "") for name, line in self.run.get("lines", {}).items()}
         keys, rows = self._kept_then() if len(held) * 2 > len(then) else (None, None)
         if keys is not None and rows is not None:
             for name, digest in then.items():
-                if held.get(name) != digest and ((gone := self._subjects(digest)) is None or not _add(keys, rows, gone, -1)):
+                if held.get(name) != digest and ((gone := self.subjects(digest)) is None or not _add(keys, rows, gone, -1)):
                     keys = None
                     break
         if keys is None or rows is None:
             keys, then = self.known.keys, {}
             rows = np.zeros(len(keys), np.int64)
         for name, digest in held.items():
-            if then.get(name) != digest and ((more := self._subjects(digest)) is None or not _add(keys, rows, more, 1)):
+            if then.get(name) != digest and ((more := self.subjects(digest)) is None or not _add(keys, rows, more, 1)):
                 del stays[name]
         some = rows != 0
         return keys[some], rows[some]
 
     def _kept_then(self) -> tuple[Hashes, Ints] | tuple[None, None]:
         """Whose kept rows the last whole run counted, and how many."""
-        run = self._run
+        run = self.run
         if run.get("salt") != self.folder.salt_sha256:
             return None, None
         answers, kept = self._columns(ANSWERS, run["answers"], 2), self._columns(KEPT, run["kept"], 1)
@@ -177,24 +200,14 @@ class Indexed:
         }
         return {"index": {**entry, "metadata": list(metadata)} if metadata else entry}
 
-    def again(self, line: Line, source: str | None, output: str | None) -> Line:
-        """The line of a shard whose input and output were read and are what it says, whatever they were known by."""
-        if "index" not in line:
-            return line
-        if source is None or output is None:
-            return {name: value for name, value in line.items() if name != "index"}
-        return {**line, "index": {**line["index"], "input": source, "output": output}}
-
-    def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime, entries: int) -> None:
-        """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are. entries: of the log,
-        that the answers knew."""
+    def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
+        """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
         kept = pack(rows[self.known.order].view(np.uint64))
         run = {
             "salt": self.folder.salt_sha256,
             "answers": self._answers_digest,
             "kept": self.folder.write(KEPT, kept, sync=True),
             "decided_at": times.text(decided_at),
-            "entries": entries,
             "lines": lines,
         }
         digest = self.folder.write_run(run)

@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from ledger import files, holding, parts, times
 from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
-from ledger.log import canonical, checkpoint, dsse
+from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Address, Place
 from ledger.parts import Part
-from ledger.rerun import Indexed, Spared
+from ledger.rerun import Indexed, Spared, deciding_by
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
@@ -36,6 +36,7 @@ from ledger.shards.decide import decide
 from ledger.shards.index_folder import (
     IndexFolder,
     identity,
+    identity_begins,
     identity_of,
     index_folder,
     now_ns,
@@ -43,9 +44,10 @@ from ledger.shards.index_folder import (
     settled,
 )
 from ledger.shards.inputs import Input
-from ledger.shards.journal import Journal
+from ledger.shards.journal import Journal, journal_path
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
+from ledger.shards.subject_index import ShardSubjects
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
@@ -151,7 +153,7 @@ def run(
         return spared, Progress(rows + spared.rows_in, on_progress)
 
     def deciding(answers: Answers) -> dict[str, str]:
-        return _deciding(snapshot, columns, answers, dropped)
+        return deciding_by(snapshot, columns, answers, dropped, VERSIONS)
 
     journal = None if key is None or part is not None else Journal(_journal_path(output, part), key)
     before = None if journal is None or isinstance(output, Address) else IndexFolder.open(output)
@@ -229,7 +231,7 @@ def run(
             part.finish(journal, inputs, _same_for_all(record))
             key = None  # a statement speaks of the whole set
         elif journal is not None and indexed is not None and people is not None:
-            indexed.end(journal, lines, people.rows, started_at, _entries(snapshot))
+            indexed.end(journal, lines, people.rows, started_at)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
 
 
@@ -252,34 +254,12 @@ def _same_for_all(record: RunRecord) -> dict[str, str]:
     }
 
 
-def _deciding(snapshot: Snapshot, columns: Columns, answers: Answers, dropped: tuple[str, ...]) -> dict[str, str]:
-    """What decides a shard, but for its own bytes."""
-    categories = {"listed": sorted(snapshot.header.categories)} if snapshot.header.categories else {}
-    deciding = {
-        "answers_sha256": answers.digest,
-        "purpose": snapshot.purpose,
-        "origin": snapshot.header.origin,
-        "categories": canonical.encode(categories).decode(),
-        "columns": canonical.encode(columns.document()).decode(),
-        "code": canonical.encode(VERSIONS).decode(),
-        "rule_version": RULE_VERSION,
-    }
-    if dropped:
-        deciding["dropped_metadata"] = canonical.encode({"keys": list(dropped)}).decode()
-    return deciding
-
-
 def _metadata_of(shard: ShardFile, dropped: tuple[str, ...]) -> list[str]:
     """Which of the keys to drop a shard has."""
     if not dropped:
         return []
     has = {key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata}
     return [key for key in dropped if key in has]
-
-
-def _entries(snapshot: Snapshot) -> int:
-    """Of the log, that the snapshot covers; its receipt vouches for the checkpoint."""
-    return checkpoint.parse(snapshot.header.checkpoint.partition("\n\n")[0] + "\n").size
 
 
 def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
@@ -296,9 +276,7 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
 
 
 def _journal_path(output: Place, part: Part | None) -> Place:
-    if part is not None:
-        return part.journal(output)
-    return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
+    return journal_path(output) if part is None else part.journal(output)
 
 
 def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
@@ -309,8 +287,8 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
         if (ours / "ledger.toml").is_file():
             raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
     taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
-    ours = (target, *(() if isinstance(output, Address) else (index_folder(output).resolve(),)))
-    if exclusions is not None and (exclusions.resolve() in taken or any(own in exclusions.resolve().parents for own in ours)):
+    own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
+    if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
@@ -371,10 +349,12 @@ class _Work:
                 and not self.keep_exclusions
                 and (line := self.journal.finished(source.name, deciding, target)) is not None
             ):
-                file.check_unchanged()
                 if self.indexed is not None:
-                    line = self.indexed.again(line, read, there if there == identity(target, follow=False) else None)
-                if self.people is not None:
+                    again = self._subjects_of(file, self.indexed)
+                    there = there if there == identity(target, follow=False) else None
+                    line = {name: line[name] for name in ("name", "deciding", "result")}
+                    line |= self.indexed.entry(again, read, there, _metadata_of(file, self.dropped_metadata))
+                elif self.people is not None:
                     with ShardFile(target) as finished:
                         self.people.add_written(finished, self.columns)
                 self.progress.add(line["result"]["rows_in"])
@@ -416,7 +396,7 @@ class _Work:
                 account(source.name, totals["rows"], counts)
                 if kept != counts["allowed"]:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
-                written = _status(sink)
+                written = identity_begins(sink)
                 sink.publish()
             counts.pop("allowed", None)
             result = {
@@ -443,12 +423,20 @@ class _Work:
         rows, codes = ([part[i] for part in dropped] or [np.array([], np.int64)] for i in (0, 1))
         return line, (source.name, np.concatenate(rows), np.concatenate(codes))
 
-
-def _status(sink: HashingSink) -> str:
-    """How the identity of what was written begins, whatever name it gets."""
-    with sink.written() as file:
-        status = os.fstat(file.fileno())
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-"
+    def _subjects_of(self, file: ShardFile, indexed: Indexed) -> ShardSubjects:
+        """Of a shard that was found finished: for the index, which may have been lost."""
+        subjects = indexed.shard()
+        categories = self.snapshot.header.categories
+        names = self.columns.check(file.schema_arrow, categories)
+        for group in range(file.num_row_groups):
+            keys = self.columns.read(file.read_keys(group, names))
+            decisions = decide(keys, self.answers, categories)
+            kept = decisions.kept_subjects()
+            subjects.add(keys, decisions.subjects, kept)
+            if self.people is not None:
+                self.people.add(kept)
+        file.check_unchanged()
+        return subjects
 
 
 def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 from ledger import files
 from ledger.errors import ConsentLedgerError, ShardError, UsageError
 from ledger.objects import Address, Place
+from ledger.shards.publish import HashingSink
 from ledger.shards.subject_index import SALT_BYTES
 
 FORMAT = "consent-ledger/run-index/v1"
@@ -152,6 +153,13 @@ def identity(path: Place, *, follow: bool = True) -> str | None:
 def identity_of(status: tuple[int, int, int, int]) -> str:
     """status: size, mtime, inode and ctime. Not the device: that one may be another after the machine was started again."""
     return "-".join(map(str, status))
+
+
+def identity_begins(sink: HashingSink) -> str:
+    """Of what was written, whatever name it gets: that changes the ctime alone, which comes last."""
+    with sink.written() as file:
+        found = os.fstat(file.fileno())
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}-"
 
 
 def settled(known: str | None, since: int) -> str | None:

@@ -34,6 +34,11 @@ Line: TypeAlias = dict[str, Any]
 AllOf: TypeAlias = Callable[[str], dict[str, Line] | None]
 
 
+def journal_path(output: Place) -> Place:
+    """Beside the output folder of a run that is no part."""
+    return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
+
+
 class Journal:
     """Lines by output name. Raises ShardError where the file cannot be read or written."""
 

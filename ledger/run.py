@@ -208,7 +208,7 @@ def run(
             max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient,
             dropped_metadata=dropped,
-            subjects=None if people is None else people.commit(secrets.token_bytes(SEED_BYTES)),
+            subjects=None if people is None else people.commit(secrets.token_bytes(SEED_BYTES), workers=workers),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),

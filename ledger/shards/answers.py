@@ -39,29 +39,31 @@ class _Found:
     """Hashes in order, with a directory over their top bits, so that a look-up touches one or two of them."""
 
     def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
-        bits = max(1, len(hashes).bit_length())
+        bits = len(hashes).bit_length() + 1  # two to four places for each
         self._shift = np.uint64(64 - bits)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
-        counts = np.bincount((self._hashes >> self._shift).astype(np.int64), minlength=1 << bits)
-        self._start = np.concatenate([[0], np.cumsum(counts)])
+        self._order = np.argsort(hashes)
+        # One more at the end, so that whoever goes on there reads something.
+        self._hashes = np.append(hashes[self._order], np.uint64(0))
+        counts = np.bincount((self._hashes[:-1] >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._start = np.cumsum(counts, dtype=np.int32 if len(hashes) < 1 << 31 else np.int64)
+        self._start -= counts.astype(self._start.dtype)
 
     def candidates(self, hashes: npt.NDArray[np.uint64], confirm: Any) -> Ints:
         """The entry of each hash that `confirm(queries, entries) -> bools` accepts, else -1."""
         found = np.full(len(hashes), -1, np.int64)
-        bucket = (hashes >> self._shift).astype(np.int64)
-        at, end = self._start[bucket], self._start[bucket + 1]
-        query = np.nonzero(at < end)[0]
-        at, end = at[query], end[query]
+        last = len(self._hashes) - 1
+        query, asked = np.arange(len(hashes)), hashes
+        at = self._start[(hashes >> self._shift).astype(np.int64)]
         while len(query):
-            same = self._hashes[at] == hashes[query]
-            if same.any():
+            there = self._hashes[at]
+            same = np.nonzero((there == asked) & (at < last))[0]
+            if len(same):
                 entries, queries = self._order[at[same]], query[same]
                 good = confirm(queries, entries)
                 found[queries[good]] = entries[good]
-            at = at + 1
-            go_on = (at < end) & (found[query] < 0)
-            query, at, end = query[go_on], at[go_on], end[go_on]
+            # They are in order: what is asked for is behind smaller ones, or behind another text with its hash.
+            go_on = np.nonzero((there <= asked) & (at < last) & (found[query] < 0))[0]
+            query, asked, at = query[go_on], asked[go_on], at[go_on] + 1
         return found
 
 
@@ -159,15 +161,17 @@ class Answers:
     def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
         """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""
         at, owners, items, index = self._finer_index[scope]
+        if not len(at):
+            return np.full(len(item), -1, np.int64)
         known = item.is_valid().to_numpy(zero_copy_only=False)
-        filled = pc.fill_null(item, "")
+        filled = pc.fill_null(item, "") if item.null_count else item
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
             same_owner = (owners[entries] == codes[queries]) & known[queries]
             return np.asarray(same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries)))))
 
         found = index.candidates(_mix(self._hash(filled), codes), confirm)
-        return np.where(found < 0, -1, at[found]) if len(at) else found
+        return np.where(found < 0, -1, at[found])
 
     def _digest(self, column: dict[str, Any], number: dict[str, Any]) -> str:
         """answers_sha256: what decides rows alone, terms resolved at decided_at. Equal answers, equal digest."""

@@ -99,22 +99,42 @@ def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, 
     unmapped = np.zeros(len(subjects), bool)
     pairs = np.nonzero(answers.needs_row[subjects])[0]
     if len(pairs):
-        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, subjects[pairs], answers)
+        at, unknown = _finer_rows(keys, pairs, subjects[pairs], answers)
+        # Where the ledger has nothing for the row's items, and nothing that an unknown item is held to, the subject does settle it.
+        speaks = answers.yes_since[answers.everything[subjects[pairs]]] != NONE
+        for scope in at:
+            speaks |= (at[scope] >= 0) | (unknown[scope] & (answers.unknown_item[scope][subjects[pairs]] >= 0))
+        pairs, at = pairs[speaks], {scope: rows[speaks] for scope, rows in at.items()}
+        unknown = {scope: rows[speaks] for scope, rows in unknown.items()}
+        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, subjects[pairs], at, unknown, answers)
     return codes, unmapped, basis
 
 
-def _decide_each(keys: Keys, pairs: Ints, subjects: Ints, answers: Answers) -> tuple[Codes, Bools, Codes]:
-    """The pairs for which the subject alone does not settle it: scopes finer than everything, or a content_since."""
+def _finer_rows(
+    keys: Keys, pairs: Ints, subjects: Ints, answers: Answers
+) -> tuple[dict[Scope, Ints], dict[Scope, Bools]]:
+    """At each scope finer than everything the snapshot's row of the pair's item, -1 for none, and whether the item is unknown."""
     row = pairs if keys.row_of is None else keys.row_of[pairs]
-    created = np.full(len(row), NONE) if keys.created is None else keys.created[row]
-    at = {Scope.EVERYTHING: answers.everything[subjects]}
-    unknown = {}
+    at, unknown = {}, {}
     for scope, column in ((Scope.CATEGORY, keys.category), (Scope.CONTENT, keys.content)):
         if column is None:
             at[scope], unknown[scope] = np.full(len(row), -1), np.ones(len(row), bool)
         else:
             item = column.take(pa.array(row))
             at[scope], unknown[scope] = answers.finer_rows(scope, subjects, item), item.is_null().to_numpy(zero_copy_only=False)
+    return at, unknown
+
+
+def _decide_each(
+    keys: Keys, pairs: Ints, subjects: Ints, finer: dict[Scope, Ints], unknown: dict[Scope, Bools], answers: Answers
+) -> tuple[Codes, Bools, Codes]:
+    """The pairs for which the subject alone does not settle it: something at a finer scope, or a content_since.
+
+    finer, unknown: as `_finer_rows` has them.
+    """
+    row = pairs if keys.row_of is None else keys.row_of[pairs]
+    created = np.full(len(row), NONE) if keys.created is None else keys.created[row]
+    at = {Scope.EVERYTHING: answers.everything[subjects], **finer}
 
     reach = {scope: _not_covered(answers, at[scope], created) for scope in _SCOPES}
     force = {scope: (answers.yes_lapsed[at[scope]] == ALLOWED) & ~reach[scope] for scope in _SCOPES}

@@ -84,6 +84,8 @@ class ShardFile:
         self.close()
 
     def close(self) -> None:
+        if "_source" in self.__dict__:
+            self._source.close()
         self._file.close()
 
     @cached_property
@@ -168,9 +170,17 @@ class ShardFile:
             metadata = pq.read_metadata(pa.BufferReader(self.footer.bare()))
             return self._open(metadata=metadata, **_LARGE)
 
+    @cached_property
+    def _source(self) -> Any:
+        """This very file for Arrow to read by itself, where the system lets it: else each read comes back into Python."""
+        try:
+            return pa.OSFile(f"/proc/self/fd/{self._file.fileno()}")
+        except OSError:  # another system, or an object that is read in ranges
+            return self._file
+
     def _open(self, **options: Any) -> pq.ParquetFile:
         # Buffered: a column chunk is otherwise read whole before its first page is decoded.
-        return pq.ParquetFile(self._file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
+        return pq.ParquetFile(self._source, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True, **options)
 
     def _read(self, reader: pq.ParquetFile, group: int, **options: Any) -> pa.Table:
         table = reader.read_row_group(group, use_threads=False, **options)

@@ -1,38 +1,59 @@
-"""The root of a set of subjects (ledger/log/prefix_tree.py has the rule), of many at once: a level of the tree at a time."""
+"""The root of a set of subjects (ledger/log/prefix_tree.py has the rule), of many at once: a level of the tree at a time.
+
+Of a million subjects three million hashes are made. Where they are many DuckDB makes them, on as many threads as the run has
+workers: Python's own are made one after the other.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger.log import prefix_tree
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+Hash = Callable[[Any], Bytes]
+"""From an array of large_binary to a table of hashes."""
 
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
+_NODE = 1 + 2 * HASH_BYTES
+_MANY = 1 << 14  # hashes: DuckDB takes a tenth of a second to start
+_BATCH = 1 << 16  # hashes that a thread makes at a time
 
 
-def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes) -> bytes:
+def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes, *, workers: int = 1) -> bytes:
     """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value."""
     if not len(ids):
         return EMPTY
     counts, which = np.unique(rows, return_inverse=True)
     values = [prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()]
-    indexes = prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
-    hashed = _table(indexes)
-    place = hashed[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
-    order = np.argsort(place)
-    place = place[order]
-    if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
-        return PrefixTree((index, values[at]) for index, at in zip(indexes, which.tolist(), strict=True)).root()
-    leaves = _hashes(0x10, hashed[order], _table(values)[which[order]])
-    return _over(place, leaves, _depths(place)).tobytes()
+    with _hashing(len(ids), workers) as hashed:
+        indexes = _indexes(ids.cast(pa.large_binary()), seed, hashed)
+        place = indexes[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
+        order = np.argsort(place)
+        place = place[order]
+        if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
+            pairs = zip(map(bytes, indexes), which.tolist(), strict=True)
+            return PrefixTree((index, values[at]) for index, at in pairs).root()
+        leaves = _two(0x10, len(order))
+        leaves[:, 1 : 1 + HASH_BYTES], leaves[:, 1 + HASH_BYTES :] = indexes[order], _table(values)[which[order]]
+        return _over(place, hashed(_binary(leaves)), hashed)
+
+
+def _indexes(ids: Any, seed: bytes, hashed: Hash) -> Bytes:
+    if len(ids) < _MANY:
+        return _table(prefix_tree.indexes(seed, ids.to_pylist()))
+    head = pa.scalar(prefix_tree.index_head(seed), pa.large_binary())
+    return hashed(pc.binary_join_element_wise(head, ids, pa.scalar(b"", pa.large_binary())))
 
 
 def _depths(place: Words) -> npt.NDArray[np.int64]:
@@ -47,36 +68,75 @@ def _depths(place: Words) -> npt.NDArray[np.int64]:
     return deepest
 
 
-def _over(place: Words, leaves: Bytes, depths: npt.NDArray[np.int64]) -> Bytes:
-    """place, leaves, depths: in the order of place."""
-    bits: Words = place[:0]
-    hashes: Bytes = leaves[:0]
+def _over(place: Words, hashes: Bytes, hashed: Hash) -> bytes:
+    """place: of the leaves, in order. hashes: theirs; that of a subtree replaces the one of its first leaf."""
+    hashes, depths = hashes.copy(), _depths(place)
     by_depth = np.argsort(depths, kind="stable")
     starts = np.searchsorted(depths[by_depth], np.arange(int(depths.max()) + 2))
+    stand = by_depth[:0]  # the first leaf of each subtree whose top is at this depth
     for depth in range(int(depths.max()), 0, -1):
-        here = by_depth[starts[depth] : starts[depth + 1]]
-        bits, hashes = np.concatenate([bits, place[here]]), np.concatenate([hashes, leaves[here]])
-        order = np.argsort(bits, kind="stable")
-        bits, hashes = bits[order], hashes[order]
-        above = bits >> np.uint64(_BITS - depth + 1) if depth > 1 else np.zeros(len(bits), np.uint64)
+        stand = np.sort(np.concatenate([stand, by_depth[starts[depth] : starts[depth + 1]]]))
+        bits = place[stand] >> np.uint64(_BITS - depth)
+        above, right = bits >> np.uint64(1), (bits & np.uint64(1)).astype(bool)
         first = np.ones(len(bits), bool)
         first[1:] = above[1:] != above[:-1]
         parent = np.cumsum(first) - 1
-        sides = np.empty((2, int(parent[-1]) + 1, HASH_BYTES), np.uint8)
-        sides[:] = np.frombuffer(EMPTY, np.uint8)
-        side = (bits >> np.uint64(_BITS - depth) & np.uint64(1)).astype(np.int64)
-        sides[side, parent] = hashes
-        bits, hashes = bits[first], _hashes(0x11, *sides)
-    return hashes if len(hashes) else leaves
+        nodes = _two(0x11, int(parent[-1]) + 1)
+        nodes[parent[~right], 1 : 1 + HASH_BYTES] = hashes[stand[~right]]
+        nodes[parent[right], 1 + HASH_BYTES :] = hashes[stand[right]]
+        stand = stand[first]
+        hashes[stand] = hashed(_binary(nodes))
+    return hashes[0].tobytes()
 
 
-def _hashes(domain: int, left: Bytes, right: Bytes) -> Bytes:
-    """SHA-256 of the domain's byte and both sides, for each row."""
-    size = 1 + 2 * HASH_BYTES
-    table = np.empty((len(left), size), np.uint8)
-    table[:, 0], table[:, 1 : 1 + HASH_BYTES], table[:, 1 + HASH_BYTES :] = domain, left, right
-    data = table.tobytes()
-    return _table([sha256(data[at : at + size]).digest() for at in range(0, len(data), size)])
+def _two(domain: int, count: int) -> Bytes:
+    """What is hashed of as many pairs: the domain's byte and both sides, each of them empty."""
+    table = np.empty((count, _NODE), np.uint8)
+    table[:] = np.frombuffer(bytes([domain]) + 2 * EMPTY, np.uint8)
+    return table
+
+
+def _binary(table: Bytes) -> Any:
+    """The rows of a table of two sides."""
+    ends = np.arange(0, (len(table) + 1) * _NODE, _NODE, dtype=np.int64)
+    return pa.Array.from_buffers(pa.large_binary(), len(table), [None, pa.py_buffer(ends), pa.py_buffer(table)])
+
+
+@contextlib.contextmanager
+def _hashing(most: int, workers: int) -> Iterator[Hash]:
+    """most: hashes that are made at once."""
+    if most < _MANY:
+        yield _in_python
+        return
+    import duckdb
+
+    with duckdb.connect(":memory:", config={"enable_external_access": False, "threads": workers}) as con:
+
+        def hashed(messages: Any) -> Bytes:
+            if len(messages) < _MANY:
+                return _in_python(messages)
+            batches = pa.table({"message": messages}).to_batches(max_chunksize=_BATCH)
+            view = con.from_arrow(pa.Table.from_batches(batches))
+            made = view.project("sha256(message) as hash").to_arrow_table().column("hash")
+            table = np.concatenate([_bytes_of(chunk) for chunk in made.chunks])
+            assert len(table) == len(messages), "one each"
+            return table
+
+        yield hashed
+
+
+def _bytes_of(hexadecimal: Any) -> Bytes:
+    """Of an array of hashes in lower case."""
+    text = hexadecimal.cast(pa.large_string())
+    start = np.frombuffer(text.buffers()[1], np.int64)[text.offset]
+    digits = np.frombuffer(text.buffers()[2], np.uint8, len(text) * 2 * HASH_BYTES, start)
+    numbers = (digits & 15) + (digits >> 6) * 9  # "a" is 0x61
+    table: Bytes = (numbers[::2] << 4 | numbers[1::2]).reshape(-1, HASH_BYTES)
+    return table
+
+
+def _in_python(messages: Any) -> Bytes:
+    return _table([sha256(message).digest() for message in messages.to_pylist()])
 
 
 def _table(hashes: list[bytes]) -> Bytes:

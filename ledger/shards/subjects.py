@@ -60,15 +60,16 @@ class KeptSubjects:
             self.add(once_a_row(self._answers.subjects(keys.subjects), keys.row_of))
         shard.check_unchanged()
 
-    def commit(self, seed: bytes) -> dict[str, Any]:
-        """`subjects` of a statement. Raises ShardError where a row was counted whose subject the snapshot lacks."""
+    def commit(self, seed: bytes, *, workers: int = 1) -> dict[str, Any]:
+        """`subjects` of a statement. workers: threads that may hash. Raises ShardError where a row was counted whose subject the snapshot lacks."""
         if self._rows[-1]:
             raise ShardError(
                 f"{self._rows[-1]} rows that were kept have a subject that the answers lack",
                 hint="remove the output and its journal, and run it again",
             )
         codes = np.nonzero(self._rows)[0]
-        return {"root": root(self._answers.ids(codes), self._rows[codes], seed).hex(), "seed": seed.hex(), "count": len(codes)}
+        top = root(self._answers.ids(codes), self._rows[codes], seed, workers=workers)
+        return {"root": top.hex(), "seed": seed.hex(), "count": len(codes)}
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

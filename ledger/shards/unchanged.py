@@ -147,14 +147,20 @@ def _hybrid(data: bytes, at: int, end: int, width: int, count: int) -> Ints:
         raise Malformed("there is no such run")
     if not width:
         return np.zeros(count, np.int64)
-    reader, weights = Reader(data, at), 1 << np.arange(width, dtype=np.int64)
-    runs, left = [], count
+    reader, runs, left = Reader(data, at), [], count
     while left > 0:
+        begin = reader.at
         header = reader.varint()
         if header & 1:
             size = (header >> 1) * width
-            bits = np.unpackbits(np.frombuffer(data[reader.at : min(reader.at + size, end)], np.uint8), bitorder="little")
-            numbers = bits[: len(bits) // width * width].reshape(-1, width)[:left] @ weights
+            alike = _alike(data, begin, end, reader.at - begin, size) if size else 1
+            if alike > 1:
+                step = reader.at - begin + size
+                table = np.frombuffer(data, np.uint8, alike * step, begin).reshape(alike, step)
+                packs, reader.at = table[:, step - size :].tobytes(), begin + alike * step - size
+            else:
+                packs = data[reader.at : min(reader.at + size, end)]
+            numbers = _packed(packs, width, left)
         else:
             size = (width + 7) // 8
             numbers = np.full(min(header >> 1, left), int.from_bytes(data[reader.at : reader.at + size], "little"), np.int64)
@@ -164,3 +170,24 @@ def _hybrid(data: bytes, at: int, end: int, width: int, count: int) -> Ints:
         runs.append(numbers)
         left -= len(numbers)
     return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+
+def _alike(data: bytes, begin: int, end: int, header: int, size: int) -> int:
+    """How many runs, whole ones from `begin` on, have the same header as the first: writers pack few hundred numbers in each."""
+    step = header + size
+    whole = (end - begin) // step
+    if header > 1 or whole < 2:
+        return 1
+    heads = np.frombuffer(data, np.uint8, end - begin, begin)[: whole * step : step]
+    other = np.nonzero(heads != heads[0])[0]
+    return int(other[0]) if len(other) else whole
+
+
+def _packed(data: bytes, width: int, most: int) -> Ints:
+    """Numbers of `width` bits, from the lowest bit of the first byte on, as many as there are."""
+    count = min(len(data) * 8 // width, most)
+    at = np.arange(count) * width
+    # Eight bytes from where a number begins hold it; those of the last ones reach beyond the data.
+    padded = np.frombuffer(data + bytes(8), np.uint8)
+    words = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
+    return (words[at >> 3] >> (at & 7).astype(np.uint64) & np.uint64((1 << width) - 1)).astype(np.int64)

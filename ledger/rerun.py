@@ -8,23 +8,30 @@ were answered. Where any of it is missing or another, the shard is done again. S
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ledger import times
-from ledger.log import canonical
+from ledger.log import canonical, prefix_tree
+from ledger.log.prefix_tree import SEED_BYTES
+from ledger.shards import subtrees
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
-from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, IndexFolder, identity
+from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
 from ledger.shards.subject_index import Hasher, Hashes, Ints, Known, ShardSubjects, meet, pack, unpack
+from ledger.shards.subjects import KeptSubjects
+from ledger.shards.subtrees import Subtrees
 from ledger.snapshot import RULE_VERSION, Snapshot
 
 _MANY = 4096
@@ -79,6 +86,7 @@ class Indexed:
         self._answers = self.known.packed()
         self._answers_digest = sha256(self._answers).hexdigest()
         self.run: dict[str, Any] = {}
+        self._tree = b""
         self._changed: dict[str, Hashes | None] = {}
 
     def begin(self) -> None:
@@ -181,6 +189,58 @@ class Indexed:
         deciding = {**line["deciding"], "answers_sha256": answers_sha256}
         return {**line, "deciding": deciding, "index": {**line["index"], "answers": self._answers_digest}}
 
+    def commit(self, people: KeptSubjects, workers: int) -> dict[str, Any]:
+        """`KeptSubjects.commit`, from the tree of the last whole run where that is there: with its seed, at the cost of whose
+        kept rows are now more or fewer."""
+        people.require_known()
+        rows = people.rows[self.known.order]
+        if (again := self._commit_again(rows)) is not None:
+            return again
+        seed, keep = secrets.token_bytes(SEED_BYTES), Subtrees()
+        said = people.commit(seed, workers=workers, keep=keep)
+        place = np.zeros(len(rows), np.uint64)
+        if len(keep.place):
+            of_code = np.zeros(len(rows), np.uint64)
+            of_code[np.nonzero(people.rows)[0]] = keep.place
+            place = of_code[self.known.order]
+            self._tree = subtrees.pack(seed, keep.hashes, place)
+        return said
+
+    def _commit_again(self, rows: Ints) -> dict[str, Any] | None:
+        """rows: by key. None where there is no such tree, or most of it is another now."""
+        keys, then = self._kept_then()
+        data = None if keys is None else self.folder.read(TREE, self.run.get("tree", ""))
+        tree = None if data is None or keys is None else subtrees.unpack(data, len(keys))
+        if keys is None or then is None or tree is None or not self.known.is_exact:
+            return None
+        seed, hashes, place_then = tree
+        at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
+        was = np.zeros(len(rows), np.int64)
+        place = np.zeros(len(rows), np.uint64)
+        if len(keys):
+            both = keys[at] == self.known.keys
+            was[both], place[both] = then[at[both]], place_then[at[both]]
+        gone = (then > 0) & ~meet(self.known.keys, keys)
+        changed = was != rows
+        come = np.nonzero(changed & (was == 0))[0]
+        texts = self.answers.ids(self.known.order[come])
+        place[come] = [int.from_bytes(index[:8], "big") for index in _indexes(seed, texts)]
+        touched = np.unique(subtrees.bucket(np.concatenate([place[changed], place_then[gone]])))
+        if not subtrees.few(touched):
+            return None
+        kept = rows > 0
+        below = np.nonzero(kept & np.isin(subtrees.bucket(place), touched))[0]
+        pairs = dict[int, list[tuple[bytes, bytes]]]()
+        of_rows = cache(lambda count: prefix_tree.value(b"", {"rows": count}))
+        indexes = _indexes(seed, self.answers.ids(self.known.order[below]))
+        for number, index, count in zip(subtrees.bucket(place[below]).tolist(), indexes, rows[below].tolist(), strict=True):
+            pairs.setdefault(number, []).append((index, of_rows(count)))
+        for number in touched.tolist():
+            hashes[number] = np.frombuffer(subtrees.under(sorted(pairs.get(number, []))), np.uint8)
+        self._tree = subtrees.pack(seed, hashes, place)
+        top = subtrees.root(hashes, subtrees.counts(place[kept]))
+        return {"root": top.hex(), "seed": seed.hex(), "count": int(kept.sum())}
+
     def shard(self) -> ShardSubjects:
         """To be told the subjects of a shard that is done."""
         return ShardSubjects(self.known, self.hasher)
@@ -210,12 +270,19 @@ class Indexed:
             "decided_at": times.text(decided_at),
             "lines": lines,
         }
+        if self._tree:
+            run["tree"] = self.folder.write(TREE, self._tree, sync=True)
         digest = self.folder.write_run(run)
         self.folder.sync()
         journal.note({"all": digest})
         named = {f"{digest}.{RUN}", f"{run['answers']}.{ANSWERS}", f"{run['kept']}.{KEPT}"}
+        named |= {f"{run['tree']}.{TREE}"} if self._tree else set()
         named |= {f"{line['index']['subjects']}.{SUBJECTS}" for line in lines.values() if "index" in line}
         self.folder.keep_only(named)
+
+
+def _indexes(seed: bytes, ids: Any) -> list[bytes]:
+    return prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
 
 
 def _any(changed: Hashes, keys: Hashes) -> bool:

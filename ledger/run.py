@@ -155,6 +155,11 @@ def run(
     def deciding(answers: Answers) -> dict[str, str]:
         return deciding_by(snapshot, columns, answers, dropped, VERSIONS)
 
+    def committed(people: KeptSubjects) -> dict[str, Any]:
+        if indexed is not None:
+            return indexed.commit(people, workers)
+        return people.commit(secrets.token_bytes(SEED_BYTES), workers=workers)
+
     journal = None if key is None or part is not None else Journal(_journal_path(output, part), key)
     before = None if journal is None or isinstance(output, Address) else IndexFolder.open(output)
     indexed = None if before is None else Indexed(before, answers_at(snapshot, started_at))
@@ -208,7 +213,7 @@ def run(
             max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient,
             dropped_metadata=dropped,
-            subjects=None if people is None else people.commit(secrets.token_bytes(SEED_BYTES), workers=workers),
+            subjects=None if people is None else committed(people),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),

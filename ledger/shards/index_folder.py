@@ -25,8 +25,8 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.subject_index import SALT_BYTES
 
 FORMAT = "consent-ledger/run-index/v1"
-SUBJECTS, ANSWERS, KEPT, RUN = "subjects", "answers", "kept", "run"
-_OURS = re.compile(r"[0-9a-f]{64}\.(subjects|answers|kept|run)")
+SUBJECTS, ANSWERS, KEPT, TREE, RUN = "subjects", "answers", "kept", "tree", "run"
+_OURS = re.compile(r"[0-9a-f]{64}\.(subjects|answers|kept|tree|run)")
 _SALT = "salt"
 _FINE, _COARSE = 50_000_000, 2_000_000_000
 """Nanoseconds in which a file may change without a new time: a clock's tick here; on some file systems two seconds."""

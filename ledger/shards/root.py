@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from ledger.log import prefix_tree
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
+from ledger.shards import subtrees
+from ledger.shards.subtrees import Subtrees
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -30,8 +32,11 @@ _MANY = 1 << 14  # hashes: DuckDB takes a tenth of a second to start
 _BATCH = 1 << 16  # hashes that a thread makes at a time
 
 
-def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes, *, workers: int = 1) -> bytes:
-    """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value."""
+def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes, *, workers: int = 1, keep: Subtrees | None = None) -> bytes:
+    """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value.
+
+    keep: is told the subtrees; it stays empty where two indexes begin alike.
+    """
     if not len(ids):
         return EMPTY
     counts, which = np.unique(rows, return_inverse=True)
@@ -40,13 +45,18 @@ def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes, *, workers: int = 1
         indexes = _indexes(ids.cast(pa.large_binary()), seed, hashed)
         place = indexes[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
         order = np.argsort(place)
-        place = place[order]
+        in_order = place[order]
+        if keep is not None:
+            keep.place = place
+        place = in_order
         if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
+            if keep is not None:
+                keep.place = place[:0]
             pairs = zip(map(bytes, indexes), which.tolist(), strict=True)
             return PrefixTree((index, values[at]) for index, at in pairs).root()
         leaves = _two(0x10, len(order))
         leaves[:, 1 : 1 + HASH_BYTES], leaves[:, 1 + HASH_BYTES :] = indexes[order], _table(values)[which[order]]
-        return _over(place, hashed(_binary(leaves)), hashed)
+        return _over(place, hashed(_binary(leaves)), hashed, keep)
 
 
 def _indexes(ids: Any, seed: bytes, hashed: Hash) -> Bytes:
@@ -68,13 +78,18 @@ def _depths(place: Words) -> npt.NDArray[np.int64]:
     return deepest
 
 
-def _over(place: Words, hashes: Bytes, hashed: Hash) -> bytes:
+def _over(place: Words, hashes: Bytes, hashed: Hash, keep: Subtrees | None) -> bytes:
     """place: of the leaves, in order. hashes: theirs; that of a subtree replaces the one of its first leaf."""
     hashes, depths = hashes.copy(), _depths(place)
     by_depth = np.argsort(depths, kind="stable")
     starts = np.searchsorted(depths[by_depth], np.arange(int(depths.max()) + 2))
     stand = by_depth[:0]  # the first leaf of each subtree whose top is at this depth
+    if keep is not None:
+        alone = depths <= subtrees.BITS
+        keep.put(place[alone], hashes[alone])
     for depth in range(int(depths.max()), 0, -1):
+        if keep is not None and depth == subtrees.BITS:
+            keep.put(place[stand], hashes[stand])
         stand = np.sort(np.concatenate([stand, by_depth[starts[depth] : starts[depth + 1]]]))
         bits = place[stand] >> np.uint64(_BITS - depth)
         above, right = bits >> np.uint64(1), (bits & np.uint64(1)).astype(bool)

@@ -23,6 +23,7 @@ from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.root import root
+from ledger.shards.subtrees import Subtrees
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -60,16 +61,20 @@ class KeptSubjects:
             self.add(once_a_row(self._answers.subjects(keys.subjects), keys.row_of))
         shard.check_unchanged()
 
-    def commit(self, seed: bytes, *, workers: int = 1) -> dict[str, Any]:
-        """`subjects` of a statement. workers: threads that may hash. Raises ShardError where a row was counted whose subject the snapshot lacks."""
+    def commit(self, seed: bytes, *, workers: int = 1, keep: Subtrees | None = None) -> dict[str, Any]:
+        """`subjects` of a statement. workers: threads that may hash. keep: see `root`. Raises as `require_known` does."""
+        self.require_known()
+        codes = np.nonzero(self._rows)[0]
+        top = root(self._answers.ids(codes), self._rows[codes], seed, workers=workers, keep=keep)
+        return {"root": top.hex(), "seed": seed.hex(), "count": len(codes)}
+
+    def require_known(self) -> None:
+        """Raises ShardError where a row was counted whose subject the snapshot lacks."""
         if self._rows[-1]:
             raise ShardError(
                 f"{self._rows[-1]} rows that were kept have a subject that the answers lack",
                 hint="remove the output and its journal, and run it again",
             )
-        codes = np.nonzero(self._rows)[0]
-        top = root(self._answers.ids(codes), self._rows[codes], seed, workers=workers)
-        return {"root": top.hex(), "seed": seed.hex(), "count": len(codes)}
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

@@ -27,19 +27,21 @@ from ledger.filter import ConsentFilter
 from ledger.folding import compile_rows
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
+from ledger.rerun import Indexed
 from ledger.shards import index_folder
+from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
 from ledger.shards.index_folder import IndexFolder
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subject_index import Hasher, Known, meet
-from ledger.shards.subjects import SubjectText
+from ledger.shards.subjects import KeptSubjects, SubjectText, tree_of
 from ledger.snapshot import Header, Snapshot, freeze
 from ledger.statements.statement import parse_run
 from ledger.statements.verify import statement_path, verify
-from tests.shards.deciding import ANSWERS
-from tests.shards.test_decide import SUBJECTS, T0, document, events, rows
+from tests.shards.deciding import ANSWERS, act
+from tests.shards.test_decide import SUBJECTS, T0, day, document, events, rows
 from tests.shards.world import World
 
 KEY = PrivateKey.generate()
@@ -333,7 +335,7 @@ def test_the_index_is_private_and_what_it_does_not_need_goes(world: World, settl
     assert oct(index.stat().st_mode)[-3:] == "700"
     assert {oct(path.stat().st_mode)[-3:] for path in index.iterdir()} == {"600"}
     kinds = sorted(path.suffix for path in index.iterdir())
-    assert kinds == ["", ".answers", ".kept", ".run", *[".subjects"] * 4]
+    assert kinds == ["", ".answers", ".kept", ".run", *[".subjects"] * 4, ".tree"]
     held = b"".join(path.read_bytes() for path in index.iterdir() if path.suffix != ".run")
     assert not any(name in held for name in (b"yes", b"later", b"other-"))
 
@@ -404,3 +406,34 @@ def test_meet() -> None:
     for some in ([], [1], [9, 10], [5, 6, 7, 8], [2**64 - 1], [0, 2, 3, 5, 6, 9, 10], [1, 3, 4, 6, 7, 2**64 - 2]):
         assert meet(np.array(some, np.uint64), keys).tolist() == [int(key) in some for key in keys]
         assert meet(keys, np.array(some, np.uint64)).tolist() == [key in keys.tolist() for key in some]
+
+
+@pytest.mark.parametrize("people", [1, 2, 3, 40, 3000])
+def test_the_root_at_the_cost_of_what_changed(people: int) -> None:
+    """Against the tree that is made of all of them, over and over: people come, go, and have more rows or fewer."""
+    random = np.random.default_rng(people)
+    names = [f"p{number}" for number in range(people + 20)]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        journal = Journal(Path(folder, "journal"), KEY)
+        run: dict[str, Any] = {}
+        seeds = set()
+        for step in range(6):
+            known = [name for name in names if random.random() < 0.9 or step == 5]
+            history = [act("given", name, 0) for name in known]
+            answers = Answers(compile_rows(enumerate(history), "ai", (1,), day(9)), day(9))
+            indexed = Indexed(IndexFolder.make(out), answers)
+            indexed.begin()
+            indexed.run = run
+            counted = KeptSubjects(answers)
+            rows = {name: 3 + (hash((name, step // 2)) % 50 == 0) for name in known if random.random() < 0.98}
+            counted.add(np.repeat(answers.subjects(pa.array(list(rows), pa.large_string())), list(rows.values())))
+            said = indexed.commit(counted, 1)
+            text = pa.array(list(rows), pa.large_string())
+            expected = tree_of(text, np.array(list(rows.values()), np.int64), bytes.fromhex(said["seed"])).root()
+            assert (said["root"], said["count"]) == (expected.hex(), len(rows))
+            indexed.end(journal, {}, counted.rows, day(9))
+            (left,) = out.with_name("out.index").glob("*.run")
+            run = indexed.folder.read_run(left.stem) or {}
+            seeds.add(said["seed"])
+        assert len(seeds) < 6 or people == 1, "the tree was carried on"

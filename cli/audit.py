@@ -78,14 +78,12 @@ def _stale(ledger_path: Path | None, shards: tuple[Path | Address, ...], form: s
         for shard in found.shards:
             of = "people whose answer changed" if shard.is_known else "whomever: it is not the file that the run made"
             click.echo(f"{shown(shard.path)}: up to {shard.rows:,} rows of {of}, since {times.text(shard.since)}")
-    verdict = (
-        f"{len(found.shards):,} of {found.of:,} shards stale, up to {found.rows:,} rows" if found.shards else "no shard is stale"
-    )
-    click.echo(
-        f"{verdict}; a run would do {found.to_redo:,} again. By the index of the run of {times.text(found.decided_at)}: "
-        "no shard was read, and without --stale each row is",
-        err=True,
-    )
+    verdict = "no shard is stale"
+    if found.shards:
+        verdict = f"{len(found.shards):,} of {found.of:,} shards are stale, up to {found.rows:,} rows"
+    click.echo(f"{verdict}; a run would do {found.to_redo:,} again", err=True)
+    run = f"the run of {times.text(found.decided_at)} has left"
+    click.echo(f"this is by the index that {run}: no shard was read, as each is without --stale", err=True)
     return 3 if found.shards else 0
 
 

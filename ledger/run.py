@@ -176,12 +176,15 @@ def run(
             part.begin(journal)
         elif journal is not None and isinstance(output, Path):
             folder = IndexFolder.make(output)
-            if indexed is None or indexed.folder.salt != folder.salt:
-                indexed, spared = Indexed(folder, answers), Spared()
-            if not (journal.is_current() and spared.holds(share, output)):  # others have been here since
+            same = indexed is not None and folder is not None and indexed.folder.salt == folder.salt
+            if not same:
+                indexed = None if folder is None else Indexed(folder, answers)
+            # Others may have been here since.
+            if not journal.is_current() or (spared.lines and not (same and spared.holds(share, output))):
                 journal = Journal(_journal_path(output, part), key)
                 spared, progress = look()
-            indexed.begin()
+            if indexed is not None:
+                indexed.begin()
         files.withdraw(statement_path(output))
 
         people = None if key is None or part is not None else KeptSubjects(answers)

@@ -86,6 +86,7 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     """
     now = times.now()
     snapshot.check_age(now)
+    folder = folder.resolve() if folder.name in ("", "..") else folder
     trust = trust if isinstance(trust, Trust) else load_trust(trust)
     stated = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=True)
     record = stated.record

@@ -56,10 +56,15 @@ class IndexFolder:
         return cls(path, salt) if len(salt) == SALT_BYTES else None
 
     @classmethod
-    def make(cls, output: Path) -> IndexFolder:
-        """To write, by whoever holds the output folder alone. Raises UsageError where something else has the name."""
+    def make(cls, output: Path) -> IndexFolder | None:
+        """To write, by whoever holds the output folder alone. None where another user's is there: it serves their runs.
+
+        Raises UsageError where something else has the name.
+        """
         path = index_folder(output)
         require_ours(output)
+        if path.is_dir() and path.stat().st_uid != os.geteuid():
+            return None
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             path.chmod(0o700)
@@ -127,7 +132,7 @@ class IndexFolder:
 def require_ours(output: Path) -> None:
     """Raises UsageError where the name of the index is something else's."""
     path = index_folder(output)
-    if path.is_symlink() or (path.exists() and not path.is_dir()) or (path.is_dir() and path.stat().st_uid != os.geteuid()):
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UsageError(
             f"{path} is where a run keeps its index, and is something else", hint="choose another folder with -o, or move it away"
         )

@@ -248,14 +248,15 @@ class Indexed:
     def entry(
         self, subjects: ShardSubjects, source: str | None, output: str | None, metadata: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        """`index` for the line of a shard that is done; nothing for one that could not be known again by source and output."""
-        if source is None or output is None or not self.known.is_exact:
+        """`index` for the line of a shard that is done; nothing for one whose output cannot be known again. source: None for an
+        input that cannot be: the shard is done again by the next run."""
+        if output is None or not self.known.is_exact:
             return {}
         entry = {
             "salt": self.folder.salt_sha256,
             "subjects": self.folder.write(SUBJECTS, subjects.packed()),
             "answers": self._answers_digest,
-            "input": source,
+            "input": source or "",
             "output": output,
         }
         return {"index": {**entry, "metadata": list(metadata)} if metadata else entry}

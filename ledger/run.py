@@ -192,7 +192,8 @@ def run(
             people.add_counted(spared.codes, spared.rows)
         for line in spared.lines.values():
             there.update(line["index"].get("metadata", ()))
-        progress.add(spared.rows_in)
+        if spared.lines:
+            progress.add(spared.rows_in)
         decided_by = deciding(answers)
         work = _Work(
             output, snapshot, columns, answers, journal, progress, people, exclusions is not None, dropped, decided_by, indexed

@@ -57,7 +57,7 @@ def test_a_run_commits_to_the_subjects_of_kept_rows(world: World) -> None:
     b = world.shard("in/b.parquet", "later", "yes")
     require_set(stated(world.run(a, b), world), {"yes": 3, "later": 1})
     # One again into the same folder goes on from the tree of the last, and so with its seed.
-    first, second = (stated(world.run(a, b, output=name), world, name).record.subjects for name in ("out", "other"))
+    first, second = (stated(world.run(a, b, output=name), world).record.subjects for name in ("out", "other"))
     assert first is not None and second is not None and first["seed"] != second["seed"]
 
 

@@ -11,6 +11,7 @@ from ledger.cli.options import Span, output_format, progress, shown, write_json
 
 import ledger
 from ledger import times
+from ledger.status import Unanswered
 
 
 @click.command(epilog="Example: consent status --max-source-age 24h --max-unanswered 7d")
@@ -53,5 +54,12 @@ def _lines(status: ledger.Status) -> Iterator[str]:
         waits = "every no is answered"
         if no is not None:
             where = f"entry {no.position}, {no.state}, event {shown(no.event_id)}"
-            waits = f"the oldest unanswered no is {where}, recorded {times.text(no.recorded_at)}"
+            waits = f"the oldest unanswered no is {where}, recorded {times.text(no.recorded_at)}, {_waited(status, no)}"
         yield f"{shown(token)}: {status.runs[token]:,} logged runs; {waits}"
+
+
+def _waited(status: ledger.Status, no: Unanswered) -> str:
+    """How long, against the month that Article 12(3) of the GDPR gives."""
+    days = (status.now - no.recorded_at).days
+    due = f"{times.text(no.due_at)[:10]} (one month, GDPR art. 12(3))"
+    return f"{days} days ago; " + (f"OVERDUE since {due}" if status.now > no.due_at else f"due by {due}")

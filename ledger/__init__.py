@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
+    from ledger.stale import Stale
     from ledger.statements.verify import Verified, verify
     from ledger.status import Status
     from ledger.store.backup import backup
@@ -79,6 +80,7 @@ _WHERE = {
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),
     "status": ("Status",),
+    "stale": ("Stale",),
     "statements.verify": ("Verified", "verify"),
     "store.backup": ("backup",),
     "store.copying": ("copy",),
@@ -121,6 +123,7 @@ __all__ = [
     "ShardError",
     "Snapshot",
     "SnapshotError",
+    "Stale",
     "Status",
     "UsageError",
     "VerificationError",

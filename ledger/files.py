@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -203,7 +203,25 @@ def shards_below(folder: Place) -> list[str]:
     """The names from a folder of every `*.parquet` in it and below it, hidden or not; links to folders are not followed."""
     if isinstance(folder, Address):
         return sorted(name for name, is_object in folder.below() if is_object and name.endswith(".parquet"))
-    return [p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")] if folder.is_dir() else []
+    found = []
+    for above, folders, names in os.walk(folder):
+        below = "" if Path(above) == folder else f"{Path(above).relative_to(folder).as_posix()}/"
+        found += [f"{below}{name}" for name in (*folders, *names) if name.endswith(".parquet")]
+    return found
+
+
+def resolved(paths: Iterable[Place]) -> list[Place]:
+    """What `resolve` says of each, where many are in one folder: that is resolved once."""
+    folders: dict[Path, Path] = {}
+    found: list[Place] = []
+    for path in paths:
+        if isinstance(path, Address) or path.name in ("", "..") or path.is_symlink():
+            found.append(path.resolve())
+            continue
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        found.append(folders[path.parent] / path.name)
+    return found
 
 
 def hidden(path: Place) -> str:

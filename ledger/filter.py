@@ -13,6 +13,7 @@ from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
 from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
+from ledger.log.trust import Trust
 from ledger.objects import Place
 from ledger.parts import Part
 from ledger.run import Run, run
@@ -23,6 +24,7 @@ from ledger.shards.inputs import find_inputs
 from ledger.shards.table import keep
 from ledger.shards.work import Callback
 from ledger.snapshot import Snapshot
+from ledger.stale import Stale, stale
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,14 @@ class ConsentFilter:
     def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
+
+    def stale_shards(self, folder: str | Path, *, trust: str | Path | Trust) -> Stale:
+        """Which shards of a finished run hold people who are answered otherwise now: by the run's index, no shard is read.
+
+        trust: whose statement counts. Raises VerificationError where it is not trusted, UsageError where the folder has no
+        index of that run, or this filter has other columns, or answers that cannot be compared with the run's.
+        """
+        return stale(objects.local(folder), self.snapshot, self.columns, trust)
 
     def attest_shards(
         self,

@@ -1,6 +1,7 @@
 """A run over shards: check every input before anything is written or logged -> hold the output folder, for this run alone ->
 log the answers -> withdraw an earlier statement -> rewrite shard by shard, each published whole and journalled -> sign what was
 done -> log it. Whatever fails on the way leaves no statement. A part of a run does its share, and signs its journal alone.
+What an earlier run has made, and no change of the answers reaches, is neither checked nor done again: see `ledger.rerun`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,26 @@ from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Address, Place
 from ledger.parts import Part
+from ledger.rerun import Indexed, Spared, deciding_by
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
 from ledger.shards.decide import decide
+from ledger.shards.index_folder import (
+    IndexFolder,
+    identity,
+    identity_begins,
+    identity_of,
+    index_folder,
+    now_ns,
+    require_ours,
+    settled,
+)
 from ledger.shards.inputs import Input
-from ledger.shards.journal import Journal
+from ledger.shards.journal import Journal, journal_path
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
+from ledger.shards.subject_index import ShardSubjects
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import RULE_VERSION, Snapshot
@@ -129,23 +142,67 @@ def run(
     def check(shard: ShardFile) -> None:
         columns.check(shard.schema_arrow, snapshot.header.categories)
         require_carriable(shard, dropped)
-        there.update(key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata if dropped)
+        there.update(_metadata_of(shard, dropped))
 
-    progress = Progress(rows_of(share, check), on_progress)
+    def look() -> tuple[Spared, Progress]:
+        """What stays of an earlier run, once all else was checked."""
+        spared = Spared()
+        if indexed is not None and journal is not None and exclusions is None and isinstance(output, Path):
+            spared = indexed.spared(journal, share, output, deciding(answers_at(snapshot, started_at)))
+        rows = rows_of([source for source in share if source.name not in spared.lines], check)
+        return spared, Progress(rows + spared.rows_in, on_progress)
+
+    def deciding(answers: Answers) -> dict[str, str]:
+        return deciding_by(snapshot, columns, answers, dropped, VERSIONS)
+
+    def committed(people: KeptSubjects) -> dict[str, Any]:
+        if indexed is not None:
+            return indexed.commit(people)
+        return people.commit(secrets.token_bytes(SEED_BYTES))
+
+    journal = None if key is None or part is not None else Journal(_journal_path(output, part), key)
+    before = None if journal is None or isinstance(output, Address) else IndexFolder.open(output)
+    indexed = None if before is None else Indexed(before, answers_at(snapshot, started_at))
+    spared, progress = look()
     answers = answers_at(snapshot, started_at)
     with holding.alone(output) if part is None else holding.together(output, part.journal(output)):
         _check_output(output, inputs, exclusions, part)  # again: another run may have ended there since
         if snapshot.receipt is None and publish is not None:
             snapshot = published(publish, snapshot)
-        journal = None if key is None else Journal(_journal_path(output, part), key)
-        if part is not None and journal is not None:
+        if key is None:
+            pass
+        elif part is not None:
+            journal = Journal(_journal_path(output, part), key)
             part.begin(journal)
+        elif journal is not None and isinstance(output, Path):
+            folder = IndexFolder.make(output)
+            same = indexed is not None and folder is not None and indexed.folder.salt == folder.salt
+            if not same:
+                indexed = None if folder is None else Indexed(folder, answers)
+            # Others may have been here since.
+            if not journal.is_current() or (spared.lines and not (same and spared.holds(share, output))):
+                journal = Journal(_journal_path(output, part), key)
+                spared, progress = look()
+            if indexed is not None:
+                indexed.begin()
         files.withdraw(statement_path(output))
 
         people = None if key is None or part is not None else KeptSubjects(answers)
-        work = _Work(output, snapshot, columns, answers, journal, progress, people, exclusions is not None, dropped)
-        done = in_parallel(work.shard, share, workers)
-        results = [result for result, _ in done]
+        if people is not None:
+            people.add_counted(spared.codes, spared.rows)
+        for line in spared.lines.values():
+            there.update(line["index"].get("metadata", ()))
+        if spared.lines:
+            progress.add(spared.rows_in)
+        decided_by = deciding(answers)
+        work = _Work(
+            output, snapshot, columns, answers, journal, progress, people, exclusions is not None, dropped, decided_by, indexed
+        )
+        to_do = [source for source in share if source.name not in spared.lines]
+        done = in_parallel(work.shard, to_do, workers)
+        by_name = {**spared.lines, **{line["name"]: line for line, _ in done}}
+        lines = {source.name: by_name[source.name] for source in share}
+        results = [line["result"] for line in lines.values()]
         record = RunRecord(
             run_id=secrets.token_hex(16),
             purpose=snapshot.purpose,
@@ -160,7 +217,7 @@ def run(
             max_age_seconds=int(snapshot.max_age.total_seconds()),
             recipient=recipient,
             dropped_metadata=dropped,
-            subjects=None if people is None else people.commit(secrets.token_bytes(SEED_BYTES)),
+            subjects=None if people is None else committed(people),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
@@ -182,6 +239,8 @@ def run(
         if part is not None and journal is not None:
             part.finish(journal, inputs, _same_for_all(record))
             key = None  # a statement speaks of the whole set
+        elif journal is not None and indexed is not None and people is not None:
+            indexed.end(journal, lines, people.rows, started_at)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
 
 
@@ -204,6 +263,14 @@ def _same_for_all(record: RunRecord) -> dict[str, str]:
     }
 
 
+def _metadata_of(shard: ShardFile, dropped: tuple[str, ...]) -> list[str]:
+    """Which of the keys to drop a shard has."""
+    if not dropped:
+        return []
+    has = {key.decode(errors="backslashreplace") for key, _ in shard.footer.metadata}
+    return [key for key in dropped if key in has]
+
+
 def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
     """Sorted, each once. Raises UsageError for what cannot be a key to drop."""
     keys = [keys] if isinstance(keys, str) else keys  # its letters are no keys
@@ -218,23 +285,24 @@ def _dropped(keys: str | Collection[str]) -> tuple[str, ...]:
 
 
 def _journal_path(output: Place, part: Part | None) -> Place:
-    if part is not None:
-        return part.journal(output)
-    return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
+    return journal_path(output) if part is None else part.journal(output)
 
 
 def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
     """inputs: of all parts, where this is one."""
     target = output.resolve()
-    sources = {source.path.resolve() for source in inputs}
+    sources = set(files.resolved(source.path for source in inputs))
     for ours in (target, target.parent) if target.name == "snapshots" else (target,):
         if (ours / "ledger.toml").is_file():
             raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
     taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
-    if exclusions is not None and (exclusions.resolve() in taken or target in exclusions.resolve().parents):
+    own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
+    if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
+    if isinstance(output, Path):
+        require_ours(output)
     if part is not None and output.parent.is_dir():
         parts.require_same_division(output, part)
     # Other tools call theirs `*.intoto.jsonl` as well.
@@ -274,42 +342,43 @@ class _Work:
     people: KeptSubjects | None
     keep_exclusions: bool
     dropped_metadata: tuple[str, ...]
+    deciding: dict[str, str]
+    indexed: Indexed | None
 
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
-        """One shard, rewritten and published. Returns its result, and (name, row numbers, codes) of what was dropped."""
+        """One shard, rewritten and published. Returns its line, and (name, row numbers, codes) of what was dropped."""
         target, categories = self.output / source.name, self.snapshot.header.categories
+        since = now_ns()
         with ShardFile(source.path, whole=True) as file:
-            deciding = {
-                "input_sha256": file.sha256,
-                "answers_sha256": self.answers.digest,
-                "purpose": self.snapshot.purpose,
-                "origin": self.snapshot.header.origin,
-                "categories": canonical.encode({"listed": sorted(categories)} if categories else {}).decode(),
-                "columns": canonical.encode(self.columns.document()).decode(),
-                "code": canonical.encode(VERSIONS).decode(),
-                "rule_version": RULE_VERSION,
-            }
-            if self.dropped_metadata:
-                deciding["dropped_metadata"] = canonical.encode({"keys": list(self.dropped_metadata)}).decode()
+            deciding = {"input_sha256": file.sha256, **self.deciding}
+            read = None if file.status is None else settled(identity_of(file.status), since)
+            there = settled(identity(target, follow=False), since)
             if (
                 self.journal is not None
                 and not self.keep_exclusions
-                and (result := self.journal.finished(source.name, deciding, target)) is not None
+                and (line := self.journal.finished(source.name, deciding, target)) is not None
             ):
-                if self.people is not None:
+                if self.indexed is not None:
+                    again = self._subjects_of(file, self.indexed)
+                    there = there if there == identity(target, follow=False) else None
+                    line = {name: line[name] for name in ("name", "deciding", "result")}
+                    line |= self.indexed.entry(again, read, there, _metadata_of(file, self.dropped_metadata))
+                elif self.people is not None:
                     with ShardFile(target) as finished:
                         self.people.add_written(finished, self.columns)
-                self.progress.add(result["rows_in"])
-                return result, (source.name, np.array([], np.int64), np.array([], np.uint8))
+                self.progress.add(line["result"]["rows_in"])
+                return line, (source.name, np.array([], np.int64), np.array([], np.uint8))
             names = self.columns.check(file.schema_arrow, categories)
             counts: Counter[str] = Counter()
             rests_on: Counter[str] = Counter()
             totals = {"rows": 0, "unmapped": 0, "known": 0}
             dropped: list[tuple[Any, Any]] = []
+            subjects = None if self.indexed is None else self.indexed.shard()
 
             def mask(group: int) -> Any:
                 table = file.read_keys(group, names)
-                decisions = decide(self.columns.read(table), self.answers, categories)
+                keys = self.columns.read(table)
+                decisions = decide(keys, self.answers, categories)
                 counts.update(decisions.counts())
                 rests_on.update(decisions.rests_on())
                 if self.keep_exclusions:
@@ -319,7 +388,10 @@ class _Work:
                 totals["unmapped"] += int(decisions.unmapped.sum())
                 totals["known"] += decisions.known
                 if self.people is not None:
-                    self.people.add(decisions.kept_subjects())
+                    kept = decisions.kept_subjects()
+                    self.people.add(kept)
+                    if subjects is not None:
+                        subjects.add(keys, decisions.subjects, kept)
                 self.progress.add(table.num_rows)
                 return decisions.keep
 
@@ -333,6 +405,7 @@ class _Work:
                 account(source.name, totals["rows"], counts)
                 if kept != counts["allowed"]:
                     raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
+                written = identity_begins(sink)
                 sink.publish()
             counts.pop("allowed", None)
             result = {
@@ -348,10 +421,31 @@ class _Work:
                 "known": totals["known"],
                 "rests_on": dict(rests_on),
             }
+            line = {"name": source.name, "deciding": deciding, "result": result}
+            if self.indexed is not None and subjects is not None:
+                published = identity(target, follow=False)
+                if published is None or not published.startswith(written):
+                    published = None  # another's file has taken its place already
+                line |= self.indexed.entry(subjects, read, published, _metadata_of(file, self.dropped_metadata))
         if self.journal is not None:
-            self.journal.finish(source.name, deciding, result)
+            self.journal.finish(line)
         rows, codes = ([part[i] for part in dropped] or [np.array([], np.int64)] for i in (0, 1))
-        return result, (source.name, np.concatenate(rows), np.concatenate(codes))
+        return line, (source.name, np.concatenate(rows), np.concatenate(codes))
+
+    def _subjects_of(self, file: ShardFile, indexed: Indexed) -> ShardSubjects:
+        """Of a shard that was found finished: for the index, which may have been lost."""
+        subjects = indexed.shard()
+        categories = self.snapshot.header.categories
+        names = self.columns.check(file.schema_arrow, categories)
+        for group in range(file.num_row_groups):
+            keys = self.columns.read(file.read_keys(group, names))
+            decisions = decide(keys, self.answers, categories)
+            kept = decisions.kept_subjects()
+            subjects.add(keys, decisions.subjects, kept)
+            if self.people is not None:
+                self.people.add(kept)
+        file.check_unchanged()
+        return subjects
 
 
 def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ the signed root. The acts that are needed before the pass reaches them are looke
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,13 @@ class Unanswered:
     event_id: str
     state: str
     recorded_at: datetime
+
+    @property
+    def due_at(self) -> datetime:
+        """One month after it came in, as Article 12(3) of the GDPR has it; at that month's end where it has no such day."""
+        at = self.recorded_at
+        year, month = at.year + at.month // 12, at.month % 12 + 1
+        return at.replace(year=year, month=month, day=min(at.day, monthrange(year, month)[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +133,7 @@ class Status:
             "state": no.state,
             "recorded_at": times.text(no.recorded_at),
             "age_seconds": self._age(no.recorded_at),
+            "due_at": times.text(no.due_at),
         }
 
     def _age(self, moment: datetime) -> int:

@@ -239,6 +239,7 @@ DOCUMENTS: dict[str, list[Any]] = {
                         "state": "withdrawn",
                         "recorded_at": MOMENT,
                         "age_seconds": 5,
+                        "due_at": MOMENT,
                     },
                 },
             ],
@@ -302,6 +303,20 @@ DOCUMENTS: dict[str, list[Any]] = {
                     ],
                 }
             ]
+        }
+    ],
+    "stale": [
+        {
+            "stale": True,
+            "run_id": "r",
+            "decided_at": MOMENT,
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "of": 3,
+            "to_redo": 2,
+            "rows": 4,
+            "since": MOMENT,
+            "shards": [{"path": "a.parquet", "rows": 4, "since": MOMENT, "known": True}],
         }
     ],
     "record": [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -71,6 +72,7 @@ class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
     Subjects have codes 0..n-1 and n for "unknown to the ledger". `row(...)`s are rows of the snapshot, -1 for none.
+    owner, scope: of each row of the snapshot, its subject's code and its scope.
     source: the snapshot's digest and decided_at.
     """
 
@@ -103,10 +105,11 @@ class Answers:
         starts = np.nonzero(first)[0]
         self.unknown = len(starts)
         self._subject = subject.take(pa.array(starts))
+        self.owner, self.scope = np.cumsum(first) - 1, number["scope"]
         with ThreadPoolExecutor(2) as aside:  # neither hashing nor NumPy holds the rest up
             digest = aside.submit(self._digest, column, number)
             subjects = aside.submit(lambda: _Found(self._hash(self._subject)))
-            self._index_scopes(number["scope"], np.cumsum(first) - 1, column["scope_id"].cast(pa.large_string()))
+            self._index_scopes(self.scope, self.owner, column["scope_id"].cast(pa.large_string()))
             self.digest, self._subjects = digest.result(), subjects.result()
 
     def _index_scopes(self, scope: Codes, code: Ints, items: Any) -> None:
@@ -154,6 +157,11 @@ class Answers:
     def ids(self, codes: Ints) -> Any:
         """The ids of known subjects, as a pyarrow array of text."""
         return self._subject.take(pa.array(codes))
+
+    def items(self) -> Iterator[tuple[Ints, Any]]:
+        """Rows of the snapshot of a finer scope, and the id of the category or content item of each."""
+        for at, _, item, _ in self._finer_index.values():
+            yield at, item
 
     def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
         """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""

@@ -49,6 +49,7 @@ def find_inputs(paths: Sequence[str | Place], *, hidden: bool = False) -> list[I
         raise UsageError("no shard was named")
     named: dict[str, Input] = {}
     clear: Clear = set()
+    looked_at: set[Path] = set()
     try:
         for path in paths:
             found = list(_inputs(path, hidden, clear))
@@ -59,7 +60,7 @@ def find_inputs(paths: Sequence[str | Place], *, hidden: bool = False) -> list[I
                 )
             for shard in found:
                 if isinstance(shard.path, Path):
-                    _refuse_table_above(shard.path)
+                    _refuse_table_above(shard.path, looked_at)
                 if named.setdefault(shard.name, shard) is not shard:
                     raise UsageError(
                         f"{named[shard.name].path} and {shard.path} would both be written as {shard.name}",
@@ -179,9 +180,13 @@ def _skipped(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
-def _refuse_table_above(path: Path) -> None:
-    for folder in path.resolve().parents:
-        _refuse_table(folder)
+def _refuse_table_above(path: Path, looked_at: set[Path]) -> None:
+    """looked_at: folders that are known not to be in one."""
+    if path.parent not in looked_at or path.is_symlink():
+        for folder in path.resolve().parents:
+            _refuse_table(folder)
+        if not path.is_symlink():
+            looked_at.add(path.parent)
 
 
 def _refuse_table(folder: Path) -> None:

@@ -5,20 +5,24 @@ about the whole is `note.json`.
 
 A line counts when its signature is the run key's, and when what decided the shard (input digest, answers, columns, code) and
 the output that stands there are all what the line says. Anything else is done again.
+
+A run that is whole ends its journal with one line for all shards: the digest of the file in its index that holds their lines
+(see ledger/rerun.py). Who has that file need not look at a line before it, each of which costs a signature.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ledger import files
 from ledger.errors import ShardError, VerificationError
 from ledger.log import canonical, dsse
-from ledger.log.keys import PrivateKey
+from ledger.log.keys import PrivateKey, PublicKey
 from ledger.objects import Address, Place
 
 PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
@@ -26,25 +30,44 @@ _MAX_BYTES = 256 << 20
 _MAX_LINE = 1 << 20
 _NOTE = "note.json"
 
+Line: TypeAlias = dict[str, Any]
+AllOf: TypeAlias = Callable[[str], dict[str, Line] | None]
+
+
+def journal_path(output: Place) -> Place:
+    """Beside the output folder of a run that is no part."""
+    return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
+
 
 class Journal:
     """Lines by output name. Raises ShardError where the file cannot be read or written."""
 
     def __init__(self, path: Place, key: PrivateKey) -> None:
         self._path, self._key, self._lock = path, key, threading.Lock()
-        self._lines = {} if isinstance(path, Address) else _read(path, key)
+        self._data, self._identity = (b"", None) if isinstance(path, Address) else _read(path)
+        self._torn = bool(self._data) and not self._data.endswith(b"\n")
+        self._lines: dict[str, Line] | None = None
 
-    def finished(self, name: str, deciding: dict[str, str], output: Place) -> dict[str, Any] | None:
-        """The result that was journalled for this very work, if the output still is what it made."""
-        line = _read_object(_object(self._path, name), self._key) if isinstance(self._path, Address) else self._lines.get(name)
+    def lines(self, all_of: AllOf = lambda digest: None) -> dict[str, Line]:
+        """The last line of each name. all_of: what the file of a digest holds, those of all shards; None where there is none."""
+        if self._lines is None:
+            self._lines = latest(self._data, [self._key.public], all_of)
+        return self._lines
+
+    def is_current(self) -> bool:
+        """Whether nobody has written to it since it was read."""
+        return isinstance(self._path, Address) or _identity(self._path) == self._identity
+
+    def finished(self, name: str, deciding: dict[str, str], output: Place) -> Line | None:
+        """The line that was journalled for this very work, if the output still is what it made."""
+        line = _read_object(_object(self._path, name), self._key) if isinstance(self._path, Address) else self.lines().get(name)
         if line is None or line.get("name") != name or line["deciding"] != deciding or not output.is_file():
             return None
-        result: dict[str, Any] = line["result"]
-        return result if files.sha256_of(output) == result["output_sha256"] else None
+        return line if files.sha256_of(output) == line["result"]["output_sha256"] else None
 
-    def finish(self, name: str, deciding: dict[str, str], result: dict[str, Any]) -> None:
-        """Durable when it returns."""
-        self._append({"name": name, "deciding": deciding, "result": result})
+    def finish(self, line: Line) -> None:
+        """line: `name`, `deciding`, `result`, and `index` where there is one. Durable when it returns."""
+        self._append(line)
 
     def note(self, document: dict[str, Any]) -> None:
         """A line about the whole, for `last_note`. Durable when it returns."""
@@ -63,7 +86,8 @@ class Journal:
             return
         try:
             with self._lock, self._path.open("ab") as file:
-                file.write(line)
+                file.write(b"\n" * self._torn + line)  # so that it does not continue a torn one
+                self._torn = False
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -79,26 +103,42 @@ def _read_object(address: Address, key: PrivateKey, limit: int = _MAX_LINE) -> d
         return None
     with address.open() as file:
         data = file.read(limit + 1)
-    return _open(data.removesuffix(b"\n"), key) if len(data) <= limit else None
+    return _open(data.removesuffix(b"\n"), [key.public]) if len(data) <= limit else None
 
 
-def _read(path: Path, key: PrivateKey) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[bytes, tuple[int, ...] | None]:
     try:
-        if not path.exists():
-            return {}
+        identity = _identity(path)
+        if identity is None:
+            return b"", None
         if path.stat().st_size > _MAX_BYTES:
             raise ShardError(f"{path} is too large for a journal", hint="remove it: the run then starts from the beginning")
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            with path.open("ab") as file:
-                file.write(b"\n")  # so that the next line does not continue a torn one
+        return path.read_bytes(), identity
     except OSError as error:
         raise ShardError(f"cannot use {path}: {error.strerror or error}", hint=files.advice(error)) from error
-    lines = {}
-    for sealed in data.split(b"\n"):
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def latest(data: bytes, keys: Sequence[PublicKey], all_of: AllOf) -> dict[str, Line]:
+    """The last line of each name in a journal's bytes. all_of: see `Journal.lines`."""
+    lines: dict[str, Line] = {}
+    end = len(data)
+    while end >= 0:
+        start = data.rfind(b"\n", 0, end) + 1
         # A line that is torn by a crash, or is of another key: that shard is done again.
-        if (line := _open(sealed, key)) is not None and "name" in line:
-            lines[line["name"]] = line
+        line = _open(data[start:end], keys)
+        if line is not None and "name" in line:
+            lines.setdefault(line["name"], line)
+        elif line is not None and "all" in line and (earlier := all_of(line["all"])) is not None:
+            return earlier | lines
+        end = start - 1
     return lines
 
 
@@ -108,14 +148,26 @@ def last_note(path: Place, key: PrivateKey) -> dict[str, Any]:
         return _read_object(path / _NOTE, key, _MAX_BYTES) or {}
     with path.open("rb") as file:
         data = file.read(_MAX_BYTES)
-    return _open(data.rstrip(b"\n").rpartition(b"\n")[2], key) or {}
+    return _open(data.rstrip(b"\n").rpartition(b"\n")[2], [key.public]) or {}
 
 
-def _open(sealed: bytes, key: PrivateKey) -> dict[str, Any] | None:
+def _open(sealed: bytes, keys: Sequence[PublicKey]) -> dict[str, Any] | None:
+    if not sealed:
+        return None
     try:
         envelope = canonical.decode(sealed, limit=_MAX_BYTES)
         payload: bytes = envelope["payload"].encode()
-        key.public.verify(canonical.decode_base64(envelope["sig"]), dsse.pae(PAYLOAD_TYPE, payload))
+        signature = canonical.decode_base64(envelope["sig"])
+        if not any(_has_signed(key, signature, dsse.pae(PAYLOAD_TYPE, payload)) for key in keys):
+            return None
         return canonical.decode(payload, limit=_MAX_BYTES)
     except (VerificationError, KeyError, AttributeError, TypeError):
         return None
+
+
+def _has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    try:
+        key.verify(signature, data)
+    except VerificationError:
+        return False
+    return True

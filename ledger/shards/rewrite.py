@@ -142,6 +142,14 @@ class ShardFile:
             names = zip(self.footer.top_level(), self.schema_bits.names, strict=True)
             return self._read(self._bare, group, columns=[bits for name, bits in names if name not in without])
 
+    @property
+    def status(self) -> tuple[int, int, int, int] | None:
+        """Of a file, when it was opened: size, mtime, inode and ctime."""
+        if isinstance(self.path, Address):
+            return None
+        _, inode, size, mtime, ctime = self._identity
+        return size, mtime, inode, ctime
+
     def check_unchanged(self) -> None:
         """Raises ShardError where the file is not what it was when it was opened, or another is in its place."""
         with _reading(self.path):

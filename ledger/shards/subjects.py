@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import IntegrityError, ShardError
-from ledger.log import prefix_tree
+from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
+from ledger.shards import subtrees
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
-from ledger.shards.root import root
+from ledger.shards.subtrees import Subtrees
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -42,6 +43,15 @@ class KeptSubjects:
         with self._lock:
             np.add.at(self._rows, codes, 1)
 
+    def add_counted(self, codes: Ints, rows: Ints) -> None:
+        """Those of whom it is known of how many rows each. codes: each once."""
+        self._rows[codes] += rows
+
+    @property
+    def rows(self) -> Ints:
+        """By code, of all whom the answers know."""
+        return self._rows[:-1]
+
     def add_written(self, shard: ShardFile, columns: Columns) -> None:
         """Those of all rows of a finished output."""
         columns = columns.of_subjects()
@@ -51,15 +61,36 @@ class KeptSubjects:
             self.add(once_a_row(self._answers.subjects(keys.subjects), keys.row_of))
         shard.check_unchanged()
 
-    def commit(self, seed: bytes) -> dict[str, Any]:
-        """`subjects` of a statement. Raises ShardError where a row was counted whose subject the snapshot lacks."""
+    def commit(self, seed: bytes, *, keep: Subtrees | None = None) -> dict[str, Any]:
+        """`subjects` of a statement. keep: see `root`. Raises as `require_known` does."""
+        self.require_known()
+        codes = np.nonzero(self._rows)[0]
+        top = root(self._answers.ids(codes), self._rows[codes], seed, keep=keep)
+        return {"root": top.hex(), "seed": seed.hex(), "count": len(codes)}
+
+    def require_known(self) -> None:
+        """Raises ShardError where a row was counted whose subject the snapshot lacks."""
         if self._rows[-1]:
             raise ShardError(
                 f"{self._rows[-1]} rows that were kept have a subject that the answers lack",
                 hint="remove the output and its journal, and run it again",
             )
-        codes = np.nonzero(self._rows)[0]
-        return {"root": root(self._answers.ids(codes), self._rows[codes], seed).hex(), "seed": seed.hex(), "count": len(codes)}
+
+
+def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> bytes:
+    """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value.
+
+    keep: is told the subtrees; it stays empty where two indexes begin alike.
+    """
+    counts, which = np.unique(rows, return_inverse=True)
+    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])
+    indexes = prefix_root.table(prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist()))
+    if keep is None:
+        return prefix_root.root(indexes, values[which])
+    place = prefix_root.places(indexes)
+    if len(np.unique(place)) == len(place):
+        keep.place = place
+    return prefix_root.root(indexes, values[which], subtrees.BITS, keep.put)
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -215,9 +216,9 @@ class Filter:
                 ledger.load_snapshot(path, trust=where / "consent-ledger" / "trust")
         assert self._named(where) == self._names, [path.name for path in snapshots]
 
-    def _named(self, where: Path) -> set[str]:
-        """Snapshots are named by their digest: each run's is another."""
-        return {name for name in names(where) if "/snapshots/" not in name}
+    def _named(self, where: Path) -> list[str]:
+        """Snapshots and the files of an index are named by their digest: each run's is another."""
+        return sorted(re.sub("[0-9a-f]{64}", "DIGEST", name) for name in names(where) if "/snapshots/" not in name)
 
 
 class AddRunKey:

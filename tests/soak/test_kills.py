@@ -205,6 +205,8 @@ def _journalled(path: Path) -> dict[str, tuple[str, str]]:
             payload: dict[str, Any] = json.loads(json.loads(line)["payload"])
         except ValueError:
             continue  # cut short by a kill
+        if "name" not in payload:
+            continue  # of all shards together
         found[payload["name"]] = (payload["deciding"]["answers_sha256"], payload["result"]["output_sha256"])
     return found
 

@@ -1,0 +1,202 @@
+"""Which shards of a finished run have gone stale: by what is answered now and the index that the run has left. No shard is read.
+
+A row is counted where one of its people was allowed by the run and is answered otherwise now, unless all of that person's rows
+are allowed all the same. So there may be fewer that a run would drop now, and never more. It rests on the run key's signature
+under statement and journal, and on the shards being the files that they were (size, inode, times); what is in them proves
+`audit` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ledger import times
+from ledger.consent import split_purpose
+from ledger.errors import ShardError, UsageError
+from ledger.log import canonical, checkpoint, note
+from ledger.log.trust import Trust
+from ledger.rerun import Indexed
+from ledger.shards.answers import ALLOWED, EXPIRED, Answers
+from ledger.shards.columns import Columns
+from ledger.shards.index_folder import IndexFolder, identity
+from ledger.shards.journal import Line, journal_path, latest
+from ledger.shards.subject_index import Hashes, Ints, meet
+from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.statements.statement import RunRecord
+from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path
+
+_AUDIT = "decide its rows with `consent audit`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleShard:
+    """rows: at most so many lack consent now. since: when the earliest act or expiry counts from that made it so; the run's
+    moment where nothing tells. is_known: whether it is the file that the run made; if not, all of its rows count."""
+
+    path: str
+    rows: int
+    since: datetime
+    is_known: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stale:
+    """shards: those that hold people who are no longer allowed as they were. of: how many shards the run made. to_redo: how many
+    of them a run would do again now, for whatever has changed, these among them."""
+
+    run_id: str
+    purpose: str
+    snapshot_sha256: str
+    decided_at: datetime
+    of: int
+    to_redo: int
+    shards: Sequence[StaleShard]
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent audit --stale` (schemas/stale.json)."""
+        return {
+            "stale": bool(self.shards),
+            "run_id": self.run_id,
+            "decided_at": times.text(self.decided_at),
+            "purpose": self.purpose,
+            "snapshot_sha256": self.snapshot_sha256,
+            "of": self.of,
+            "to_redo": self.to_redo,
+            "rows": self.rows,
+            **({"since": times.text(min(shard.since for shard in self.shards))} if self.shards else {}),
+            "shards": [{"path": s.path, "rows": s.rows, "since": times.text(s.since), "known": s.is_known} for s in self.shards],
+        }
+
+
+def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path | Trust) -> Stale:
+    """What the answers of a snapshot, as they stand now, mean for a folder that a run has finished.
+
+    Raises VerificationError where the statement is not trusted, UsageError where there is no index of that run to go by, or the
+    answers are of another purpose or version or of before the run; SnapshotError where they are too old.
+    """
+    now = times.now()
+    snapshot.check_age(now)
+    folder = folder.resolve() if folder.name in ("", "..") else folder
+    trust = trust if isinstance(trust, Trust) else load_trust(trust)
+    stated = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=True)
+    record = stated.record
+    if not isinstance(record, RunRecord):
+        raise UsageError(f"the statement of {folder} is not of a run", hint=_AUDIT)
+    if (snapshot.purpose, snapshot.header.origin, RULE_VERSION) != (record.purpose, record.origin, record.rule_version):
+        raise UsageError(
+            f"{folder} was filtered for {record.purpose} of {record.origin}, and the answers are for {snapshot.purpose} of "
+            f"{snapshot.header.origin}",
+            hint=f"filter it again, or {_AUDIT}"
+            if split_purpose(snapshot.purpose)[0] == split_purpose(record.purpose)[0]
+            else "name the purpose that it was filtered for",
+        )
+    if columns.document() != record.columns:
+        raise UsageError(f"{folder} was filtered by other columns", hint="leave them out: those of its statement are taken")
+    index = IndexFolder.open(folder)
+    if index is None:
+        raise UsageError(f"there is no index beside {folder}", hint=f"{_AUDIT}: an index is left by the next run")
+    rows = snapshot.rows()
+    indexed = Indexed(index, Answers(rows, now, snapshot.sha256))
+    lines = latest(_journal(folder), [key.public for key in trust.run], indexed.all_lines)
+    if indexed.run.get("decided_at") != times.text(record.decided_at) or not indexed.known.is_exact:
+        raise UsageError(f"the index beside {folder} is not that of the run which its statement speaks of", hint=_AUDIT)
+    act = stated.snapshot.act
+    covered = checkpoint.parse(note.parse(snapshot.header.checkpoint)[0]).size
+    if covered < act["tree_size"] or snapshot.header.as_of < times.parse(act["as_of"]):
+        raise UsageError("the answers are older than those of the run", hint="compile them anew with `consent snapshot`")
+    categories = canonical.encode({"listed": sorted(snapshot.header.categories)} if snapshot.header.categories else {}).decode()
+    since = _Since(indexed, rows, act["tree_size"], record.decided_at, now)
+    found, to_redo = [], 0
+    for shard in record.shards:
+        line, path = lines.get(shard.output), folder / shard.output
+        held = changed = None
+        if line is not None and _is_of(line, shard.output_sha256, record, path, categories, index):
+            held, changed = indexed.subjects(line["index"]["subjects"]), indexed.changed_since(line["index"]["answers"])
+        if held is None or changed is None:
+            to_redo += 1
+            found.append(StaleShard(path=str(path), rows=shard.rows_kept, since=record.decided_at, is_known=False))
+            continue
+        hits = meet(changed, held[0])
+        to_redo += bool(hits.any())
+        lost = hits & (held[1] > 0) & ~since.is_allowed(held[0])
+        if lost.any():
+            rows_lost = min(int(held[1][lost].sum()), shard.rows_kept)
+            found.append(StaleShard(path=str(path), rows=rows_lost, since=since(held[0][lost]), is_known=True))
+    return Stale(
+        run_id=record.run_id,
+        purpose=record.purpose,
+        snapshot_sha256=snapshot.sha256,
+        decided_at=record.decided_at,
+        of=len(record.shards),
+        to_redo=to_redo,
+        shards=found,
+    )
+
+
+def _journal(folder: Path) -> bytes:
+    try:
+        return journal_path(folder).read_bytes()
+    except OSError as error:
+        raise ShardError(f"cannot read {journal_path(folder)}: {error.strerror}", hint=_AUDIT) from error
+
+
+def _is_of(line: Line, output_sha256: str, record: RunRecord, path: Path, categories: str, index: IndexFolder) -> bool:
+    """Whether a line is that of the shard which the statement speaks of, and the file still the one that it made."""
+    deciding, entry = line["deciding"], line.get("index")
+    columns = canonical.encode(dict(record.columns)).decode()
+    said = (line["result"]["output_sha256"], deciding["answers_sha256"], deciding["columns"], deciding["categories"])
+    return (
+        entry is not None
+        and entry["salt"] == index.salt_sha256
+        and said == (output_sha256, record.answers_sha256, columns, categories)
+        and str(identity(path, follow=False)) == entry["output"]
+    )
+
+
+class _Since:
+    """From when those who were allowed are not, as far as the answers tell."""
+
+    def __init__(self, indexed: Indexed, rows: Any, entries: int, decided_at: datetime, now: datetime) -> None:
+        self._known, self._answers = indexed.known, indexed.answers
+        self._entries, self._decided_at = entries, decided_at
+        self._rows: Mapping[str, Any] = {
+            name: rows[name].to_numpy() for name in ("no_position", "no_at", "yes_position", "yes_at", "yes_expires_at")
+        }
+        answers = self._answers
+        self._all_allowed = (answers.plain[:-1] == ALLOWED) & ~answers.needs_row[:-1]
+
+    def _codes(self, keys: Hashes) -> Ints:
+        """-1 for those whom the answers do not know."""
+        if not len(self._known.keys):
+            return np.full(len(keys), -1)
+        at = np.minimum(np.searchsorted(self._known.keys, keys), len(self._known.keys) - 1)
+        return np.where(self._known.keys[at] == keys, self._known.order[at], -1)
+
+    def is_allowed(self, keys: Hashes) -> Any:
+        """Of each key, whether all rows of whose it is are allowed."""
+        codes = self._codes(keys)
+        return np.append(self._all_allowed, False)[codes]
+
+    def __call__(self, keys: Hashes) -> datetime:
+        return min(map(self._of, self._codes(keys).tolist()))
+
+    def _of(self, code: int) -> datetime:
+        low, high = np.searchsorted(self._answers.owner, [code, code + 1]).tolist() if code >= 0 else (0, 0)
+        of = {name: values[low:high] for name, values in self._rows.items()}
+        ran_out = self._answers.yes_lapsed[low:high] == EXPIRED
+        moments = [
+            *of["no_at"][of["no_position"] >= self._entries].tolist(),
+            *of["yes_expires_at"][ran_out & (of["yes_expires_at"] > times.micros(self._decided_at))].tolist(),
+            *of["yes_at"][of["yes_position"] >= self._entries].tolist(),
+        ]
+        return times.from_micros(min(moments)) if moments else self._decided_at

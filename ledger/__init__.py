@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ledger.publishing import Published, publish_log
     from ledger.report.making import Report, report_on
     from ledger.run import Run
+    from ledger.select import Selection
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
@@ -75,6 +76,7 @@ _WHERE = {
     "publishing": ("Published", "publish_log"),
     "report.making": ("Report", "report_on"),
     "run": ("Run",),
+    "select": ("Selection",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),
@@ -118,6 +120,7 @@ __all__ = [
     "Report",
     "RowExplanation",
     "Run",
+    "Selection",
     "ShardError",
     "Snapshot",
     "SnapshotError",

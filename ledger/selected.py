@@ -101,7 +101,7 @@ def in_place(paths: Sequence[str | Place], folder: Place, record: SelectionRecor
     found = find_inputs(paths)
     if strange := [source for source in found if source.name not in stated]:
         raise UsageError(
-            f"the selection {folder} says nothing of a shard {strange[0].name!r:.200} ({strange[0].path}): no row of it is allowed",
+            f"the selection {folder} does not speak of {strange[0].name!r:.200} ({strange[0].path}): no row of it is allowed",
             hint="select from it again with `consent select`; name the shards as they were named there: a folder as a folder",
         )
     return [InPlace(source.path.absolute(), folder.absolute(), stated[source.name]) for source in found]

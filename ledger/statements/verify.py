@@ -276,7 +276,8 @@ class _Call:
         else:
             self._check_shards(folder, record.digests)
             self._say(folder, "the folder holds exactly the positions and blocks that the statement names, of "
-                              f"{len(record.shards)} shards, each with its digest; set root {set_root(record.digests)}")  # fmt: skip
+                              f"{len(record.shards)} shards, each with its digest; set root {set_root(record.digests)}"
+            )  # fmt: skip
         if self.shards is None:
             self._say(path, f"NOT looked at: the {len(record.shards)} shards that it selects from (--shards does)")
         else:

@@ -286,9 +286,8 @@ def test_a_selection_yields_what_a_run_keeps(
         old.unlink()
     for number, rows in enumerate(shards):
         column = pa.array(rows, pa.string())
-        table = pa.table(
-            {"s": column.dictionary_encode() if dictionary else column, "n": range(len(rows)), "x": [["x"]] * len(rows)}
-        )
+        numbers, lists = pa.array(range(len(rows)), pa.int64()), pa.array([["x"]] * len(rows), pa.list_(pa.string()))
+        table = pa.table({"s": column.dictionary_encode() if dictionary else column, "n": numbers, "x": lists})
         pq.write_table(table, folder / f"{number}.parquet", row_group_size=group)
     names = {f"{number}.parquet" for number in range(len(shards))}
     for output in ("drawn-out", "drawn-sel"):

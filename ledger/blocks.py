@@ -66,14 +66,17 @@ class Authentic(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1, /) -> bytes:
+        return bytes(self.read_buffer(size))
+
+    def read_buffer(self, size: int | None = -1, /) -> bytes | memoryview:
+        """The same; what lies in one block is not copied. Arrow asks for this where a file has it."""
         end = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        pieces = []
+        pieces: list[memoryview] = []
         while self._at < end:
             block, skip = self._block(self._at // BLOCK), self._at % BLOCK
-            piece = memoryview(block)[skip : skip + end - self._at]
-            pieces.append(piece)
-            self._at += len(piece)
-        return b"".join(pieces)
+            pieces.append(memoryview(block)[skip : skip + end - self._at])
+            self._at += len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         self._source.close()

@@ -227,11 +227,11 @@ def _through(whole: str, of_blocks: bytes, size: int) -> Callable[[Any], Any]:
 def _known(output: Place, key: PrivateKey) -> Mapping[str, tuple[str, bytes, int]]:
     """Of each shard of the selection that stands there, if this key has signed it: SHA-256, those of its blocks, and bytes."""
     known: dict[str, tuple[str, bytes, int]] = {}
-    with suppress(VerificationError):
+    with suppress(VerificationError, ShardError):
         trust = Trust((), (Verifier.of("own", key.public),))
         _, record = record_of(read_statement(statement_path(output)).partition(b"\n")[0], trust)
         for shard in record.shards if isinstance(record, SelectionRecord) else ():
-            with suppress(VerificationError):
+            with suppress(VerificationError, ShardError):
                 known[shard.name] = shard.sha256, blocks_of(output, shard), shard.size
     return known
 

@@ -413,7 +413,7 @@ def open_shard(path: Place) -> BufferedReader:
 
 
 def read_file(path: Place, limit: int) -> bytes:
-    """All of a file. Raises VerificationError where it cannot be read, is a link, or is longer than so many bytes."""
+    """All of a file. Raises VerificationError where it cannot be read, or is longer than so many bytes."""
     return _read(path, limit)
 
 

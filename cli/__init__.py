@@ -31,6 +31,7 @@ COMMANDS = {
     "snapshot": "snapshot",
     "fetch": "fetch",
     "filter": "filter",
+    "select": "select",
     "audit": "audit",
     "attest": "attest",
     "explain": "explain",

@@ -17,7 +17,7 @@ from ledger.statements.verify import read_statement, statement_path
 @click.argument("statement", type=click.Path(path_type=Path), metavar="STATEMENT")
 @click.pass_obj
 def command(ledger_path: Path | None, /, statement: Path) -> None:
-    """Log a statement, of a run or an audit, that an admitted run key has signed, and add the receipt to its file.
+    """Log a statement, of a run, an audit or a selection, that an admitted run key has signed, and add the receipt to its file.
 
     STATEMENT is the file, or the folder of shards that it stands beside. The shards need not be here.
     """

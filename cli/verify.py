@@ -12,7 +12,7 @@ from ledger.cli.project import Project, names_a_ledger
 
 from ledger.errors import UsageError
 from ledger.objects import Address
-from ledger.statements.verify import Verified, verify
+from ledger.statements.verify import STATEMENT_SUFFIX, Verified, verify
 
 _ONE = "name one statement, or the folder that it stands beside"
 
@@ -120,7 +120,7 @@ def _by_rows(verified: Verified, shards: Path | Address, inputs: Path | Address 
     if record.subjects is None:
         told.append(f"{path}: the statement commits to no set of subjects")
     else:
-        membership.require_set(record, membership.count(record, shards))
+        membership.require_set(record, membership.count(record, shards, path.with_name(path.name.removesuffix(STATEMENT_SUFFIX))))
         told.append(
             f"{path}: the set of the {record.subjects['count']} subjects of these rows is that of the shards, built from them"
         )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ledger.publishing import Published, publish_log
     from ledger.report.making import Report, report_on
     from ledger.run import Run
+    from ledger.select import Selection
     from ledger.shards.columns import Columns
     from ledger.shards.decide import Decisions
     from ledger.snapshot import Snapshot, load_snapshot
@@ -76,6 +77,7 @@ _WHERE = {
     "publishing": ("Published", "publish_log"),
     "report.making": ("Report", "report_on"),
     "run": ("Run",),
+    "select": ("Selection",),
     "shards.columns": ("Columns",),
     "shards.decide": ("Decisions",),
     "snapshot": ("Snapshot", "load_snapshot"),
@@ -120,6 +122,7 @@ __all__ = [
     "Report",
     "RowExplanation",
     "Run",
+    "Selection",
     "ShardError",
     "Snapshot",
     "SnapshotError",

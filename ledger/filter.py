@@ -17,6 +17,7 @@ from ledger.log.trust import Trust
 from ledger.objects import Place
 from ledger.parts import Part
 from ledger.run import Run, run
+from ledger.select import Selection, select
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
@@ -148,5 +149,37 @@ class ConsentFilter:
             publish=publish,
             admit=admit,
             recipient=recipient,
+            on_progress=on_progress,
+        )
+
+    def select_shards(
+        self,
+        inputs: Sequence[str | Place],
+        output: str | Place,
+        *,
+        key: PrivateKey,
+        workers: int = 2,
+        publish: Callable[[Snapshot], Snapshot] | None = None,
+        admit: Callable[[bytes], bytes] | None = None,
+        recipient: str | None = None,
+        min_kept: float = 0.0,
+        on_progress: Callback | None = None,
+    ) -> Selection:
+        """Write which rows of each shard are allowed to `output`, no row itself, and the signed statement beside it.
+
+        `open_shards(inputs, selection=output)` yields those rows, of the shards where they are. key, publish, admit, min_kept: as
+        for `filter_shards`. Raises as that does, before the first file is written for what is wrong with any of the inputs.
+        """
+        return select(
+            find_inputs(inputs),
+            objects.place(output),
+            self.snapshot,
+            self.columns,
+            workers=workers,
+            key=key,
+            publish=publish,
+            admit=admit,
+            recipient=recipient,
+            min_kept=min_kept,
             on_progress=on_progress,
         )

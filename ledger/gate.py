@@ -1,5 +1,8 @@
 """The gate before training: rows of shards whose statement verifies, is for the purpose, and is fresh; or none at all.
 
+The shards are those of a run or an audit, all of whose rows are allowed; or any, of which a selection says which rows are
+(`selected`).
+
 - Everything is checked when the gate is opened, before the first row: signature, log, purpose, age, that each folder holds
   exactly the shards that its statement names, and their digests. The age is checked again when an epoch begins.
 - What is decoded is what was hashed, byte for byte, however late. While a shard's digest is computed, one of each block of it is
@@ -16,22 +19,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ledger import times
+from ledger import blocks, times
+from ledger.blocks import Authentic
 from ledger.consent import split_purpose
 from ledger.errors import ShardError, SnapshotError, UsageError, VerificationError
 from ledger.log.trust import Trust
 from ledger.objects import Address, Place, place
+from ledger.statements.audit_statement import AuditRecord
+from ledger.statements.selection_statement import SelectionRecord
+from ledger.statements.statement import RunRecord
 from ledger.statements.verify import (
     Record,
     another_digest,
@@ -43,7 +50,9 @@ from ledger.statements.verify import (
     statement_path,
 )
 
-BLOCK = 1 << 20
+if TYPE_CHECKING:
+    from ledger.selected import InPlace
+
 BATCH_ROWS = 65_536
 MAX_AGE = timedelta(hours=24)
 _TICK = timedelta(microseconds=1)
@@ -59,13 +68,21 @@ class GateShard:
     size: int
     blocks: bytes
 
+    def open(self) -> Authentic:
+        return Authentic(open_shard(self.path), self.size, self.blocks, f"{self.path} was changed after it was verified")
+
+    def batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        with self.open() as file:
+            reader = pq.ParquetFile(file, pre_buffer=False, buffer_size=blocks.BLOCK)
+            yield from reader.iter_batches(BATCH_ROWS, columns=None if columns is None else list(columns), use_threads=False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """Iterate over it, as often as you like, for pyarrow RecordBatches of at most BATCH_ROWS rows, shard after shard."""
 
     records: Mapping[Place, Record]
-    shards: Sequence[GateShard]
+    shards: Sequence[GateShard | InPlace]
     columns: Sequence[str] | None
     max_age: timedelta
 
@@ -79,7 +96,8 @@ class Gate:
         for folder, record in self.records.items():
             _require_fresh(folder, record, self.max_age)
         for shard in self.shards:
-            yield from _batches(shard, self.columns)
+            with _reading(shard):
+                yield from shard.batches(self.columns)
 
 
 def open_shards(
@@ -87,6 +105,7 @@ def open_shards(
     *,
     trust: str | Path | Trust,
     purpose: str,
+    selection: str | Place | None = None,
     max_age: timedelta = MAX_AGE,
     columns: Sequence[str] | None = None,
     allow_unlogged: bool = False,
@@ -95,15 +114,19 @@ def open_shards(
 
     trust: whose keys count. purpose: `token` or `token@version` that every statement must be for. max_age: how old the answers
     that decided the rows may be when an epoch begins: their age then, and the time since. columns: those to read, else all.
-    allow_unlogged: take statements that are not in the log.
+    allow_unlogged: take statements that are not in the log. selection: the folder of one, with its statement beside it; the
+    paths are then shards of it, or folders of them, named as they were when it was made, and its rows alone come out.
 
-    Raises VerificationError where something does not hold, UsageError for another purpose or a path that is no folder,
-    SnapshotError for answers that are too old, ShardError for what cannot be read; all before the first row.
+    Raises VerificationError where something does not hold, UsageError for another purpose, a path that is no folder or a shard
+    that the selection lacks, SnapshotError for answers that are too old, ShardError for what cannot be read; all before the first
+    row. A shard of a selection is hashed as it is read: one that was changed raises VerificationError when its turn comes.
     """
     paths = [paths] if isinstance(paths, str | Path | Address) else paths
     if not paths:
         raise UsageError("no folder of shards was named")
     known = trust if isinstance(trust, Trust) else load_trust(trust)
+    if selection is not None:
+        return _selected(paths, place(selection), known, purpose, max_age, columns, allow_unlogged)
     records: dict[Place, Record] = {}
     for path in map(place, paths):
         if not path.is_dir():
@@ -112,20 +135,52 @@ def open_shards(
     shards = [shard for path, record in records.items() for shard in _checked(path, record)]
     gate = Gate(records=records, shards=shards, columns=columns, max_age=max_age)
     for shard in gate.shards:
-        with _open(shard) as file:
-            _require_columns(shard, file, columns)
+        _require_columns(shard, columns)
     return gate
 
 
-def _record(folder: Place, trust: Trust, purpose: str, max_age: timedelta, allow_unlogged: bool) -> Record:
+def _selected(
+    paths: Sequence[str | Place],
+    folder: Place,
+    trust: Trust,
+    purpose: str,
+    max_age: timedelta,
+    columns: Sequence[str] | None,
+    allow_unlogged: bool,
+) -> Gate:
+    from ledger.selected import in_place  # not for those who read whole shards: it loads what reads bitmaps
+
+    record = _record(folder, trust, purpose, max_age, allow_unlogged, SelectionRecord)
+    assert isinstance(record, SelectionRecord)
+    shards = in_place(paths, folder, record)
+    for shard in shards:
+        _require_columns(shard, columns)
+        with _reading(shard):
+            shard.check(columns)
+    return Gate(records={folder: record}, shards=shards, columns=columns, max_age=max_age)
+
+
+def _record(
+    folder: Place,
+    trust: Trust,
+    purpose: str,
+    max_age: timedelta,
+    allow_unlogged: bool,
+    kind: type[Record] | UnionType = RunRecord | AuditRecord,
+) -> Record:
     try:
         record = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=allow_unlogged).record
     except VerificationError as error:
         raise VerificationError(f"{folder}: {error}", hint=error.hint) from error
+    if not isinstance(record, kind):
+        raise UsageError(
+            f"the statement of {folder} is {'of a selection' if kind is not SelectionRecord else 'not of a selection'}",
+            hint="name the shards, and the selection's folder as selection=; or a folder of a run or an audit, without it",
+        )
     if purpose not in (record.purpose, split_purpose(record.purpose)[0]):
         raise UsageError(
             f"the rows of {folder} were decided for {record.purpose!r:.120}, not for {purpose!r:.120}",
-            hint="filter or attest them for this purpose",
+            hint="filter, attest or select them for this purpose",
         )
     _require_fresh(folder, record, max_age)
     return record
@@ -141,7 +196,7 @@ def _require_fresh(folder: Place, record: Record, max_age: timedelta) -> None:
         raise SnapshotError(
             f"the answers that decided the rows of {folder} are {age // _SECOND} seconds old; "
             f"they may be {max_age // timedelta(seconds=1)}",
-            hint="filter or attest the shards by a fresh snapshot, or allow more with max_age",
+            hint="filter, attest or select the shards by a fresh snapshot, or allow more with max_age",
         )
 
 
@@ -150,85 +205,30 @@ def _checked(folder: Place, record: Record) -> Iterator[GateShard]:
     try:
         found = exact_shards(folder, digests)
         for name in sorted(found, key=str.encode):
-            whole, blocks, size = hashlib.sha256(), [], 0
             with open_shard(found[name]) as file:
-                while block := file.read(BLOCK):
-                    whole.update(block)
-                    blocks.append(hashlib.sha256(block).digest())
-                    size += len(block)
-            if whole.hexdigest() != digests[name]:
+                whole, of_blocks, size = blocks.digests(file)
+            if whole != digests[name]:
                 raise another_digest(name)
-            yield GateShard(found[name].absolute(), name, size, b"".join(blocks))
+            yield GateShard(found[name].absolute(), name, size, of_blocks)
     except VerificationError as error:
         raise VerificationError(f"{folder}: {error}", hint=error.hint) from error
     except OSError as error:
         raise ShardError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
-def _open(shard: GateShard) -> _Authentic:
-    return _Authentic(open_shard(shard.path), shard)
-
-
-def _require_columns(shard: GateShard, file: _Authentic, columns: Sequence[str] | None) -> None:
-    try:
+def _require_columns(shard: GateShard | InPlace, columns: Sequence[str] | None) -> None:
+    with _reading(shard), shard.open() as file:
         names = pq.ParquetFile(file).schema_arrow.names
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ShardError(f"{shard.path} cannot be read: {error}") from error
     if lacking := [name for name in columns or () if names.count(name) != 1]:
         raise UsageError(f"{shard.path} has not one column {lacking[0]!r:.120}", hint=f"it has {', '.join(names):.1000}")
 
 
-def _batches(shard: GateShard, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+@contextmanager
+def _reading(shard: GateShard | InPlace) -> Iterator[None]:
     try:
-        with _open(shard) as file:
-            reader = pq.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK)
-            yield from reader.iter_batches(BATCH_ROWS, columns=None if columns is None else list(columns), use_threads=False)
+        yield
+    except VerificationError as error:
+        said = str(error) if str(shard.path) in str(error) else f"{shard.path}: {error}"
+        raise VerificationError(said, hint=error.hint) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ShardError(f"{shard.path} cannot be read: {error}") from error
-
-
-class _Authentic(io.RawIOBase):
-    """A shard's bytes, read at need, none of which is handed on before its block has the digest that it had."""
-
-    def __init__(self, file: BinaryIO, shard: GateShard) -> None:
-        self._source, self._shard, self._at = file, shard, 0
-        self._number, self._block = -1, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._shard.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        with memoryview(buffer).cast("B") as view:
-            done = 0
-            while done < len(view) and self._at < self._shard.size:
-                block = self._read(self._at // BLOCK)
-                piece = block[self._at % BLOCK :][: len(view) - done]
-                view[done : done + len(piece)] = piece
-                done, self._at = done + len(piece), self._at + len(piece)
-            return done
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-    def _read(self, number: int) -> bytes:
-        if number != self._number:
-            self._source.seek(number * BLOCK)
-            block = self._source.read(min(BLOCK, self._shard.size - number * BLOCK))
-            if hashlib.sha256(block).digest() != self._shard.blocks[32 * number : 32 * number + 32]:
-                raise VerificationError(
-                    f"{self._shard.path} was changed after it was verified",
-                    hint="leave shards alone that are in use, and open them again",
-                )
-            self._number, self._block = number, block
-        return self._block

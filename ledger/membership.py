@@ -19,10 +19,12 @@ from ledger.log import prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.log.trust import Trust
 from ledger.objects import Place
+from ledger.selected import positions_of
 from ledger.shards.columns import Columns
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subjects import SubjectText
 from ledger.statements.membership import membership
+from ledger.statements.selection_statement import SelectionRecord
 from ledger.statements.verify import STATEMENT_SUFFIX, Record, open_statement, read_statement, statement_path
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ def in_run(run: Path | str, subject_id: str, trust: Trust) -> bytes:
     statement, folder = places(objects.place(run))
     data = read_statement(statement)
     opened = open_statement(data, trust, allow_unlogged=True)
+    if isinstance(opened.record, SelectionRecord):
+        raise UsageError(
+            f"{statement} is of a selection, which has no shards of its own",
+            hint="memberships are made of runs and audits; `consent verify SELECTION --shards DIR` builds its set of subjects",
+        )
     if opened.record.subjects is None or opened.logged is None:
         raise UsageError(
             f"{statement} {'commits to no set of subjects' if opened.record.subjects is None else 'is not in the log'}",
@@ -57,9 +64,16 @@ def places(run: Place) -> tuple[Place, Place]:
     return statement_path(run), run
 
 
-def count(record: Record, folder: Place) -> SubjectText:
-    """The subjects of the shards that a statement names, by their text."""
+def count(record: Record, folder: Place, selection: Place | None = None) -> SubjectText:
+    """The subjects of the shards that a statement names, by their text. selection: the folder of one, whose rows alone count."""
     counts = SubjectText(Columns(**record.columns))
+    if isinstance(record, SelectionRecord):
+        assert selection is not None
+        for stated in record.shards:
+            positions = positions_of(selection, stated)
+            with ShardFile(folder / stated.name) as shard:
+                counts.add(shard, positions.mask)
+        return counts
     for name in record.digests:
         with ShardFile(folder / name) as shard:
             counts.add(shard)

@@ -29,6 +29,7 @@ from ledger.shards.decide import Decisions, decide
 from ledger.shards.rewrite import ShardFile
 from ledger.snapshot import Snapshot, digest
 from ledger.statements.audit_statement import AuditedShard
+from ledger.statements.selection_statement import SelectionRecord
 from ledger.statements.statement import RunRecord, ShardRecord
 from ledger.statements.verify import VerifiedStatement
 
@@ -73,6 +74,10 @@ def recompute(opened: VerifiedStatement, book: Ledger, *, shards: Place, inputs:
     Raises IntegrityError for the first shard and row that is not what follows, UsageError for what cannot be decided again here.
     """
     record, act = opened.record, opened.snapshot.act
+    if isinstance(record, SelectionRecord):
+        raise UsageError(
+            "a selection is not decided again here", hint="make another with `consent select`, by the same snapshot, and compare"
+        )
     if record.origin != book.origin:
         raise UsageError(f"the statement is of log {record.origin!r:.100}, the ledger is {book.origin!r:.100}")
     token, _ = split_purpose(record.purpose)

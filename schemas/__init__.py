@@ -7,9 +7,10 @@ from importlib import resources
 from typing import Any
 
 NAMES = (
-    "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope",
+    "event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "selection-statement", "envelope",
     "membership", "export",
-    "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "audit", "stale", "attest", "explain",
+    "record", "purpose-list", "import", "show", "events", "status", "snapshot", "filter", "select", "audit", "stale", "attest",
+    "explain",
     "verify", "monitor", "fsck", "report", "erase",
     "event-request", "decisions-request", "decisions", "snapshot-request", "published-snapshot", "snapshots",
     "link-request", "link", "ask-request", "ask", "error")  # fmt: skip

@@ -14,7 +14,7 @@ from ledger.cli import COMMANDS, cli
 
 from ledger import consent, snapshot
 from ledger.shards import journal
-from ledger.statements import audit_statement, decided, receipt, statement
+from ledger.statements import audit_statement, decided, receipt, selection_statement, statement
 from ledger.store import acts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,6 +173,12 @@ def test_every_field_of_the_predicate_is_described() -> None:
     section |= _code_words(_part("Audit statement"))
     for name in (*audit_statement.AuditRecord.__dataclass_fields__, *audit_statement.AuditedShard.__dataclass_fields__):
         assert name in section, name
+    section |= _code_words(_part("Selection statement"))
+    for name in (
+        *selection_statement.SelectionRecord.__dataclass_fields__,
+        *selection_statement.SelectedShard.__dataclass_fields__,
+    ):
+        assert name in section, name
 
 
 @pytest.mark.parametrize(
@@ -182,6 +188,7 @@ def test_every_field_of_the_predicate_is_described() -> None:
         receipt.ACT_RECEIPT,
         statement.RUN,
         audit_statement.AUDIT,
+        selection_statement.SELECTION,
         decided.STATEMENT,
         snapshot.FORMAT,
         journal.PAYLOAD_TYPE,

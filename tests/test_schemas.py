@@ -22,6 +22,7 @@ from ledger.statements.audit_statement import audit_statement
 from ledger.statements.decided import BASES
 from ledger.statements.membership import membership, open_membership
 from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
+from ledger.statements.selection_statement import selection_statement
 from ledger.statements.statement import DROPPED, run_statement
 from ledger.statements.verify import open_statement
 from ledger.status import Unanswered
@@ -29,7 +30,7 @@ from ledger.status import Unanswered
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "statements"))
 
-from paper_log import EVENT, PaperLog, audit_record, run_record, sha256  # noqa: E402
+from paper_log import EVENT, PaperLog, audit_record, run_record, selection_record, sha256  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
 schemas = import_module("schemas")  # ledger.schemas, once installed; here the one of this checkout
@@ -117,6 +118,10 @@ def signed() -> dict[str, list[dict[str, Any]]]:
         "act-receipt": [json.loads(snapshot)],
         "run-statement": [json.loads(payload)],
         "audit-statement": [json.loads(audit_statement(audit_record(snapshot, recipient="Lab", warnings=("w",))))],
+        "selection-statement": [
+            json.loads(selection_statement(selection_record(snapshot, recipient="Lab", warnings=("w",), subjects=subjects)))
+            for subjects in (None, {"root": DIGEST, "seed": DIGEST, "count": 1})
+        ],
         "envelope": [json.loads(log.seal(payload))],
     }
 
@@ -208,6 +213,29 @@ DOCUMENTS: dict[str, list[Any]] = {
             "warnings": [],
             "shards": [SHARD],
             "statement": "out.intoto.jsonl",
+        }
+    ],
+    "select": [
+        {
+            "selection_id": "s",
+            "purpose": "train-ai@2",
+            "snapshot_sha256": DIGEST,
+            "answers_sha256": DIGEST,
+            "checkpoint": "note\n",
+            "rows_in": 3,
+            "rows_kept": 2,
+            "rows_dropped": {"withdrawn": 1},
+            "unmapped": 0,
+            "warnings": ["w"],
+            "shards": [
+                {
+                    **dict.fromkeys(("sha256", "blocks_sha256", "positions_sha256"), DIGEST),
+                    **{name: value for name, value in SHARD.items() if name.startswith("rows_")},
+                    "name": "a.parquet",
+                    "size": 9,
+                }
+            ],
+            "statement": "sel.intoto.jsonl",
         }
     ],
     "audit": [AUDIT],
@@ -440,7 +468,7 @@ def test_no_object_may_have_more_fields(name: str, document: Any) -> None:
         if check.is_valid(changed):
             assert target.keys() == {"pyarrow", "surplus"}
             open_ended += 1
-    assert open_ended == (1 if name in ("run-statement", "audit-statement") else 0)
+    assert open_ended == (1 if name in ("run-statement", "audit-statement", "selection-statement") else 0)
 
 
 @pytest.mark.parametrize(("name", "document"), CASES)
@@ -474,10 +502,10 @@ def test_words_are_those_of_the_code() -> None:
     assert (event["state"]["enum"], event["actor"]["enum"]) == (list(STATES), list(ACTORS))
     predicate = schemas.load("run-statement")["properties"]["predicate"]["properties"]
     assert tuple(predicate["rows_dropped"]["properties"]) == DROPPED
-    for name in ("run-statement", "audit-statement"):
+    for name in ("run-statement", "audit-statement", "selection-statement"):
         predicate = schemas.load(name)["properties"]["predicate"]["properties"]
         assert tuple(predicate["rests_on"]["properties"]) == BASES
-    for name in ("filter", "audit", "attest"):
+    for name in ("filter", "select", "audit", "attest"):
         properties = schemas.load(name)["properties"]
         assert tuple(properties.get("rows_dropped", properties.get("reasons"))["properties"]) == DROPPED
     assert set(schemas.load("event-request")["properties"]) == event.keys() - {"recorded_at", "recorded_by", "notice_sha256"}
@@ -509,6 +537,7 @@ def test_an_unknown_schema_is_named() -> None:
 
 
 def test_the_samples_have_canonical_bytes() -> None:
-    for name in ("event", "act", "receipt", "act-receipt", "run-statement", "audit-statement", "envelope", "membership"):
+    signed_ = ("run-statement", "audit-statement", "selection-statement")
+    for name in ("event", "act", "receipt", "act-receipt", *signed_, "envelope", "membership"):
         for document in DOCUMENTS[name]:
             assert canonical.decode(canonical.encode(document)) == document

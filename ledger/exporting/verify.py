@@ -735,6 +735,7 @@ class Histories:
 # --- 8 Statements: DSSE v1.0.2, in-toto Statement v1 --------------------------------------------------------------------------
 
 RUN, AUDIT = "urn:consent-ledger:run:v1", "urn:consent-ledger:audit:v1"
+SELECTION = "urn:consent-ledger:selection:v1"
 COLUMNS: Table = {
     "subject": list_of(is_text), "content?": is_text, "category?": is_text, "created?": is_text,
     "created_unit?": one_of("s", "ms", "us", "ns"), "subject_prefix?": is_text, "content_prefix?": is_text,
@@ -750,11 +751,17 @@ RUN_SHARD: Table = {
     "input": is_text, "input_sha256": is_sha256, "output": is_text, "output_sha256": is_sha256, "rows_in": is_count,
     "rows_kept": is_count, "rows_dropped": counts_of(*DROPPED),
 }  # fmt: skip
+SELECTED: Table = {
+    "name": is_text, "sha256": is_sha256, "size": is_count, "blocks_sha256": is_sha256, "positions_sha256": is_sha256,
+    "rows_in": is_count, "rows_kept": is_count, "rows_dropped": counts_of(*DROPPED),
+}  # fmt: skip
 PREDICATES: dict[str, Table] = {
     RUN: {**DECIDED, "run_id": is_text, "rows_in": is_count, "rows_kept": is_count, "rows_dropped": counts_of(*DROPPED),
           "unmapped": is_count, "shards": list_of(object_of(RUN_SHARD)), "dropped_metadata?": list_of(is_text)},
     AUDIT: {**DECIDED, "audit_id": is_text, "rows": is_count,
             "shards": list_of(object_of({"name": is_text, "sha256": is_sha256, "rows": is_count}))},
+    SELECTION: {**DECIDED, "selection_id": is_text, "rows_in": is_count, "rows_kept": is_count,
+                "rows_dropped": counts_of(*DROPPED), "unmapped": is_count, "shards": list_of(object_of(SELECTED))},
 }  # fmt: skip
 ARTIFACT: Table = {"name": is_text, "digest": object_of({"sha256": is_sha256})}
 
@@ -801,12 +808,12 @@ class Statement:
         self.sha256 = sha256(lines[0]).hex()
         statement = from_canonical(open_envelope(lines[0], trust.run), MAX_STATEMENT)
         self.kind = str(statement.get("predicateType"))
-        require(self.kind in (RUN, AUDIT), f"a statement of unknown type {shown(self.kind)}")
+        require(self.kind in PREDICATES, f"a statement of unknown type {shown(self.kind)}")
         closed(statement, {"_type": one_of("https://in-toto.io/Statement/v1"), "predicateType": is_text,
                            "subject": list_of(object_of(ARTIFACT)), "predicate": object_of(PREDICATES[self.kind])})  # fmt: skip
         said = self.said = statement["predicate"]
         require(said["age_seconds"] <= said["max_age_seconds"], "the answers were older than their limit")
-        self.digests = self._run(said) if self.kind == RUN else self._audit(said)
+        self.digests = {RUN: self._run, AUDIT: self._audit, SELECTION: self._selection}[self.kind](said)
         require(list(self.digests) == sorted(self.digests, key=str.encode), "the shards of a statement are not sorted by name")
         whole = sha256(b"".join(map(bytes.fromhex, self.digests.values()))).hex()
         artifacts = [{"name": n, "digest": {"sha256": d}} for n, d in [(".", whole), *self.digests.items()]]
@@ -817,9 +824,16 @@ class Statement:
         require(all(map(relative, names)) and len(set(names)) == len(names), "a shard's name is none, or is given twice")
 
     def _run(self, said: dict[str, Any]) -> dict[str, str]:
-        shards, dropped = said["shards"], dict.fromkeys(said["rows_dropped"], 0)
+        shards = said["shards"]
         self._names([shard["input"] for shard in shards])
         self._names([shard["output"] for shard in shards])
+        self._count(said)
+        metadata = said.get("dropped_metadata", [])
+        require(metadata == sorted(set(metadata), key=str.encode), "dropped_metadata is not sorted, or names a key twice")
+        return {shard["output"]: shard["output_sha256"] for shard in shards}
+
+    def _count(self, said: dict[str, Any]) -> None:
+        shards, dropped = said["shards"], dict.fromkeys(said["rows_dropped"], 0)
         for shard in shards:
             lost = shard["rows_dropped"]
             require(shard["rows_in"] == shard["rows_kept"] + sum(lost.values()), "the counts of a shard do not add up")
@@ -830,9 +844,15 @@ class Statement:
         require(said["rows_dropped"] == dropped, "rows_dropped is not the sum over the shards")
         require(sum(said["rests_on"].values()) == said["rows_kept"], "rests_on speaks of other rows than those kept")
         require(said["unmapped"] <= said["rows_in"] - said["rows_kept"], "more rows unmapped than dropped")
-        metadata = said.get("dropped_metadata", [])
-        require(metadata == sorted(set(metadata), key=str.encode), "dropped_metadata is not sorted, or names a key twice")
-        return {shard["output"]: shard["output_sha256"] for shard in shards}
+
+    def _selection(self, said: dict[str, Any]) -> dict[str, str]:
+        names = [shard["name"] for shard in said["shards"]]
+        self._names(names)
+        require(names == sorted(names, key=str.encode), "the shards of a selection are not sorted by name")
+        self._count(said)
+        found = {shard["name"] + ".rows": shard["positions_sha256"] for shard in said["shards"]}
+        found.update({shard["name"] + ".blocks": shard["blocks_sha256"] for shard in said["shards"]})
+        return {name: found[name] for name in sorted(found, key=str.encode)}
 
     def _audit(self, said: dict[str, Any]) -> dict[str, str]:
         shards = said["shards"]
@@ -868,7 +888,8 @@ class Statement:
         if self.kind == AUDIT:
             return f"an audit {who}: {said['rows']} rows, all allowed; where they come from it does not say"
         lost = ", ".join(f"{reason} {number}" for reason, number in sorted(said["rows_dropped"].items())) or "none"
-        return f"a run {who}: {said['rows_in']} rows in, {said['rows_kept']} kept; dropped: {lost}"
+        what = "run" if self.kind == RUN else "selection, which leaves shards as they are,"
+        return f"a {what} {who}: {said['rows_in']} rows in, {said['rows_kept']} kept; dropped: {lost}"
 
 
 # --- 9 Membership: whether a subject is in a set that the log commits to, without the others ---------------------------------

@@ -22,6 +22,7 @@ from ledger.report.timeline import Timeline
 from ledger.statements.audit_statement import AuditRecord
 from ledger.statements.one_log import Histories
 from ledger.statements.receipt import VerifiedAct
+from ledger.statements.selection_statement import SelectionRecord
 from ledger.statements.statement import RunRecord
 from ledger.statements.verify import STATEMENT_SUFFIX, open_statement, read_statement, statement_path
 from ledger.status import Status, Unanswered
@@ -128,15 +129,20 @@ def open_runs(places: Sequence[str | Place], trust: Trust) -> list[Run]:
         try:
             data = read_statement(path)
             opened = open_statement(data, trust)
+            record = opened.record
             assert opened.logged is not None, "one that is not in the log was refused"
             for act in (opened.snapshot, opened.logged):
                 histories.meet(act.checkpoint, act.roots)
         except VerificationError as error:
             raise VerificationError(f"{path}: {error}", hint=error.hint or "`consent verify` says more") from error
+        if isinstance(record, SelectionRecord):
+            raise UsageError(
+                f"{path} is of a selection, and reports are of runs and audits", hint="`consent verify` tells what it says"
+            )
         if (digest := opened.logged.act["statement_sha256"]) in met:
             raise UsageError(f"{path} is named twice, or is a copy", hint="name each statement once: its rows would count twice")
         met.add(digest)
-        runs.append(Run(path.name.removesuffix(STATEMENT_SUFFIX), data.decode(), opened.record, opened.snapshot, opened.logged))
+        runs.append(Run(path.name.removesuffix(STATEMENT_SUFFIX), data.decode(), record, opened.snapshot, opened.logged))
     return runs
 
 

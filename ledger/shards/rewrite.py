@@ -55,11 +55,11 @@ _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 class ShardFile:
     """A shard that is open for reading, once. Not for several threads at a time.
 
-    whole: an object is fetched before it is read, by whoever reads all of it. footer: what its footer says.
-    Raises ShardError, naming the file, for whatever is wrong with it.
+    whole: an object is fetched before it is read, by whoever reads all of it. through: is handed the open file, and gives the one
+    to read. footer: what its footer says. Raises ShardError, naming the file, for whatever is wrong with it.
     """
 
-    def __init__(self, path: str | Place, *, whole: bool = False) -> None:
+    def __init__(self, path: str | Place, *, whole: bool = False, through: Callable[[Any], Any] | None = None) -> None:
         self.path = objects.place(path)
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         self._file: io.BufferedReader | io.BufferedRandom
@@ -72,6 +72,8 @@ class ShardFile:
                 self._file = self.path.open("rb")
                 self._identity = self._now()
             try:
+                if through is not None:
+                    self._file = through(self._file)
                 self.footer = footer.read(self._file)
             except BaseException:
                 self._file.close()

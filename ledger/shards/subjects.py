@@ -7,6 +7,7 @@ shards' own text, to see whether they are what was committed to. No Python per r
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -108,11 +109,17 @@ class SubjectText:
         self._parts: list[Any] = []
         self._held = 0
 
-    def add(self, shard: ShardFile) -> None:
-        """Raises IntegrityError for a row without a subject: none was ever kept."""
-        names = self._columns.check(shard.schema_arrow, ())
+    def add(self, shard: ShardFile, allowed: Callable[[int, int], Any] | None = None) -> None:
+        """allowed(first, rows): which of these rows count, all unless told. Raises IntegrityError for a row without a subject:
+        none was ever kept.
+        """
+        names, first = self._columns.check(shard.schema_arrow, ()), 0
         for group in range(shard.num_row_groups):
-            keys = self._columns.read(shard.read_keys(group, names))
+            table = shard.read_keys(group, names)
+            first, rows = first + len(table), len(table)
+            if allowed is not None:
+                table = table.filter(pa.array(allowed(first - rows, rows)))
+            keys = self._columns.read(table)
             if keys.missing.any():
                 raise IntegrityError(f"{shard.path} has rows without a subject: no run has kept them, and no set has them")
             self._add(_counted(keys))

@@ -1,5 +1,5 @@
-"""What statements about decided shards share, of a run or of an audit: an in-toto Statement v1 whose predicate says by which
-answers every row was decided.
+"""What statements about decided shards share, of a run, an audit or a selection: an in-toto Statement v1 whose predicate says
+by which answers every row was decided.
 
 - Its subjects are the set root, named `.`, and every shard that it speaks for, in the order of their names' UTF-8 bytes.
 - Names are relative paths with forward slashes: no `..`, no root, no backslash and no NUL, and none stands there twice.
@@ -43,7 +43,7 @@ _SUBJECT = object_of({"name": text, "digest": object_of({"sha256": fields.sha256
 
 @dataclass(frozen=True, kw_only=True)
 class Decided(ABC):
-    """The fields that both kinds of statement have.
+    """The fields that all kinds of statement have.
 
     snapshot_receipt: the act receipt of the snapshot, as its line or its file has it. columns: `Columns.document()`.
     rests_on: allowed rows by what their yes rests on, of BASES. subjects: the prefix tree of the subjects of all allowed rows,
@@ -71,7 +71,7 @@ class Decided(ABC):
     @property
     @abstractmethod
     def digests(self) -> dict[str, str]:
-        """Name -> SHA-256 of the shards that it speaks for."""
+        """Name -> SHA-256 of the files that it speaks for."""
 
 
 def set_root(digests: Mapping[str, str]) -> str:

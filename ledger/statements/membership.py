@@ -21,8 +21,10 @@ from ledger.statements.decided import BASES
 from ledger.statements.fields import closed, count, identifier, list_of, long_text, moment, object_of, one_of, text, version
 from ledger.statements.limits import LIMITS
 from ledger.statements.receipt import VerifiedAct, open_act_receipt
+from ledger.statements.selection_statement import SELECTION
 from ledger.statements.statement import RUN
 
+_DID = {RUN: "the run kept", AUDIT: "the audit found allowed", SELECTION: "the selection allows"}
 MEMBERSHIP = "urn:consent-ledger:membership:v1"
 SCOPES = {scope.name.lower(): scope for scope in Scope}
 """What a row of a snapshot is about, in its order of rows."""
@@ -58,7 +60,7 @@ class VerifiedMembership:
             if self.said is None:
                 return f"{of}, said nothing of {who}"
             return f"{of}, said of {who}: " + "; ".join(map(_row_in_words, self.said["rows"]))
-        did = {RUN: "the run kept", AUDIT: "the audit found allowed"}.get(act["predicate_type"], "it speaks")
+        did = _DID.get(act["predicate_type"], "it speaks")
         of = f"the set of subjects of whose rows {did}, by statement {act['statement_sha256']}"
         rest = "committed by the operator, shards not checked"
         if self.said is None:

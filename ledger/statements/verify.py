@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ledger import objects, times
+from ledger import blocks, objects, times
 from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log import trust as trust_file
@@ -40,6 +40,7 @@ from ledger.statements.receipt import (
     open_act_receipt,
     open_event_receipt,
 )
+from ledger.statements.selection_statement import SELECTION, SelectionRecord, selection_of
 from ledger.statements.statement import RUN, RunRecord, run_of
 
 P = TypeVar("P", Path, Address, Place)
@@ -56,8 +57,8 @@ _KINDS = (
 _NO_PROOF = "it proves nothing as it is: ask its maker for it anew, and compare what you were given"
 
 
-Record = RunRecord | AuditRecord
-_RECORDS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {RUN: run_of, AUDIT: audit_of}
+Record = RunRecord | AuditRecord | SelectionRecord
+_RECORDS: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {RUN: run_of, AUDIT: audit_of, SELECTION: selection_of}
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def record_of(envelope: bytes, trust: Trust) -> tuple[str, Record]:
     kind = statement.get("predicateType")
     if not isinstance(kind, str) or kind not in _RECORDS:
         raise VerificationError(
-            f"a statement of type {kind!r:.100} is unknown to this version", hint=f"it knows {' and '.join(_RECORDS)}"
+            f"a statement of type {kind!r:.100} is unknown to this version", hint=f"it knows {', '.join(_RECORDS)}"
         )
     return kind, _RECORDS[kind](statement)
 
@@ -258,6 +259,9 @@ class _Call:
         if record.subjects is not None and self.shards is None:
             self._say(path, f"the set of the {record.subjects['count']} subjects of these rows is committed by the operator, "
                             "shards not checked for it (--shards does)")  # fmt: skip
+        if isinstance(record, SelectionRecord):
+            self._check_selection(path, folder, record)
+            return
         folder = self.shards or folder
         if self._signature_only:
             self._say(path, f"NOT looked at: the {len(record.shards)} shards")
@@ -265,6 +269,33 @@ class _Call:
             self._check_shards(folder, record.digests)
             self._say(folder, f"the folder holds exactly the {len(record.shards)} shards that the statement names, each with its "
                               f"digest; set root {set_root(record.digests)}")  # fmt: skip
+
+    def _check_selection(self, path: Place, folder: Place, record: SelectionRecord) -> None:
+        if self._signature_only:
+            self._say(path, "NOT looked at: the files of the selection")
+        else:
+            self._check_shards(folder, record.digests)
+            self._say(folder, "the folder holds exactly the positions and blocks that the statement names, of "
+                              f"{len(record.shards)} shards, each with its digest; set root {set_root(record.digests)}"
+            )  # fmt: skip
+        if self.shards is None:
+            self._say(path, f"NOT looked at: the {len(record.shards)} shards that it selects from (--shards does)")
+        else:
+            self._check_in_place(self.shards, record)
+            self._say(self.shards, f"the folder holds exactly the {len(record.shards)} shards that the selection is of, "
+                                   "each with its digest and those of its blocks")  # fmt: skip
+
+    def _check_in_place(self, folder: Place, record: SelectionRecord) -> None:
+        found = exact_shards(folder, record.shard_digests)
+        for done, shard in enumerate(record.shards):
+            self._on_progress(done, len(found))
+            with open_shard(found[shard.name]) as file:
+                whole, digests, size = blocks.digests(file)
+            if (whole, size) != (shard.sha256, shard.size):
+                raise another_digest(shard.name)
+            if sha256(digests).hexdigest() != shard.blocks_sha256:
+                raise VerificationError(f"the blocks by which {shard.name!r:.200} is read are those of another shard")
+        self._on_progress(len(found), len(found))
 
     def _check_shards(self, folder: Place, digests: Mapping[str, str]) -> None:
         found = exact_shards(folder, digests)
@@ -332,6 +363,9 @@ def _summed_up(record: Record) -> str:
     if isinstance(record, RunRecord):
         return (f"it is of a run and adds up per shard and in all: {record.rows_in} rows in, {record.rows_kept} kept, "
                 f"{_by_word(record.rows_dropped)} dropped")  # fmt: skip
+    if isinstance(record, SelectionRecord):
+        return (f"it is of a selection and adds up per shard and in all: {record.rows_in} rows in place, {record.rows_kept} of "
+                f"them allowed, {_by_word(record.rows_dropped)} not")  # fmt: skip
     columns = ", ".join(f"{name} {value!r:.200}" for name, value in sorted(record.columns.items()))
     return (f"it is of an audit, which does not say where the shards come from: all {record.rows} rows were allowed, "
             f"by {columns}")  # fmt: skip
@@ -376,6 +410,11 @@ def open_shard(path: Place) -> BufferedReader:
     if isinstance(path, Address):
         return path.open()
     return _open(path, follow=False)
+
+
+def read_file(path: Place, limit: int) -> bytes:
+    """All of a file. Raises VerificationError where it cannot be read, or is longer than so many bytes."""
+    return _read(path, limit)
 
 
 def another_digest(name: str) -> VerificationError:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks import audits, imports, report, rewrite
+from tests.benchmarks import audits, imports, report, rewrite, selections
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
         "rounds": rounds,
         "rewrite": rewrite.measure(workload, rounds, peers),
         "audit": audits.measure(workload, rounds, peers),
+        "selection": selections.measure(workload, rounds, peers),
         "import": imports.measure(workload, rounds),
     }
     (workload / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

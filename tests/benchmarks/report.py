@@ -29,6 +29,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
         (f"filter, {_REWRITES[name][0]}", told["ratio_of_pairs"], _REWRITES[name][1]) for name, told in results["rewrite"].items()
     ]
     ratios.append(("audit", results["audit"]["ratio"], 3.0))
+    ratios.append(("a selection made", results["selection"]["ratio"], 3.0))
+    ratios.append(("reading by a selection, beside bare reading", 1 / results["selection"]["read_to_bare"], 1 / 1.15))
     ratios.append(("import, beside the bare sqlite3 module", results["import"]["import_to_bare"], 0.25))
     (folder / "ratios.svg").write_text(_chart(ratios), encoding="utf-8")
     versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "duckdb", "polars", "sqlalchemy"))
@@ -70,12 +72,16 @@ def write(results: dict[str, Any], folder: Path) -> None:
             ],
         ),
         "",
-        "## Audit, import, fsck",
+        "## Audit, selections, import, fsck",
         "",
         *_table(
             ("what", "a second"),
             [
                 ("audit", f"{workload['rows'] / results['audit']['seconds']['audit']:,.0f} rows"),
+                ("making a selection", f"{workload['rows'] / results['selection']['seconds']['select']:,.0f} rows"),
+                ("making it again", f"{workload['rows'] / results['selection']['seconds']['again']:,.0f} rows"),
+                ("reading by it", f"{workload['rows'] / results['selection']['seconds']['selected']:,.0f} rows"),
+                ("reading bare", f"{workload['rows'] / results['selection']['seconds']['bare']:,.0f} rows"),
                 *((name, f"{results['import'][f'{name}_per_second']:,.0f} acts") for name in ("import", "bare", "fsck")),
             ],
         ),

@@ -70,6 +70,25 @@ def test_every_way_between_a_store_and_this_machine_gives_the_same_bytes(story: 
     assert explained.code == 0 and "bob" in explained.out
 
 
+def test_a_selection_of_shards_in_a_store_is_in_the_store(story: Command, bucket: Bucket, tmp_path: Path) -> None:
+    for _ in range(2):  # the second by what the first has signed
+        made = story("select", bucket.address("raw"), "-o", bucket.address("sel"), *ANSWERS)
+        assert made.code == 0, made.err
+    verified = story("verify", bucket.address("sel"), "--shards", bucket.address("raw"), *WAY)
+    assert verified.code == 0, verified.err
+
+    def people() -> list[str]:
+        rows = ledger.open_shards(
+            bucket.address("raw"), selection=bucket.address("sel"), trust=tmp_path / "consent-ledger/trust", purpose="train-ai"
+        )
+        return [who for batch in rows for who in batch["user_id"].to_pylist()]
+
+    assert people() == ["ann"] * 3
+    bucket.put("raw/a.parquet", tmp_path / "raw/day=1/a.parquet")
+    with pytest.raises(ConsentLedgerError, match="not the shard that the selection is of"):
+        people()
+
+
 def test_what_is_changed_added_or_taken_away_in_the_store_does_not_verify(story: Command, bucket: Bucket) -> None:
     assert story("filter", "raw", "-o", bucket.address("train"), *ANSWERS).code == 0
     good, other = bucket.get("train/a.parquet"), bucket.get("raw/a.parquet")

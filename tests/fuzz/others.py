@@ -30,7 +30,7 @@ from ledger.log.checkpoint import sign_checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.prefix_tree import PrefixTree, Proof
 from ledger.monitoring import monitor_log
-from ledger.statements import audit_statement, receipt, verify
+from ledger.statements import audit_statement, receipt, selection_statement, verify
 from ledger.statements.membership import membership, open_membership
 from ledger.statements.statement import run_statement
 from ledger.store import journal
@@ -50,7 +50,7 @@ from tests.fuzz.target import (
     paper,
     require,
 )
-from tests.statements.paper_log import EVENT, SALT, audit_record, run_record
+from tests.statements.paper_log import EVENT, SALT, audit_record, run_record, selection_record
 
 second: Any = importlib.import_module("ledger.exporting.verify")
 """By its name, so that it is instrumented."""
@@ -417,7 +417,11 @@ def _logged() -> list[bytes]:
 def _statement_payloads() -> list[bytes]:
     log = paper()
     made = log.log_snapshot()
-    return [run_statement(run_record(made)), audit_statement.audit_statement(audit_record(made))]
+    return [
+        run_statement(run_record(made)),
+        audit_statement.audit_statement(audit_record(made)),
+        selection_statement.selection_statement(selection_record(made)),
+    ]
 
 
 def _signed() -> list[bytes]:

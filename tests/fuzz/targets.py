@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,8 +36,8 @@ from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
-from ledger.shards import footer, thrift
-from ledger.statements import audit_statement, receipt, statement, verify
+from ledger.shards import footer, positions, thrift
+from ledger.statements import audit_statement, receipt, selection_statement, statement, verify
 from ledger.statements.statement import run_statement
 from ledger.store import acts, rows
 from ledger.store.mapping import ImportColumns
@@ -44,7 +45,7 @@ from ledger.web import asked
 from ledger.web.refusals import Refused
 from tests.fuzz import others
 from tests.fuzz.target import LOG, ORIGIN, RUN, SEEN_BY, TRUST, WITNESS, WITNESSED, Target, in_log, of_text, paper, require
-from tests.statements.paper_log import EVENT, NOON, SALT, audit_record, run_record
+from tests.statements.paper_log import EVENT, NOON, SALT, audit_record, run_record, selection_record
 
 KEYS = [bytes(range(64))]
 
@@ -115,6 +116,19 @@ def _audit(data: bytes) -> None:
     require(
         audit_statement.audit_statement(audit_statement.audit_of(canonical.decode(data))) == data, "an audit has another form"
     )
+
+
+def _selection(data: bytes) -> None:
+    again = selection_statement.selection_statement(selection_statement.selection_of(canonical.decode(data)))
+    require(again == data, "a selection has another form")
+
+
+def _positions(data: bytes) -> None:
+    """Whatever is read as positions allows as many rows as it was to allow, and none beyond the shard."""
+    rows = data[0] * 1000 if data else 0
+    kept = int.from_bytes(data[1:4], "big")
+    read = positions.Positions(data[4:], rows, kept)
+    require(int(read.mask(0, rows).sum()) == read.count(0, rows) == kept <= rows, "positions allow other rows")
 
 
 def _footer(data: bytes) -> None:
@@ -221,7 +235,16 @@ def _act_documents() -> list[bytes]:
 
 def _statements() -> list[bytes]:
     made = paper().log_snapshot()
-    return [run_statement(run_record(made)), audit_statement.audit_statement(audit_record(made))]
+    return [
+        run_statement(run_record(made)),
+        audit_statement.audit_statement(audit_record(made)),
+        selection_statement.selection_statement(selection_record(made)),
+    ]
+
+
+def _bitmaps() -> list[bytes]:
+    masks = [np.zeros(0, bool), np.arange(9_000) % 7 == 0, np.arange(200_000) % 3 > 0, np.ones(100_000, bool)]
+    return [bytes([len(mask) // 1000]) + int(mask.sum()).to_bytes(3, "big") + positions.encode([mask]) for mask in masks]
 
 
 def _whole_statements() -> list[bytes]:
@@ -336,7 +359,9 @@ TARGETS: Mapping[str, Target] = {
     "statement": Target(lambda data: verify.open_statement(data, TRUST), _PROOF, _whole_statements),
     "signed-statement": Target(_signed_statement, _PROOF, _statements),
     "run": Target(_run, _PROOF, lambda: _statements()[:1]),
-    "audit": Target(_audit, _PROOF, lambda: _statements()[1:]),
+    "audit": Target(_audit, _PROOF, lambda: _statements()[1:2]),
+    "selection": Target(_selection, _PROOF, lambda: _statements()[2:]),
+    "positions": Target(_positions, _PROOF, _bitmaps),
     "snapshot-header": Target(snapshot.Header.parse, (SnapshotError, IntegrityError), _headers),
     "snapshot-file": Target(snapshot._parse, (SnapshotError, IntegrityError), _snapshots),
     "pem": Target(_pem, (ConsentLedgerError,), lambda: _PEMS),

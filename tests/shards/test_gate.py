@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger import ConsentFilter, gate, times
+from ledger import ConsentFilter, blocks, gate, times
 from ledger.errors import ConsentLedgerError, ShardError, SnapshotError, UsageError, VerificationError
 from ledger.gate import Gate, open_shards
 from ledger.log import dsse
@@ -225,7 +225,7 @@ def test_what_is_changed_after_it_was_hashed_never_comes_out(run: World) -> None
 
 def test_a_shard_rewritten_in_place_while_it_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same file, same size, same times: what was hashed alone comes out, and the first new byte ends it."""
-    monkeypatch.setattr(gate, "BLOCK", 4096)
+    monkeypatch.setattr(blocks, "BLOCK", 4096)
     monkeypatch.setattr(gate, "BATCH_ROWS", 100)
     path = world.root / "raw/a.parquet"
     path.parent.mkdir()

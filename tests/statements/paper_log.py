@@ -18,6 +18,7 @@ from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
 from ledger.statements.audit_statement import AuditedShard, AuditRecord
 from ledger.statements.receipt import act_receipt, event_receipt
+from ledger.statements.selection_statement import SelectedShard, SelectionRecord
 from ledger.statements.statement import RUN, RunRecord, ShardRecord
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -176,3 +177,23 @@ def audit_record(receipt: bytes, **fields: Any) -> AuditRecord:
             **fields,
         }
     )
+
+
+def selection_record(receipt: bytes, **fields: Any) -> SelectionRecord:
+    """Of two shards unless told."""
+    audit = audit_record(receipt)
+    common = {name: getattr(audit, name) for name in audit.__dataclass_fields__ if name not in ("audit_id", "shards")}
+    shards = [
+        SelectedShard(
+            name=name,
+            sha256=sha256(name.encode()),
+            size=1_500_000,
+            blocks_sha256=sha256(b"blocks" + name.encode()),
+            positions_sha256=sha256(b"rows" + name.encode()),
+            rows_in=10,
+            rows_kept=6,
+            rows_dropped={"withdrawn": 3, "no_record": 1},
+        )
+        for name in ("a.parquet", "b/a.parquet")
+    ]
+    return SelectionRecord(**{**common, "selection_id": "s1", "unmapped": 1, "shards": shards, **fields})

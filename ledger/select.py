@@ -1,0 +1,288 @@
+"""A selection: no row is written but, for each shard, which of its rows are allowed, and a signed statement of that.
+
+- In the selection's folder each shard has two files, published whole: the positions of its allowed rows, and the digests of its
+  blocks, by which whoever reads rows by position knows that they are the very rows that were decided.
+- An earlier statement is withdrawn before the first file is written, and the new one is written last. Whatever fails on the way
+  leaves no statement, and nothing can be read by positions that have none.
+- Made again into the same folder, a shard of the same size is not hashed anew: its key columns are read through the blocks that
+  this key has signed before. Where a block is another, the shard was changed, and all of it is hashed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+from ledger import blocks, files, holding, times
+from ledger.blocks import Authentic
+from ledger.errors import ShardError, UsageError, VerificationError
+from ledger.log import dsse
+from ledger.log.keys import PrivateKey
+from ledger.log.note import Verifier
+from ledger.log.prefix_tree import SEED_BYTES
+from ledger.log.trust import Trust
+from ledger.objects import Place
+from ledger.run import VERSIONS, published
+from ledger.selected import blocks_of
+from ledger.shards import positions
+from ledger.shards.answers import answers_at
+from ledger.shards.columns import Columns
+from ledger.shards.decide import decide
+from ledger.shards.inputs import Input
+from ledger.shards.publish import HashingSink
+from ledger.shards.rewrite import ShardFile
+from ledger.shards.subjects import KeptSubjects
+from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
+from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.statements.selection_statement import (
+    BLOCKS_SUFFIX,
+    POSITIONS_SUFFIX,
+    SELECTION,
+    SelectedShard,
+    SelectionRecord,
+    selection_statement,
+)
+from ledger.statements.verify import exact_shards, read_statement, record_of, stated_kind, statement_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a selection says. statement: its file."""
+
+    record: SelectionRecord
+    checkpoint: str
+    statement: Place
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `consent select` (schemas/select.json)."""
+        r = self.record
+        return {
+            "selection_id": r.selection_id,
+            "purpose": r.purpose,
+            "snapshot_sha256": r.snapshot_sha256,
+            "answers_sha256": r.answers_sha256,
+            "checkpoint": self.checkpoint,
+            "rows_in": r.rows_in,
+            "rows_kept": r.rows_kept,
+            "rows_dropped": dict(r.rows_dropped),
+            "unmapped": r.unmapped,
+            "warnings": list(r.warnings),
+            "shards": [asdict(shard) for shard in r.shards],
+            "statement": str(self.statement),
+        }
+
+
+def select(
+    inputs: list[Input],
+    output: Place,
+    snapshot: Snapshot,
+    columns: Columns,
+    *,
+    workers: int,
+    key: PrivateKey,
+    publish: Callable[[Snapshot], Snapshot] | None,
+    admit: Callable[[bytes], bytes] | None,
+    recipient: str | None,
+    min_kept: float,
+    on_progress: Callback | None,
+) -> Selection:
+    """What `ConsentFilter.select_shards` says."""
+    started_at = times.now()
+    snapshot.check_age(started_at)
+    if snapshot.receipt is None and publish is None:
+        raise UsageError(
+            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
+        )
+    if not 0 <= min_kept <= 1:  # NaN is no limit at all
+        raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
+    output = _resolved(output)
+    _check_output(output, inputs)
+    categories = snapshot.header.categories
+    progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, categories)), on_progress)
+    answers = answers_at(snapshot, started_at)
+    path = statement_path(output)
+    with holding.alone(output):
+        _check_output(output, inputs)  # again: another may have ended there since
+        if snapshot.receipt is None and publish is not None:
+            snapshot = published(publish, snapshot)
+        known = _known(output, key)
+        files.withdraw(path)
+        people = KeptSubjects(answers)
+
+        def decided(source: Input, file: ShardFile) -> _Decided:
+            names, found = columns.check(file.schema_arrow, categories), _Decided()
+            for group in range(file.num_row_groups):
+                table = file.read_keys(group, names)
+                found.add(decide(columns.read(table), answers, categories))
+                found.rows += table.num_rows
+            file.check_unchanged()
+            account(source.name, found.rows, found.counts)
+            return found
+
+        def one(source: Input) -> tuple[SelectedShard, _Decided]:
+            found: _Decided | None = None
+            hashed: tuple[str, bytes, int] | None = known.get(source.name)
+            if hashed is not None:
+                # What was changed shows in a block, in the size, or in what cannot be read.
+                with suppress(VerificationError, ShardError), ShardFile(source.path, through=_through(*hashed)) as file:
+                    found = decided(source, file)
+            if found is None:
+                told: list[tuple[str, bytes, int]] = []
+                with ShardFile(source.path, whole=True, through=_hashing(told)) as file:
+                    found = decided(source, file)
+                hashed = told[0]
+            assert hashed is not None
+            for codes in found.people:
+                people.add(codes)
+            progress.add(found.rows)
+            kept = found.counts.pop("allowed", 0)
+            sha256_, of_blocks, size = hashed
+            return SelectedShard(
+                name=source.name,
+                sha256=sha256_,
+                size=size,
+                blocks_sha256=_write(output / (source.name + BLOCKS_SUFFIX), of_blocks),
+                positions_sha256=_write(output / (source.name + POSITIONS_SUFFIX), positions.encode(found.masks)),
+                rows_in=found.rows,
+                rows_kept=kept,
+                rows_dropped=in_order(found.counts),
+            ), found
+
+        done = in_parallel(one, inputs, workers)
+        record = SelectionRecord(
+            selection_id=secrets.token_hex(16),
+            purpose=snapshot.purpose,
+            rule_version=RULE_VERSION,
+            origin=snapshot.header.origin,
+            snapshot_sha256=snapshot.sha256,
+            answers_sha256=answers.digest,
+            snapshot_receipt=(snapshot.receipt or b"").decode(),
+            columns=columns.document(),
+            decided_at=started_at,
+            age_seconds=int(snapshot.age(started_at).total_seconds()),
+            max_age_seconds=int(snapshot.max_age.total_seconds()),
+            recipient=recipient,
+            subjects=people.commit(secrets.token_bytes(SEED_BYTES)),
+            rests_on=total(dict(found.rests_on) for _, found in done),
+            unmapped=sum(found.unmapped for _, found in done),
+            shards=sorted((shard for shard, _ in done), key=lambda shard: shard.name.encode()),
+            versions=VERSIONS,
+            started_at=started_at,
+            finished_at=times.now(),
+            warnings=tuple(unknown_ids(((shard.name, found.rows, found.known) for shard, found in done), columns)),
+        )
+        if record.rows_kept < min_kept * record.rows_in:
+            raise ShardError(
+                f"{record.rows_kept} of {record.rows_in} rows are allowed, fewer than the least share of {min_kept:g}",
+                hint="look at the reasons with `consent audit`; the selection has no statement",
+            )
+        _require_no_others(output, record)
+        line = dsse.seal(selection_statement(record), key)
+        files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
+        return Selection(record=record, checkpoint=snapshot.header.checkpoint, statement=path)
+
+
+class _Decided:
+    """What became of one shard's rows. people: codes of the subjects of allowed rows, of each row group."""
+
+    def __init__(self) -> None:
+        self.rows = self.known = self.unmapped = 0
+        self.counts: Counter[str] = Counter()
+        self.rests_on: Counter[str] = Counter()
+        self.masks: list[Any] = []
+        self.people: list[Any] = []
+
+    def add(self, decisions: Any) -> None:
+        self.counts.update(decisions.counts())
+        self.rests_on.update(decisions.rests_on())
+        self.known += decisions.known
+        self.unmapped += int(decisions.unmapped.sum())
+        self.masks.append(decisions.keep.to_numpy(zero_copy_only=False))
+        self.people.append(decisions.kept_subjects())
+
+
+def _hashing(told: list[tuple[str, bytes, int]]) -> Callable[[Any], Any]:
+    def through(file: Any) -> Any:
+        told.append(blocks.digests(file))
+        file.seek(0)
+        return file
+
+    return through
+
+
+def _through(whole: str, of_blocks: bytes, size: int) -> Callable[[Any], Any]:
+    def through(file: Any) -> Any:
+        if file.seek(0, 2) != size:
+            raise VerificationError("it has another size")
+        return Authentic(file, size, of_blocks, "it was changed")
+
+    return through
+
+
+def _known(output: Place, key: PrivateKey) -> Mapping[str, tuple[str, bytes, int]]:
+    """Of each shard of the selection that stands there, if this key has signed it: SHA-256, those of its blocks, and bytes."""
+    known: dict[str, tuple[str, bytes, int]] = {}
+    with suppress(VerificationError, ShardError):
+        trust = Trust((), (Verifier.of("own", key.public),))
+        _, record = record_of(read_statement(statement_path(output)).partition(b"\n")[0], trust)
+        for shard in record.shards if isinstance(record, SelectionRecord) else ():
+            with suppress(VerificationError, ShardError):
+                known[shard.name] = shard.sha256, blocks_of(output, shard), shard.size
+    return known
+
+
+def _resolved(output: Place) -> Place:
+    return output.resolve() if output.name in ("", "..") else output
+
+
+def _write(path: Place, data: bytes) -> str:
+    with HashingSink(path) as sink:
+        sink.write(data)
+        sink.publish()
+    return sha256(data).hexdigest()
+
+
+def _check_output(output: Place, inputs: list[Input]) -> None:
+    target = output.resolve()
+    for ours in (target, target.parent) if target.name == "snapshots" else (target,):
+        if (ours / "ledger.toml").is_file():
+            raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
+    # Other tools call theirs `*.intoto.jsonl` as well.
+    if stated_kind(statement_path(output)) not in (None, SELECTION):
+        raise UsageError(
+            f"{statement_path(output)} is not the statement of a selection, and would be replaced by one",
+            hint="choose another folder with -o, or move that file away",
+        )
+    for source in inputs:
+        if target in source.path.resolve().parents:
+            raise UsageError(f"{source.path} lies in the selection's folder {output}", hint="choose another folder with -o")
+    if output.is_dir():
+        made = {source.name + suffix for source in inputs for suffix in (POSITIONS_SUFFIX, BLOCKS_SUFFIX)}
+        if strange := sorted(set(_there(output)) - made):
+            raise UsageError(
+                f"{output} holds files that this selection does not make, {strange[0]!r:.200} among them",
+                hint="choose an empty folder with -o, or remove them",
+            )
+
+
+def _there(folder: Place) -> list[str]:
+    """Files below a folder that a verifier would not pass over, unless they are left by a process that was killed."""
+    names = (
+        [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+        if not hasattr(folder, "below")
+        else [name for name, is_object in folder.below() if is_object]
+    )
+    return [name for name in names if not any(part.startswith((".", "_")) for part in name.split("/"))]
+
+
+def _require_no_others(folder: Place, record: SelectionRecord) -> None:
+    """Raises ShardError for what `verify` would refuse: no statement would hold."""
+    try:
+        exact_shards(folder, record.digests)
+    except (VerificationError, OSError) as error:
+        raise ShardError(f"no statement would hold for {folder}: {error}", hint="remove what is no part of it") from error

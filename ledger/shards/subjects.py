@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import IntegrityError, ShardError
-from ledger.log import prefix_tree
+from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
-from ledger.shards.root import root
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -60,6 +59,13 @@ class KeptSubjects:
             )
         codes = np.nonzero(self._rows)[0]
         return {"root": root(self._answers.ids(codes), self._rows[codes], seed).hex(), "seed": seed.hex(), "count": len(codes)}
+
+
+def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes) -> bytes:
+    """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value."""
+    counts, which = np.unique(rows, return_inverse=True)
+    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])
+    return prefix_root.root(prefix_root.table(prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())), values[which])
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

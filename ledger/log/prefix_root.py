@@ -1,15 +1,12 @@
-"""The root of a set of subjects (ledger/log/prefix_tree.py has the rule), of many at once: a level of the tree at a time."""
+"""The root of a set of subjects (prefix_tree has the rule), of many at once: a level of the tree at a time."""
 
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from ledger.log import prefix_tree
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
 
 Bytes = npt.NDArray[np.uint8]
@@ -18,21 +15,21 @@ Words = npt.NDArray[np.uint64]
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
 
 
-def root(ids: Any, rows: npt.NDArray[np.int64], seed: bytes) -> bytes:
-    """Of the tree in which each id, a pyarrow array of text, each once, has `{"rows": N}` of `rows` as its value."""
-    if not len(ids):
+def root(indexes: Bytes, values: Bytes) -> bytes:
+    """Of the tree of these leaves, both of 32 bytes a row, in any order. Raises ValueError where an index comes twice."""
+    if not len(indexes):
         return EMPTY
-    counts, which = np.unique(rows, return_inverse=True)
-    values = [prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()]
-    indexes = prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
-    hashed = _table(indexes)
-    place = hashed[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
+    place = indexes[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
     order = np.argsort(place)
     place = place[order]
     if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
-        return PrefixTree((index, values[at]) for index, at in zip(indexes, which.tolist(), strict=True)).root()
-    leaves = _hashes(0x10, hashed[order], _table(values)[which[order]])
-    return _over(place, leaves, _depths(place)).tobytes()
+        return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
+    return _over(place, _hashes(0x10, indexes[order], values[order]), _depths(place)).tobytes()
+
+
+def table(hashes: list[bytes]) -> Bytes:
+    """A hash a row."""
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
 
 
 def _depths(place: Words) -> npt.NDArray[np.int64]:
@@ -73,11 +70,7 @@ def _over(place: Words, leaves: Bytes, depths: npt.NDArray[np.int64]) -> Bytes:
 def _hashes(domain: int, left: Bytes, right: Bytes) -> Bytes:
     """SHA-256 of the domain's byte and both sides, for each row."""
     size = 1 + 2 * HASH_BYTES
-    table = np.empty((len(left), size), np.uint8)
-    table[:, 0], table[:, 1 : 1 + HASH_BYTES], table[:, 1 + HASH_BYTES :] = domain, left, right
-    data = table.tobytes()
-    return _table([sha256(data[at : at + size]).digest() for at in range(0, len(data), size)])
-
-
-def _table(hashes: list[bytes]) -> Bytes:
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
+    rows = np.empty((len(left), size), np.uint8)
+    rows[:, 0], rows[:, 1 : 1 + HASH_BYTES], rows[:, 1 + HASH_BYTES :] = domain, left, right
+    data = rows.tobytes()
+    return table([sha256(data[at : at + size]).digest() for at in range(0, len(data), size)])

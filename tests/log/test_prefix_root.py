@@ -8,7 +8,7 @@ import pytest
 
 from ledger.log import prefix_tree
 from ledger.log.prefix_tree import PrefixTree
-from ledger.shards.root import root
+from ledger.shards.subjects import root
 
 RNG = np.random.default_rng(7)
 

@@ -38,7 +38,12 @@ def indexes(seed: bytes, subject_ids: Iterable[bytes]) -> list[bytes]:
 
 def value(blind: bytes, said: Mapping[str, object]) -> bytes:
     """Raises ValueError for what has no canonical form."""
-    return sha256(b"consent-ledger/value/v1\n" + blind + canonical.encode(said)).digest()
+    return value_of(blind, canonical.encode(said))
+
+
+def value_of(blind: bytes, canonical_said: bytes) -> bytes:
+    """Of what is in its canonical form already."""
+    return sha256(b"consent-ledger/value/v1\n" + blind + canonical_said).digest()
 
 
 def leaf(index: bytes, value: bytes) -> bytes:

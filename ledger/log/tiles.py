@@ -121,9 +121,7 @@ class Growing:
     def partial(self) -> dict[tuple[int, int], bytes]:
         """The tiles at the right edge that are not full, without those that are empty."""
         return {
-            (level, self.size >> HEIGHT * (level + 1)): b"".join(hashes)
-            for level, (hashes, _) in enumerate(self._open)
-            if hashes
+            (level, self.size >> HEIGHT * (level + 1)): b"".join(hashes) for level, (hashes, _) in enumerate(self._open) if hashes
         }
 
     def root(self) -> bytes:

@@ -20,7 +20,7 @@ from ledger.errors import IntegrityError, VerificationError
 from ledger.log import merkle, tiles
 from ledger.log.entry import subject_tag
 from ledger.store import alike
-from ledger.store.append import HEAD, MOVED, index_columns
+from ledger.store.append import HEAD, INDEX, MOVED, index_values
 from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import purpose_of, read_event, run_keys
 from ledger.store.erased import Erasures
@@ -28,8 +28,7 @@ from ledger.store.folder import Folder
 from ledger.store.history import Erased, History, Opened
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
-_COLUMNS = ("act", *index_columns(None))
-_NO_EVENT = tuple(index_columns(None).values())
+_COLUMNS = ("act", *INDEX)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
     t.__table__  # type: ignore[union-attr]
     for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
@@ -173,7 +172,7 @@ class _Check:
             document = opened.document()
             self._erasures.see(opened, document)
             self._act(document)
-            expected = [document["act"], *_NO_EVENT]
+            expected = [document["act"], *index_values(None)]
         if (document["recorded_at"], recorded_at) != self._same_moment:
             if times.micros(times.parse(document["recorded_at"])) != recorded_at:
                 raise IntegrityError(
@@ -193,7 +192,7 @@ class _Check:
         if said is None:
             document, event = read_event(opened.canonical)
             self._erasures.see(opened, document)
-            return document, event.subject_id, [None, *index_columns(event).values()]
+            return document, event.subject_id, [None, *index_values(event)]
         if self._erasures.acts:
             self._erasures.see(opened, said.document())
         same = said.form.document

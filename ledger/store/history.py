@@ -172,7 +172,9 @@ class History:
         expected = first
         while expected < size:
             end = min(expected + _AT_ONCE, size)
-            for position, entry, tag, body, salt, stored, *beside in self._driven(some, {"first": expected, "last": end - 1}):
+            for position, entry, tag, body, salt, stored, *beside in driven(
+                self._con, some, {"first": expected, "last": end - 1}
+            ):
                 if position != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
                 if salt is None and stored is None:
@@ -182,12 +184,6 @@ class History:
                 expected += 1
             if expected != end:
                 raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
-
-    def _driven(self, some: sa.Select[Any], values: dict[str, Any]) -> list[Sequence[Any]]:
-        """Rows as the driver has them: to make SQLAlchemy's of them takes as long as to fetch them."""
-        with self._con.execute(some, values) as rows:
-            cursor: Any = rows.cursor
-            return list(cursor.fetchall())
 
     def entries(self, first: int, end: int) -> Iterator[bytes]:
         """The entries first..end-1 as they are stored: whoever asks hashes them. Raises IntegrityError for a gap."""
@@ -450,3 +446,10 @@ def checked(
     if not good:
         raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
     return Opened(position, entry, tag, body, salt, stored)
+
+
+def driven(connection: sa.Connection, some: sa.Select[Any], values: dict[str, Any]) -> list[Sequence[Any]]:
+    """Rows as the driver has them: to make SQLAlchemy's of them takes as long as to fetch them."""
+    with connection.execute(some, values) as rows:
+        cursor: Any = rows.cursor
+        return list(cursor.fetchall())

@@ -30,7 +30,7 @@ from ledger.consent import YES, Event, check_against, lookalike, resolve_purpose
 from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
-from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
+from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tagger
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
 from ledger.store import database, erasing, handover, journal, short
@@ -95,7 +95,8 @@ class Transaction:
         began: datetime,
         recorded_at: datetime,
     ) -> None:
-        self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
+        self._con, self.history, self._began, self.recorded_at = connection, history, began, recorded_at
+        self._tag = subject_tagger(tag_key)
         self.ended = Ended(connection, history, tag_key)
         self.size = head.size
         self.successor: PrivateKey | None = None
@@ -172,7 +173,7 @@ class Transaction:
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
-            tag = subject_tag(self._tag_key, event.subject_id)
+            tag = self._tag(event.subject_id)
             salt = salts[SALT_BYTES * place : SALT_BYTES * (place + 1)]
             body = event_body(salt, data)
             entries.append((position, event_entry(tag, body), tag, body))

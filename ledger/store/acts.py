@@ -34,7 +34,7 @@ COLUMNS = (
     "reason",
 )
 TIMES = ("occurred_at", "expires_at", "content_since")
-_DERIVED = "import:"
+DERIVED = "import:"
 
 
 def check_columns(names: Iterable[str]) -> None:
@@ -73,11 +73,11 @@ def act_of(values: dict[str, Any], file_sha256: str) -> Event:
     else:
         content = event_bytes(event)
     # In place of a copy: it was made here, and nobody else has it yet.
-    object.__setattr__(event, "event_id", _DERIVED + hashlib.sha256(content).hexdigest())
+    object.__setattr__(event, "event_id", DERIVED + hashlib.sha256(content).hexdigest())
     return event
 
 
 def derived_undated(acts: Iterable[object]) -> list[str]:
     """The ids of undated acts that come from their file's bytes: the same bytes again may be the same acts, or new ones."""
     undated = (a.event_id for a in acts if isinstance(a, Event) and a.occurred_at is None)
-    return [event_id for event_id in undated if event_id is not None and event_id.startswith(_DERIVED)]
+    return [event_id for event_id in undated if event_id is not None and event_id.startswith(DERIVED)]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -30,21 +30,24 @@ from ledger.consent import YES, Event, check_against, lookalike, resolve_purpose
 from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
-from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tag
+from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tagger
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
-from ledger.store import database, erasing, handover, journal
+from ledger.store import database, erasing, handover, journal, short
 from ledger.store.database import check_revision, insert, migrate, reading, writing
 from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
-from ledger.store.history import History, checked
+from ledger.store.history import History, driven
 from ledger.store.journal import Acts
+from ledger.store.short import Forms, Short, recorded
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
 HEAD, MOVED = 1, -1
 """The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
+_FEW = 100
+"""So many ids are looked up with all that is recorded of them; of more it is first asked which are there."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
@@ -54,6 +57,12 @@ _INSERTED = (
     .where(_entries.c.position.between(sa.bindparam("first"), sa.bindparam("last")))
     .order_by(_entries.c.position)
 )
+
+
+class _Outcome(NamedTuple):
+    position: int
+    event: Event | Short
+    repeated: bool
 
 
 class Stored(NamedTuple):
@@ -86,7 +95,8 @@ class Transaction:
         began: datetime,
         recorded_at: datetime,
     ) -> None:
-        self._con, self.history, self._tag_key, self._began, self.recorded_at = connection, history, tag_key, began, recorded_at
+        self._con, self.history, self._began, self.recorded_at = connection, history, began, recorded_at
+        self._tag = subject_tagger(tag_key)
         self.ended = Ended(connection, history, tag_key)
         self.size = head.size
         self.successor: PrivateKey | None = None
@@ -106,55 +116,69 @@ class Transaction:
     def opened_act(self, kind: str, salt: bytes, data: bytes) -> int:
         """Append an act that its caller has in canonical bytes; its position."""
         position = self.size
-        self._insert(
-            [{"position": position, "entry": act_entry(salt, data), "tag": None, "body": None}],
-            [_opening(position, salt, data, act=kind)],
-        )
+        self._insert([(position, act_entry(salt, data), None, None)], [(position, salt, data, kind, *index_values(None))])
         return position
 
     def event(self, event: Event, recorded_by: str) -> Stored:
         """Append one event, or find it there. Raises InvalidEvent."""
-        for outcome in self.events([event], recorded_by):
-            if isinstance(outcome, InvalidEvent):
-                raise outcome
-            return outcome
-        raise AssertionError("an event has an outcome")
+        (outcome,) = self._chunk([event], recorded_by)
+        if isinstance(outcome, InvalidEvent):
+            raise outcome
+        return Stored(outcome.position, recorded(outcome.event), outcome.repeated)
 
     def events(self, events: Iterable[Event], recorded_by: str) -> Iterator[Stored | InvalidEvent]:
         """Append many, in bounded memory: per event what became of it, in order. An invalid one is left out, not raised."""
         source = iter(events)
         while chunk := list(islice(source, CHUNK)):
-            yield from self._chunk(chunk, recorded_by)
+            for outcome in self._chunk(chunk, recorded_by):
+                yield outcome if isinstance(outcome, InvalidEvent) else Stored(outcome[0], recorded(outcome[1]), outcome[2])
 
-    def _chunk(self, events: list[Event], recorded_by: str) -> list[Stored | InvalidEvent]:
+    def some(self, events: Sequence[Event | Short], recorded_by: str) -> list[bool | InvalidEvent]:
+        """Append some, of which those in short were admitted: of each whether it stood there before, or why it was left out."""
+        outcomes = self._chunk(events, recorded_by)
+        return [outcome if isinstance(outcome, InvalidEvent) else outcome.repeated for outcome in outcomes]
+
+    def forms(self, recorded_by: str, file_sha256: str) -> Forms:
+        """For acts that `some` is given in short."""
+        declared = [at for versions in self.declared.values() for at, _ in versions]
+        kept = [times.parse(act["recorded_at"]) for act in self.notices]
+        return Forms(lambda event: self.admit(event, recorded_by), declared + kept, self._began, file_sha256)
+
+    def _chunk(self, events: Sequence[Event | Short], recorded_by: str) -> list[_Outcome | InvalidEvent]:
         known = self._known([e.event_id for e in events if e.event_id is not None])
-        suppressed = self.ended.suppressing([e for e in events if e.is_yes])
-        entries, openings = [], []
-        outcomes: list[Stored | InvalidEvent] = []
+        suppressed = self.ended.suppressing(events)
+        entries: list[tuple[Any, ...]] = []
+        openings: list[tuple[Any, ...]] = []
+        outcomes: list[_Outcome | InvalidEvent] = []
         position = self.size
         salts = secrets.token_bytes(SALT_BYTES * len(events))
         for place, given in enumerate(events):
             try:
                 stored = known.get(given.event_id) if given.event_id is not None else None
                 if stored is not None:
-                    if (field := same_content(given, stored.event)) is not None:
+                    if (field := same_content(short.given(given), recorded(stored.event))) is not None:
                         raise EventConflict(
                             f"event_id {given.event_id!r:.80} is recorded with another {field}",
                             hint="an act keeps its id; a new act needs an id of its own",
                         )
                     outcomes.append(stored._replace(repeated=True))
                     continue
-                event = self._admit(given, recorded_by)
-                suppressed.check(event)
+                event: Event | Short
+                if type(given) is Short and not suppressed.concerns(given):
+                    event, data = given, given.canonical
+                else:
+                    event = self.admit(short.given(given), recorded_by)
+                    suppressed.check(event)
+                    data = event_bytes(event)
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
-            data, tag = event_bytes(event), self._tag(event.subject_id)
+            tag = self._tag(event.subject_id)
             salt = salts[SALT_BYTES * place : SALT_BYTES * (place + 1)]
             body = event_body(salt, data)
-            entries.append({"position": position, "entry": event_entry(tag, body), "tag": tag, "body": body})
-            openings.append(_opening(position, salt, data, event=event))
-            added = Stored(position, event, False)
+            entries.append((position, event_entry(tag, body), tag, body))
+            openings.append((position, salt, data, None, *index_values(event)))
+            added = _Outcome(position, event, False)
             if event.event_id is not None:
                 known[event.event_id] = added
             outcomes.append(added)
@@ -185,15 +209,17 @@ class Transaction:
             found.update(self._con.scalars(sa.select(_openings.c.event_id).where(_openings.c.event_id.in_(some), since)))
         return found
 
-    def _known(self, event_ids: list[str]) -> dict[str, Stored]:
-        found = {}
+    def _known(self, event_ids: list[str]) -> dict[str, _Outcome]:
+        known: dict[str, _Outcome] = {}
+        if len(event_ids) > _FEW:
+            event_ids = database.found(self._con, _openings.c.event_id, event_ids)
         for start in range(0, len(event_ids), 500):
             for opened, event in self.history.events(event_ids[start : start + 500]):
                 assert event.event_id is not None
-                found[event.event_id] = Stored(opened.position, event, False)
-        return found
+                known[event.event_id] = _Outcome(opened.position, event, False)
+        return known
 
-    def _admit(self, event: Event, recorded_by: str) -> Event:
+    def admit(self, event: Event, recorded_by: str) -> Event:
         """The event as it will be recorded: purposes and notice with their versions, id and recording filled in."""
         purposes = resolve_purposes(event.purposes, self.declared, event.occurred_at)
         notice, notice_sha256 = self._notice(event.notice, event.occurred_at) if event.notice is not None else (None, None)
@@ -234,22 +260,18 @@ class Transaction:
         act = seen[-1] if seen else first
         return f"{act['notice_id']}@{act['version']}/{act['language']}", act["sha256"]
 
-    def _tag(self, subject_id: str) -> bytes:
-        return subject_tag(self._tag_key, subject_id)
-
-    def _insert(self, entries: list[dict[str, Any]], openings: list[dict[str, Any]]) -> None:
+    def _insert(self, entries: Sequence[tuple[Any, ...]], openings: Sequence[tuple[Any, ...]]) -> None:
+        """Rows with their values in the order of the tables' columns."""
         if not entries:
             return
-        first, last = entries[0]["position"], entries[-1]["position"]
+        first, last = entries[0][0], entries[-1][0]
         insert(self._con, _entries, entries)
         insert(self._con, _openings, openings)
-        # Hash what the database holds, not what it was told to hold.
-        rows = self._con.execute(_INSERTED, {"first": first, "last": last}).all()
-        if [row[0] for row in rows] != list(range(first, last + 1)):
+        # What was hashed is what the database holds, byte for byte.
+        rows = driven(self._con, _INSERTED, {"first": first, "last": last})
+        if rows != [(*entry, *opening[1:3]) for entry, opening in zip(entries, openings, strict=True)]:
             raise IntegrityError("the database does not hold the rows that were inserted")
-        leaves = [merkle.leaf_hash(checked(*row).entry) for row in rows]
-        if [bytes(row[1]) for row in rows] != [e["entry"] for e in entries]:
-            raise IntegrityError("the database does not hold the entries that were inserted")
+        leaves = [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             self.history.forget_tile(level, number)
             where = (_tiles.c.level == level, _tiles.c.number == number)
@@ -448,19 +470,13 @@ def right_edge(size: int, node: merkle.Node) -> RightEdge:
     return RightEdge(size, hashes)
 
 
-def _opening(position: int, salt: bytes, data: bytes, *, act: str | None = None, event: Event | None = None) -> dict[str, Any]:
-    return {"position": position, "salt": salt, "canonical": data, "act": act, **index_columns(event)}
+INDEX = ("event_id", "subject_id", "lookalike", "state", "category", "content_id")
+"""The columns of `openings` beside the canonical bytes, in its order."""
+_NO_EVENT = (None,) * len(INDEX)
 
 
-def index_columns(event: Event | None) -> dict[str, Any]:
-    """The columns beside the canonical bytes."""
+def index_values(event: Event | Short | None) -> tuple[str | None, ...]:
+    """What they hold."""
     if event is None:
-        return dict.fromkeys(("event_id", "subject_id", "lookalike", "state", "category", "content_id"))
-    return {
-        "event_id": event.event_id,
-        "subject_id": event.subject_id,
-        "lookalike": lookalike(event.subject_id),
-        "state": event.state,
-        "category": event.category,
-        "content_id": event.content_id,
-    }
+        return _NO_EVENT
+    return event.event_id, event.subject_id, lookalike(event.subject_id), event.state, event.category, event.content_id

@@ -118,10 +118,9 @@ def make_folder(old: Folder, new: Folder, database: str | None) -> None:
 
 def _fill(read: sa.Connection, write: sa.Connection) -> None:
     for table in _tables(read):
-        names = [column.name for column in table.columns]
         with read.execute(sa.select(table), execution_options={"yield_per": CHUNK}) as rows:
             for some in rows.partitions():
-                insert(write, table, [dict(zip(names, row, strict=True)) for row in some])
+                insert(write, table, some)
 
 
 def _tables(connection: sa.Connection) -> tuple[sa.Table, ...]:

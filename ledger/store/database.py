@@ -7,8 +7,9 @@ ledger's lock.
 from __future__ import annotations
 
 import importlib
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,15 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         raise IntegrityError("the database is not whole: its schema is no text") from error
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    """Many rows, the fast way."""
+def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
+    """Many rows, the fast way. Their values are in the order of the table's columns."""
     _module(connection.dialect.name).insert(connection, table, rows)
+
+
+def found(connection: sa.Connection, column: sa.Column[str], texts: Sequence[str]) -> list[str]:
+    """Those of many texts that a column of texts holds."""
+    some = sa.select(column).where(column.in_(_module(connection.dialect.name).texts("texts")))
+    return list(connection.scalars(some, {"texts": json.dumps(texts)}))
 
 
 def bury(connection: sa.Connection) -> None:

@@ -64,17 +64,30 @@ def event_bytes(event: Event) -> bytes:
 
     Of the many acts of an import most fields say the same, and are written once; what differs from act to act is put between.
     """
-    first, second, third, last = _same_for_many(_same(event))
+    occurred_at = None if event.occurred_at is None else times.text(event.occurred_at)
+    return written(said_alike(event), event.subject_id, event.event_id, event.content_id, occurred_at)
+
+
+def said_alike(event: Event) -> tuple[str, str, str, str]:
+    """What an event's canonical form has before, between and after its content_id, event_id, occurred_at and subject_id."""
+    return _same_for_many(_same(event))
+
+
+def written(
+    alike: tuple[str, str, str, str], subject_id: str, event_id: str | None, content_id: str | None, occurred_at: str | None
+) -> bytes:
+    """The canonical form. Raises UnicodeEncodeError for a text that has none."""
+    first, second, third, last = alike
     text = first
-    if event.content_id is not None:
-        text += f'"content_id":{_quoted(event.content_id)},'
+    if content_id is not None:
+        text += f'"content_id":{_quoted(content_id)},'
     text += second
-    if event.event_id is not None:
-        text += f'"event_id":{_quoted(event.event_id)},'
+    if event_id is not None:
+        text += f'"event_id":{_quoted(event_id)},'
     text += third
-    if event.occurred_at is not None:
-        text += f'"occurred_at":"{times.text(event.occurred_at)}",'
-    return f"{text}{last}{_quoted(event.subject_id)}}}".encode()
+    if occurred_at is not None:
+        text += f'"occurred_at":"{occurred_at}",'
+    return f"{text}{last}{_quoted(subject_id)}}}".encode()
 
 
 @lru_cache(maxsize=256)

@@ -27,6 +27,7 @@ from ledger.store.database import insert
 from ledger.store.documents import event_of
 from ledger.store.history import History, Opened, checked
 from ledger.store.journal import Acts, Order
+from ledger.store.short import Short
 from ledger.store.tables import Entry, Erasure, Leaf, Opening, Tombstone
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 ACT = "subject_erased"
 _entries, _openings, _erasures, _tombstones, _leaves = (t.__table__ for t in (Entry, Opening, Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
+_ANY = sa.select(_erasures.c.position).limit(1)
 _AT_ONCE = 500
 _AN_ACT = 50_000
 """Positions, so that an act stays below the size that readers take."""
@@ -51,9 +53,9 @@ class Ended:
         found = self._history.erasures_of(subject_tag(self.tag_key, subject_id))
         return found[-1] if found else None
 
-    def suppressing(self, yeses: Sequence[Event]) -> Suppression:
-        """What holds for these."""
-        if not yeses or self.connection.scalar(sa.select(_erasures.c.position).limit(1)) is None:
+    def suppressing(self, events: Sequence[Event | Short]) -> Suppression:
+        """What holds for the yeses among these."""
+        if self.connection.scalar(_ANY) is None or not (yeses := [event for event in events if event.is_yes]):
             return Suppression({}, set())
         tags = {subject_tag(self.tag_key, s): s for s in {event.subject_id for event in yeses}}
         ids = {event_tag(self.tag_key, i): i for i in {event.event_id for event in yeses if event.event_id is not None}}
@@ -72,6 +74,10 @@ class Suppression:
 
     def __init__(self, until: dict[str, datetime], event_ids: set[str]) -> None:
         self._until, self._event_ids = until, event_ids
+
+    def concerns(self, event: Short) -> bool:
+        """Whether it must be checked."""
+        return event.subject_id in self._until or event.event_id in self._event_ids
 
     def check(self, event: Event) -> None:
         """Of an event as it will be recorded. Raises Suppressed."""
@@ -203,10 +209,9 @@ def _keep_leaves(tx: Transaction, events: Sequence[Opened]) -> None:
 
     documents = [(opened.position, opened.document(), opened.salt) for opened in events]
     snapshots = tx.history.acts("snapshot_compiled", first=events[0].position)
-    leaves = committing.leaves_of(documents, snapshots, tx.history.purposes(), tx.ended.tag_key)
-    rows = [{"snapshot": at, "leaf_index": index, "value": value} for at, index, value in leaves]
-    if rows:
-        insert(tx.ended.connection, _leaves, rows)
+    leaves = list(committing.leaves_of(documents, snapshots, tx.history.purposes(), tx.ended.tag_key))
+    if leaves:
+        insert(tx.ended.connection, _leaves, leaves)
 
 
 def _delete(connection: sa.Connection, positions: Sequence[int]) -> None:
@@ -219,7 +224,7 @@ def _delete(connection: sa.Connection, positions: Sequence[int]) -> None:
 
 
 def _index(connection: sa.Connection, tag: bytes, act: int, positions: Sequence[int], event_tags: Sequence[bytes]) -> None:
-    insert(connection, _erasures, [{"position": act, "tag": tag}])
-    rows = [{"position": p, "event_tag": t, "act": act} for p, t in zip(positions, event_tags, strict=True)]
+    insert(connection, _erasures, [(act, tag)])
+    rows = [(p, t, act) for p, t in zip(positions, event_tags, strict=True)]
     if rows:
         insert(connection, _tombstones, rows)

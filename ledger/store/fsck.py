@@ -6,7 +6,8 @@ The columns beside the canonical bytes are checked against them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
+from ledger.consent import lookalike
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import merkle, tiles
-from ledger.log.entry import subject_tag
-from ledger.log.merkle import RightEdge
-from ledger.store.append import HEAD, MOVED, index_columns
+from ledger.log.entry import subject_tagger
+from ledger.store import alike
+from ledger.store.append import HEAD, INDEX, MOVED, index_values
 from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import purpose_of, read_event, run_keys
 from ledger.store.erased import Erasures
@@ -26,7 +28,7 @@ from ledger.store.folder import Folder
 from ledger.store.history import Erased, History, Opened
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
-_COLUMNS = ("position", "act", *index_columns(None))
+_COLUMNS = ("act", *INDEX)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (
     t.__table__  # type: ignore[union-attr]
     for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
@@ -52,12 +54,26 @@ class FsckReport:
 
 def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
     """Raises IntegrityError that names the first thing that is wrong. on_progress: entries checked, entries in all."""
+    # The database looks after its own storage meanwhile, and has the first word: where that is damaged, the rest follows from it.
+    with ThreadPoolExecutor(1) as pool:
+        storage = pool.submit(_check_storage, engine)
+        try:
+            return _fsck(engine, folder, on_progress)
+        finally:
+            storage.result()
+
+
+def _check_storage(engine: sa.Engine) -> None:
+    with reading(engine) as connection:
+        check_storage(connection)
+
+
+def _fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None) -> FsckReport:
     # An auditor need not hold it; the tags are then taken as the entries have them.
     tag_key = folder.tag_key() if (folder.path / "tag.key").exists() else None
     anchors = folder.read_anchors()
     with reading(engine) as connection:
         check_revision(connection)
-        check_storage(connection)
         history = History(connection, folder.origin, folder.log_trust())
         _, head = history.check_anchors(anchors)
         if connection.scalars(sa.select(_head.c.id)).all() != [HEAD if folder.moved_to is None else MOVED]:
@@ -80,10 +96,10 @@ def fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], No
 
 class _Check:
     def __init__(self, connection: sa.Connection, history: History, tag_key: bytes | None) -> None:
-        self._con, self._history, self._tag_key = connection, history, tag_key
-        self._edge = RightEdge()
+        self._con, self._history = connection, history
+        self._tag = None if tag_key is None else subject_tagger(tag_key)
+        self._tree = tiles.Growing()
         self._pending: list[bytes] = []
-        self._levels: list[list[bytes]] = [[]]
         self._tiles_seen = 0
         self._notices: set[str] = set()
         self._same_moment: tuple[str, int] | None = None
@@ -100,28 +116,27 @@ class _Check:
         if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
         covering = 0
-        columns_too = sa.select(*(_openings.c[name] for name in _COLUMNS)).order_by(_openings.c.position)
-        with self._con.execute(columns_too, execution_options={"yield_per": 8192}) as rows:
-            columns = iter(rows)
-            for opened in self._history.opened(size):
-                if opened.position == sizes[covering]:
-                    self._checkpoint(covering)
-                    covering += 1
-                if isinstance(opened, Erased):
-                    self._erasures.see(opened, {})
-                    erased += 1
-                else:
-                    self._opening(opened, next(columns, None), self._checkpoints[covering].recorded_at)
-                    events += opened.is_event
-                self._leaf(merkle.leaf_hash(opened.entry))
-                if on_progress is not None and opened.position % 8192 == 0:
-                    on_progress(opened.position, size)
+        for opened, columns in self._history.opened_beside(_COLUMNS, size):
+            if opened.position == sizes[covering]:
+                self._checkpoint(covering)
+                covering += 1
+            if isinstance(opened, Erased):
+                self._erasures.see(opened, {})
+                erased += 1
+            else:
+                self._opening(opened, columns, self._checkpoints[covering].recorded_at)
+                events += opened.is_event
+            self._pending.append(merkle.leaf_hash(opened.entry))
+            if len(self._pending) == tiles.WIDTH:
+                self._extend()
+            if on_progress is not None and opened.position % 8192 == 0:
+                on_progress(opened.position, size)
         if size:
             self._checkpoint(covering)
         self._count("entries", _entries, size)
         self._count("openings", _openings, size - erased)
         self._last_tiles()
-        if self._edge.root() != root:
+        if self._tree.root() != root:
             raise IntegrityError("the entries do not have the root that the head has signed")
         self._texts()
         self._erasures.settle(size)
@@ -142,75 +157,72 @@ class _Check:
         self._extend()
         row = self._checkpoints[number]
         signed = self._history.open(row.note)
-        if signed.size != row.size or self._edge.size != row.size:
+        if signed.size != row.size or self._tree.size != row.size:
             raise IntegrityError(f"column size of table checkpoints is {row.size}, and its note says {signed.size}")
-        if signed.root != self._edge.root():
+        if signed.root != self._tree.root():
             raise IntegrityError(f"the first {row.size} entries do not have the root that their checkpoint has signed")
         if number and row.recorded_at <= self._checkpoints[number - 1].recorded_at:
             raise IntegrityError(f"time does not go on at checkpoint {row.size}")
 
-    def _opening(self, opened: Opened, columns: Any, recorded_at: int) -> None:
-        where, event = f"entry {opened.position}", None
+    def _opening(self, opened: Opened, columns: Sequence[Any], recorded_at: int) -> None:
+        subject_id: str | None = None
+        expected: Sequence[Any]
         if opened.is_event:
-            document, event = read_event(opened.canonical)
+            document, subject_id, expected = self._event(opened)
         else:
             document = opened.document()
-        self._erasures.see(opened, document)
+            self._erasures.see(opened, document)
+            self._act(document)
+            expected = [document["act"], *index_values(None)]
         if (document["recorded_at"], recorded_at) != self._same_moment:
             if times.micros(times.parse(document["recorded_at"])) != recorded_at:
                 raise IntegrityError(
-                    f"{where}: its recording is not that of its checkpoint in table checkpoints, column recorded_at"
+                    f"entry {opened.position}: its recording is not that of its checkpoint in table checkpoints, "
+                    "column recorded_at"
                 )
             self._same_moment = document["recorded_at"], recorded_at
-        if event is not None:
-            if self._tag_key is not None and subject_tag(self._tag_key, event.subject_id) != opened.tag:
-                raise IntegrityError(f"{where}: its tag is not its subject's under tag.key")
-        else:
-            if document["act"] == "purpose_declared":
-                purpose_of(document)
-            if document["act"] in ("key_added", "key_ended"):
-                self.key_acts.append(document)
-            if document["act"] == "notice_declared":
-                self._notices.add(document["sha256"])
-        if columns is None or columns.position != opened.position:
-            raise IntegrityError(f"table openings lacks position {opened.position}")
-        index = index_columns(event)
-        expected = (opened.position, document["act"] if event is None else None, *index.values())
-        if tuple(columns) != expected:
+        if subject_id is not None and self._tag is not None and self._tag(subject_id) != opened.tag:
+            raise IntegrityError(f"entry {opened.position}: its tag is not its subject's under tag.key")
+        if columns != expected:
             name = next(name for name, said, value in zip(_COLUMNS, columns, expected, strict=True) if said != value)
-            raise IntegrityError(f"{where}: column {name} of table openings is not what its event says")
+            raise IntegrityError(f"entry {opened.position}: column {name} of table openings is not what its event says")
 
-    def _leaf(self, leaf: bytes) -> None:
-        """Adds a leaf, and checks each tile that it completes. Of a level only the hashes of its open tile are kept."""
-        self._pending.append(leaf)
-        if len(self._levels[0]) == tiles.WIDTH - 1:
-            self._extend()
-        hash_, level = leaf, 0
-        while True:
-            if level == len(self._levels):
-                self._levels.append([])
-            self._levels[level].append(hash_)
-            if len(self._levels[level]) < tiles.WIDTH:
-                return
-            full, self._levels[level] = self._levels[level], []
-            self._tile(level, (self._edge.size >> (tiles.HEIGHT * (level + 1))) - 1, full)
-            perfect = RightEdge()
-            perfect.extend(full)
-            hash_, level = perfect.root(), level + 1
+    def _event(self, opened: Opened) -> tuple[Mapping[str, Any], str, Sequence[Any]]:
+        """(a document with its recording, its subject, what the columns beside it must hold)."""
+        said = alike.read(opened.canonical)
+        if said is None:
+            document, event = read_event(opened.canonical)
+            self._erasures.see(opened, document)
+            return document, event.subject_id, [None, *index_values(event)]
+        if self._erasures.acts:
+            self._erasures.see(opened, said.document())
+        same = said.form.document
+        subject_id = said.subject_id
+        expected = [None, said.event_id, subject_id, lookalike(subject_id), same["state"], same.get("category"), said.content_id]
+        return same, subject_id, expected
+
+    def _act(self, document: dict[str, Any]) -> None:
+        if document["act"] == "purpose_declared":
+            purpose_of(document)
+        if document["act"] in ("key_added", "key_ended"):
+            self.key_acts.append(document)
+        if document["act"] == "notice_declared":
+            self._notices.add(document["sha256"])
 
     def _extend(self) -> None:
-        self._edge.extend(self._pending)
+        """Add the leaves that wait, and check each tile that they complete."""
+        for (level, number), hashes in self._tree.extend(self._pending).items():
+            self._tile(level, number, hashes)
         self._pending.clear()
 
-    def _tile(self, level: int, number: int, hashes: list[bytes]) -> None:
-        if self._history.tile(level, number) != b"".join(hashes):
+    def _tile(self, level: int, number: int, hashes: bytes) -> None:
+        if self._history.tile(level, number) != hashes:
             raise IntegrityError(f"tile {level}/{number} of table tiles is not that of the entries")
         self._tiles_seen += 1
 
     def _last_tiles(self) -> None:
-        for level, hashes in enumerate(self._levels):
-            if hashes:
-                self._tile(level, self._edge.size >> (tiles.HEIGHT * (level + 1)), hashes)
+        for (level, number), hashes in self._tree.partial().items():
+            self._tile(level, number, hashes)
         self._count("tiles", _tiles, self._tiles_seen)
 
     def _count(self, name: str, table: Any, expected: int) -> None:

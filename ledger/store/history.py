@@ -20,13 +20,14 @@ from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
-from ledger.store import database
+from ledger.store import alike, database
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
 _erasures, _tombstones, _leaves = (t.__table__ for t in (Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
+_AT_ONCE = 8192
 _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
 _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
     _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
@@ -57,7 +58,8 @@ class Opened(NamedTuple):
         return self.tag is not None
 
     def document(self) -> dict[str, Any]:
-        return canonical.decode(self.canonical)
+        said = alike.read(self.canonical) if self.is_event else None
+        return canonical.decode(self.canonical) if said is None else said.document()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +163,27 @@ class History:
 
     def opened(self, size: int, first: int = 0) -> Iterator[Opened | Erased]:
         """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
-        some = _OPENED.where(_entries.c.position >= first, _entries.c.position < size).order_by(_entries.c.position)
+        return (opened for opened, _ in self.opened_beside((), size, first))
+
+    def opened_beside(self, names: Sequence[str], size: int, first: int = 0) -> Iterator[tuple[Opened | Erased, Sequence[Any]]]:
+        """The same, each with what these columns of `openings` hold beside it."""
+        window = _entries.c.position.between(sa.bindparam("first"), sa.bindparam("last"))
+        some = _OPENED.add_columns(*(_openings.c[name] for name in names)).where(window).order_by(_entries.c.position)
         expected = first
-        with self._con.execute(some, execution_options={"yield_per": 8192}) as rows:
-            for position, entry, tag, body, salt, stored in rows:
+        while expected < size:
+            end = min(expected + _AT_ONCE, size)
+            for position, entry, tag, body, salt, stored, *beside in driven(
+                self._con, some, {"first": expected, "last": end - 1}
+            ):
                 if position != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
                 if salt is None and stored is None:
-                    yield self.erased(position, entry, tag, body)
+                    yield self.erased(position, entry, tag, body), beside
                 else:
-                    yield checked(position, entry, tag, body, salt, stored)
+                    yield checked(position, entry, tag, body, salt, stored), beside
                 expected += 1
-        if expected != size:
-            raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
+            if expected != end:
+                raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
 
     def entries(self, first: int, end: int) -> Iterator[bytes]:
         """The entries first..end-1 as they are stored: whoever asks hashes them. Raises IntegrityError for a gap."""
@@ -436,3 +446,10 @@ def checked(
     if not good:
         raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
     return Opened(position, entry, tag, body, salt, stored)
+
+
+def driven(connection: sa.Connection, some: sa.Select[Any], values: dict[str, Any]) -> list[Sequence[Any]]:
+    """Rows as the driver has them: to make SQLAlchemy's of them takes as long as to fetch them."""
+    with connection.execute(some, values) as rows:
+        cursor: Any = rows.cursor
+        return list(cursor.fetchall())

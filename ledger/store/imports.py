@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,12 +20,13 @@ from ledger import files, times
 from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, Suppressed, UsageError
 from ledger.store import acts
-from ledger.store.append import CHUNK, Transaction, append
+from ledger.store.append import Transaction, append
 from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
 from ledger.store.rejects import Held, Rejects
 from ledger.store.reversals import Reversal, reversals
-from ledger.store.rows import BrokenFile, Row, Table, ends_with_a_line, open_table
+from ledger.store.rows import BrokenFile, Chunk, Row, Table, ends_with_a_line, open_table
+from ledger.store.short import Forms, Short, moment
 
 NAMED = 20
 """How many bad lines, or reversals too many, an error names."""
@@ -160,7 +160,7 @@ class _Import:
     def acts(self) -> Iterator[tuple[str, Event | str]]:
         """Where each row stands, with its act or why it is none. Raises BrokenFile."""
         table = self._table()
-        for row in table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns):
+        for row in table.rows(self._wanted):
             act = self._act(table, row)
             yield row.where, act.why if isinstance(act, _Bad) else act
 
@@ -190,25 +190,33 @@ class _Import:
         with ExitStack() as stack:
             rejects = None if self._options.rejects is None else stack.enter_context(Rejects(self._options.rejects, table))
             last: Row | None = None
-            for seen, (row, outcome) in enumerate(self._outcomes(table, tx), 1):
-                last = None
-                if isinstance(outcome, _Bad):
-                    last = row
-                    counts.reject(f"{row.where}: {outcome.why}")
-                    if rejects is None:
-                        if len(counts.bad) == NAMED:
-                            break
+            seen = 0
+            for chunk, outcomes in self._outcomes(table, tx):
+                seen += len(chunk)
+                for index, outcome in enumerate(outcomes if outcomes.count(False) < len(chunk) else ()):
+                    last = None
+                    if isinstance(outcome, _Bad):
+                        last = row = chunk.row(index)
+                        counts.reject(f"{row.where}: {outcome.why}")
+                        if rejects is None:
+                            if len(counts.bad) == NAMED:
+                                break
+                        else:
+                            rejects.add(row, outcome.why)
+                            held_more |= (outcome.may_be_no or _spans_lines(row)) and self._held.add(table.words(row.raw))
+                    elif outcome is None:
+                        counts.suppressed += 1
+                    elif outcome:
+                        counts.repeated += 1
                     else:
-                        rejects.add(row, outcome.why)
-                        held_more |= (outcome.may_be_no or _spans_lines(row)) and self._held.add(table.words(row.raw))
-                elif outcome is None:
-                    counts.suppressed += 1
-                elif outcome:
-                    counts.repeated += 1
+                        counts.new += 1
                 else:
-                    counts.new += 1
-                if self._options.on_progress is not None and seen % CHUNK == 0:
-                    self._options.on_progress(seen)
+                    if outcomes.count(False) == len(chunk):
+                        last, counts.new = None, counts.new + len(chunk)
+                    if self._options.on_progress is not None:
+                        self._options.on_progress(seen)
+                    continue
+                break
             if counts.bad and rejects is None:
                 raise self._rejected("has lines that are no acts", counts.bad)
             if last is not None and not whole:
@@ -241,37 +249,55 @@ class _Import:
         check = acts.check_columns if self._options.columns is None else self._options.columns.check_columns
         check(names)
 
-    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Row, bool | _Bad | None]]:
-        """Each row with whether it is a repeat, None for a suppressed one, or why it is no act."""
-        rows = table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns)
-        while chunk := list(islice(rows, CHUNK)):
-            read = [self._act(table, row) for row in chunk]
+    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Chunk, list[bool | _Bad | None]]]:
+        """Of each row whether it is a repeat, None for a suppressed one, or why it is no act."""
+        forms = tx.forms(self._recorded_by, self._sha256)
+        for chunk in table.chunks(self._wanted):
+            read = self._read(table, chunk, forms)
             # Answered since it was recorded, an undated no is new: without the derived id it gets one of its own.
-            answered = tx.answered(acts.derived_undated(read))
-            read = [a.filled_in(event_id=None) if isinstance(a, Event) and a.event_id in answered else a for a in read]
-            stored = tx.events((act for act in read if isinstance(act, Event)), self._recorded_by)
-            for row, act in zip(chunk, read, strict=True):
-                if isinstance(act, _Bad):
-                    yield row, act
-                elif isinstance(outcome := next(stored), Suppressed):
-                    yield row, None
-                elif isinstance(outcome, InvalidEvent):
-                    yield row, _Bad.of(outcome, act.is_yes)
-                else:
-                    yield row, outcome.repeated
+            if answered := tx.answered(acts.derived_undated(read)):
+                read = [a.filled_in(event_id=None) if isinstance(a, Event) and a.event_id in answered else a for a in read]
+            stored = iter(tx.some([act for act in read if not isinstance(act, _Bad)], self._recorded_by))
+            yield chunk, [act if isinstance(act, _Bad) else _became(act, next(stored)) for act in read]
 
-    def _act(self, table: Table, row: Row) -> Event | _Bad:
+    def _read(self, table: Table, chunk: Chunk, forms: Forms) -> list[Event | Short | _Bad]:
+        columns, rows_given = chunk.columns, chunk.columns is None or self._options.columns is not None
+        if columns is None or rows_given:
+            rows: list[dict[str, Any]] = []
+            for index in range(len(chunk)):
+                try:
+                    rows.append(self._values(table, chunk.row(index)))
+                except UsageError:
+                    rows.append({})  # of which _act says more
+            columns = {name: [values.get(name) for values in rows] for name in acts.COLUMNS}
+        if "occurred_at" in columns and (rows_given or "occurred_at" not in chunk.moments):
+            columns = {**columns, "occurred_at": list(map(moment, columns["occurred_at"]))}
+        return [
+            self._act(table, chunk.row(index)) if short is None or (short.is_yes and short.subject_id in self._held) else short
+            for index, short in enumerate(forms.shorts(columns, len(chunk)))
+        ]
+
+    @property
+    def _wanted(self) -> Collection[str]:
+        return acts.COLUMNS if self._options.columns is None else self._options.columns.columns
+
+    def _values(self, table: Table, row: Row) -> dict[str, Any]:
+        """By the names of fields. Raises UsageError."""
         values = row.values
         if isinstance(values, InvalidEvent):
-            return _Bad.of(values)
+            raise values
+        if table.columns is None:
+            self._check_columns(list(values))
+        if self._options.columns is not None:
+            return self._options.columns.values(values)
+        if self._form != "ndjson" and isinstance(values["purposes"], str):
+            return {**values, "purposes": values["purposes"].split(";")}
+        return values
+
+    def _act(self, table: Table, row: Row) -> Event | _Bad:
         says_yes = False
         try:
-            if table.columns is None:
-                self._check_columns(list(values))
-            if self._options.columns is not None:
-                values = self._options.columns.values(values)
-            elif self._form != "ndjson" and isinstance(values["purposes"], str):
-                values = {**values, "purposes": values["purposes"].split(";")}
+            values = self._values(table, row)
             says_yes = values.get("state") in YES
             event = acts.act_of(values, self._sha256)
             if event.is_yes and event.subject_id in self._held:
@@ -299,7 +325,7 @@ class _Import:
         by_id = {reversal.yes_event_id: reversal for reversal in found}
         lines = []
         table = self._table()
-        for row in table.rows(acts.COLUMNS if self._options.columns is None else self._options.columns.columns):
+        for row in table.rows(self._wanted):
             act = self._act(table, row)
             if isinstance(act, Event) and (reversal := by_id.pop(act.event_id or "", None)) is not None:
                 known = f"entry {reversal.no_position}" if reversal.no_position < self._counts.size_before else "this file too"
@@ -347,6 +373,12 @@ class _Counts:
             "reversals": self.reversals,
             "rejected": self.rejected,
         }
+
+
+def _became(act: Event | Short, outcome: bool | InvalidEvent) -> bool | _Bad | None:
+    if isinstance(outcome, Suppressed):
+        return None
+    return _Bad.of(outcome, act.is_yes) if isinstance(outcome, InvalidEvent) else outcome
 
 
 def _spans_lines(row: Row) -> bool:

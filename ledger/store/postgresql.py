@@ -11,11 +11,13 @@ proxy may hand out another session for each.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import JSONB
 
 from ledger.errors import ConsentLedgerError, IntegrityError, LedgerBusy, UsageError
 
@@ -137,7 +139,7 @@ def shrink(engine: sa.Engine, busy_seconds: float) -> None:
             cursor.execute("RESET lock_timeout")
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
     """By COPY, in its binary form."""
     columns = list(table.columns)
     names = ", ".join(column.name for column in columns)
@@ -145,9 +147,14 @@ def insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
     with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types([_TYPES.get(type(column.type), "text") for column in columns])
         for row in rows:
-            copy.write_row([row[column.name] for column in columns])
+            copy.write_row(row)
     if cursor.rowcount != len(rows):
         raise IntegrityError(f"the database took {cursor.rowcount} rows of {len(rows)} into table {table.name}")
+
+
+def texts(name: str) -> sa.Select[Any]:
+    """Those of a parameter that is a JSON list."""
+    return sa.select(sa.func.jsonb_array_elements_text(sa.cast(sa.bindparam(name, type_=sa.Text), JSONB)))
 
 
 def ours(engine: sa.Engine, error: Exception, busy_seconds: float) -> ConsentLedgerError:

@@ -12,10 +12,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import IO, Any, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ledger import times
@@ -25,7 +29,8 @@ from ledger.snapshot import MAX_LISTS
 FORMS = ("csv", "ndjson", "parquet")
 MAX_RECORD = 1 << 20
 _MAX_COLUMNS = 1000
-_BATCH = 8192
+CHUNK = 8192
+"""Rows that are looked at together, at most."""
 _MAX_JOINED = 20
 _SEPARATORS = re.compile(r"[\s,;|\"']+")
 _WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
@@ -51,6 +56,21 @@ class Copy(Protocol):
     def close(self) -> None: ...
 
 
+class Chunk(Protocol):
+    """Some rows that follow one another. columns: where they come as columns, their values by name, as those of rows are; but
+    those named in `moments` are canonical text."""
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]] | None: ...
+
+    @property
+    def moments(self) -> Collection[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def row(self, index: int) -> Row: ...
+
+
 class Table(Protocol):
     """columns: those that every row has; None where each row names its own."""
 
@@ -59,6 +79,10 @@ class Table(Protocol):
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         """wanted: the columns whose values are asked for; there may be others."""
+        ...
+
+    def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
+        """The same rows."""
         ...
 
     def copy(self, out: IO[bytes]) -> Copy: ...
@@ -83,6 +107,25 @@ def ends_with_a_line(file: IO[bytes]) -> bool:
         return True
     file.seek(-1, os.SEEK_END)
     return file.read(1) in b"\r\n"
+
+
+class _Rows:
+    columns = None
+    moments = ()
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> Row:
+        return self._rows[index]
+
+
+def _in_chunks(rows: Iterator[Row]) -> Iterator[Chunk]:
+    while some := list(islice(rows, CHUNK)):
+        yield _Rows(some)
 
 
 class _Csv:
@@ -145,6 +188,9 @@ class _Csv:
                 raise csv.Error(f"a record of more than {MAX_RECORD} characters")
             yield line
 
+    def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
+        return _in_chunks(self.rows(wanted))
+
     def copy(self, out: IO[bytes]) -> Copy:
         return _CsvCopy(out, self.columns)
 
@@ -205,6 +251,9 @@ class _Ndjson:
                 values = InvalidEvent(f"not JSON: {error}")
             yield Row(where, values if isinstance(values, dict | InvalidEvent) else InvalidEvent("not a JSON object"), text)
 
+    def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
+        return _in_chunks(self.rows(wanted))
+
     def copy(self, out: IO[bytes]) -> Copy:
         return _NdjsonCopy(out)
 
@@ -251,14 +300,16 @@ class _Parquet:
         self.columns = self._schema.names
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
-        number = 0
+        for chunk in self.chunks(wanted):
+            for index in range(len(chunk)):
+                yield chunk.row(index)
+
+    def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
+        first = 1
         try:
-            for batch in self._parquet.iter_batches(batch_size=_BATCH, use_threads=False):
-                there = [(name, _values(batch.column(i))) for i, name in enumerate(self.columns) if name in wanted]
-                names = [name for name, _ in there]
-                for index, values in enumerate(zip(*(values for _, values in there), strict=True)):
-                    number += 1
-                    yield Row(f"row {number}", dict(zip(names, values, strict=True)), (batch, index))
+            for batch in self._parquet.iter_batches(batch_size=CHUNK, use_threads=False):
+                yield _ParquetChunk(batch, [name for name in self.columns if name in wanted], first)
+                first += batch.num_rows
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise _no_parquet(error) from error
 
@@ -274,13 +325,55 @@ class _Parquet:
                     yield str(value)
 
 
-def _values(column: pa.Array) -> list[Any]:
-    if not pa.types.is_timestamp(column.type):
-        return list(column.to_pylist())
-    if column.type.tz is None:
-        return list(column.cast(pa.timestamp("us")).to_pylist())
-    since_1970 = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
-    return [None if count is None else times.from_micros(count) for count in since_1970]
+class _ParquetChunk:
+    def __init__(self, batch: pa.RecordBatch, names: list[str], first: int) -> None:
+        self._batch, self._names, self._first = batch, names, first
+        self._moments = {name: batch.column(name).cast(pa.timestamp("us", "UTC")) for name in names if _is_moment(batch, name)}
+        for moments in self._moments.values():  # those beyond what Python's datetime can say are refused here
+            ends = pc.min_max(moments.cast(pa.int64()))
+            if ends["min"].is_valid:
+                times.from_micros(ends["min"].as_py()), times.from_micros(ends["max"].as_py())
+        self.columns = {name: _texts(self._moments[name]) if name in self._moments else self._plain(name) for name in names}
+
+    @property
+    def moments(self) -> Collection[str]:
+        return self._moments
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def row(self, index: int) -> Row:
+        values = {name: values[index] for name, values in self._values.items()}
+        return Row(f"row {self._first + index}", values, (self._batch, index))
+
+    @cached_property
+    def _values(self) -> dict[str, Sequence[Any]]:
+        return {
+            name: [
+                None if count is None else times.from_micros(count) for count in self._moments[name].cast(pa.int64()).to_pylist()
+            ]
+            if name in self._moments
+            else self.columns[name]
+            for name in self._names
+        }
+
+    def _plain(self, name: str) -> list[Any]:
+        column = self._batch.column(name)
+        return list((column.cast(pa.timestamp("us")) if pa.types.is_timestamp(column.type) else column).to_pylist())
+
+
+def _is_moment(batch: pa.RecordBatch, name: str) -> bool:
+    kind = batch.schema.field(name).type
+    return bool(pa.types.is_timestamp(kind)) and kind.tz is not None
+
+
+def _texts(moments: pa.Array) -> list[str | None]:
+    """Canonical ones, of moments in microseconds."""
+    written = np.datetime_as_string(moments.cast(pa.int64()).fill_null(0).to_numpy().view("M8[us]"), "us")
+    texts: list[str | None] = np.char.add(written, "Z").tolist()
+    if moments.null_count:
+        texts = [text if there else None for text, there in zip(texts, moments.is_valid().to_pylist(), strict=True)]
+    return texts
 
 
 def _is_text(kind: pa.DataType) -> bool:

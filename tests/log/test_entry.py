@@ -4,6 +4,8 @@ import hmac
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.errors import VerificationError
 from ledger.log import entry
@@ -54,3 +56,13 @@ def test_a_salt_tag_or_body_of_another_length_is_refused(length: int) -> None:
 def test_a_subject_without_a_utf8_form_has_no_tag() -> None:
     with pytest.raises(ValueError):
         entry.subject_tag(bytes(32), "\ud800")
+
+
+@given(st.binary(max_size=130), st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=3))
+def test_many_tags_under_one_key_are_each_the_tag(key: bytes, subject_ids: list[str]) -> None:
+    tag = entry.subject_tagger(key)
+    assert [tag(subject_id) for subject_id in subject_ids] == [entry.subject_tag(key, subject_id) for subject_id in subject_ids]
+
+
+def test_a_key_longer_than_a_block_is_hashed_first() -> None:
+    assert entry.subject_tagger(b"k" * 65)("u") == entry.subject_tag(b"k" * 65, "u")

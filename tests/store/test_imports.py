@@ -20,6 +20,7 @@ import ledger
 from ledger import Event, ImportRejected, Ledger, UsageError
 from ledger.errors import ConsentLedgerError
 from ledger.store import acts, imports
+from ledger.store.rows import CHUNK
 
 HEADER = "event_id,state,subject_id,category,content_id,purposes,occurred_at,expires_at,content_since,channel,actor,reason"
 ROWS: list[dict[str, Any]] = [
@@ -300,7 +301,7 @@ def test_reversals_are_people_who_go_from_no_to_yes(book: Ledger) -> None:
 
 
 def test_reversals_across_chunks(book: Ledger) -> None:
-    filler = [{"state": "refused", "subject_id": f"x{i}", "purposes": ["*"]} for i in range(imports.CHUNK + 5)]
+    filler = [{"state": "refused", "subject_id": f"x{i}", "purposes": ["*"]} for i in range(CHUNK + 5)]
     rows = [
         {"state": "refused", "subject_id": "u", "purposes": ["*"], "occurred_at": "2025-01-01T00:00:00Z"},
         *filler,
@@ -308,7 +309,7 @@ def test_reversals_across_chunks(book: Ledger) -> None:
     ]
     seen: list[int] = []
     report = _import(book, _ndjson(rows), "ndjson", on_progress=seen.append)
-    assert (report.new, report.reversals, seen) == (len(rows), 1, [imports.CHUNK])
+    assert (report.new, report.reversals, seen) == (len(rows), 1, [CHUNK, len(rows)])
     again = _import(book, _ndjson(rows), "ndjson")
     assert (again.new, again.repeated) == (0, len(rows))
 
@@ -341,7 +342,7 @@ def test_a_file_that_cannot_be_read(book: Ledger, tmp_path: Path) -> None:
 def test_a_file_that_grows_while_it_is_read(book: Ledger, tmp_path: Path) -> None:
     before = book.checkpoint()
     file = tmp_path / "acts.csv"
-    file.write_text("state,subject_id,purposes\n" + "refused,u,*\n" * (imports.CHUNK + 5))
+    file.write_text("state,subject_id,purposes\n" + "refused,u,*\n" * (CHUNK + 5))
 
     def grow(_: int) -> None:
         with file.open("a") as more:

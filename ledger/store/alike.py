@@ -1,0 +1,99 @@
+"""Of the many events of a log most say the same, but for who, which item, when, and the id: a *form*.
+
+> One event of a form goes the whole way: it is parsed, made, checked, and written out again. Of the others only what differs is
+> looked at, and only where it is so plain that it needs no escape in JSON. Whatever is not plain goes the whole way too.
+
+So what is read here is what `documents.read_event` reads of the same bytes, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ledger.errors import ConsentLedgerError
+from ledger.log import canonical
+from ledger.store.documents import read_event
+
+MAX_PLAIN = 128
+"""Characters of an id that are looked at here: in UTF-8 they are no more bytes than an id may have."""
+_MAX_FORMS = 4096
+_PLAIN = r'[^"\\\x00-\x1f]'
+_SAME = rf'":"{_PLAIN}*",'
+_EVENT = re.compile(
+    rf'(\{{(?:"(?:actor|category|channel){_SAME})*)'
+    rf'(?:"content_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",)?'
+    rf'((?:"content_since{_SAME})?)'
+    rf'"event_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",'
+    rf'((?:"(?:evidence_sha256|expires_at|jurisdiction|notice|notice_sha256){_SAME})*)'
+    r'(?:"occurred_at":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)",)?'
+    rf'("purposes":\[[^\]\\\x00-\x1f]*\],(?:"(?:reason|recorded_at|recorded_by|state){_SAME})*)'
+    rf'"subject_id":"({_PLAIN}{{1,{MAX_PLAIN}}})"\}}'
+)
+_match = _EVENT.fullmatch
+_moment = datetime.fromisoformat
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What its events say alike. document: of the first that was met. ends: expires_at of a yes."""
+
+    document: dict[str, Any]
+    ends: str | None
+
+
+class Said(NamedTuple):
+    """An event, as its form and what differs."""
+
+    form: Form
+    subject_id: str
+    event_id: str
+    content_id: str | None
+    occurred_at: str | None
+
+    def document(self) -> dict[str, Any]:
+        """What `canonical.decode` makes of its bytes."""
+        document = self.form.document.copy()
+        document["subject_id"] = self.subject_id
+        document["event_id"] = self.event_id
+        if self.content_id is not None:
+            document["content_id"] = self.content_id
+        if self.occurred_at is not None:
+            document["occurred_at"] = self.occurred_at
+        return document
+
+
+_forms: dict[tuple[str, str, str, str, bool, bool], Form] = {}
+
+
+def read(data: bytes) -> Said | None:
+    """An event from its canonical bytes; None for what is not plain, or no event: `read_event` tells which."""
+    try:
+        found = _match(data.decode())
+    except (UnicodeDecodeError, AttributeError):  # AttributeError: no bytes at all
+        return None
+    if found is None or len(data) > canonical.MAX_BYTES:
+        return None
+    first, content_id, second, event_id, third, occurred_at, last, subject_id = found.groups()
+    key = first, second, third, last, content_id is None, occurred_at is None
+    form = _forms.get(key)
+    if form is None:
+        try:
+            document, event = read_event(data)
+        except ConsentLedgerError:
+            return None
+        form = Form(document, document.get("expires_at") if event.is_yes else None)
+        if len(_forms) >= _MAX_FORMS:
+            _forms.clear()
+        _forms[key] = form
+    elif occurred_at is not None:
+        try:
+            _moment(occurred_at)
+        except ValueError:
+            return None
+        # Canonical times sort as text.
+        if form.ends is not None and occurred_at >= form.ends:
+            return None
+    return Said(form, subject_id, event_id, content_id, occurred_at)

@@ -34,8 +34,9 @@ class Recorded:
         }
 
 
-def warnings(history: History, subject_id: str) -> list[str]:
-    known = history.lookalikes(lookalike(subject_id))
+def warnings(history: History, subject_id: str, before: Sequence[str] = ()) -> list[str]:
+    """before: ids that look alike, of acts that are being recorded and come first."""
+    known = [*history.lookalikes(lookalike(subject_id)), *before]
     if subject_id in known:
         return []
     if known:
@@ -47,9 +48,13 @@ def warnings(history: History, subject_id: str) -> list[str]:
 
 def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
     """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
-    now = history.now()
-    current = (versions[-1][1] for _, versions in sorted(history.purposes().items()))
+    now, current = history.now(), current_purposes(history)
     return [decision for purpose in current for decision in of_purpose(purpose, subject_id, events, content_id, now)]
+
+
+def current_purposes(history: History) -> list[Purpose]:
+    """The last version of each."""
+    return [versions[-1][1] for _, versions in sorted(history.purposes().items())]
 
 
 def of_purpose(

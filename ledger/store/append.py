@@ -54,6 +54,15 @@ _INSERTED = (
     .where(_entries.c.position.between(sa.bindparam("first"), sa.bindparam("last")))
     .order_by(_entries.c.position)
 )
+_AT = (_tiles.c.level == sa.bindparam("at_level"), _tiles.c.number == sa.bindparam("at_number"))
+_CHANGE_TILE = sa.update(_tiles).where(*_AT).values(hashes=sa.bindparam("new_hashes"))
+_ADD_TILE, _ADD_CHECKPOINT = sa.insert(_tiles), sa.insert(_checkpoints)
+_SWAP = (
+    sa.update(_head)
+    .where(_head.c.id == sa.bindparam("at_id"), _head.c.note == sa.bindparam("old"))
+    .values(note=sa.bindparam("new"))
+)
+_HEAD_IDS = sa.select(_head.c.id)
 
 
 class Stored(NamedTuple):
@@ -252,9 +261,9 @@ class Transaction:
             raise IntegrityError("the database does not hold the entries that were inserted")
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             self.history.forget_tile(level, number)
-            where = (_tiles.c.level == level, _tiles.c.number == number)
-            if self._con.execute(sa.update(_tiles).where(*where).values(hashes=hashes)).rowcount == 0:
-                self._con.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
+            changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
+            if self._con.execute(_CHANGE_TILE, changed).rowcount == 0:
+                self._con.execute(_ADD_TILE, {"level": level, "number": number, "hashes": hashes})
         self._edge.extend(leaves)
         self.size += len(leaves)
 
@@ -266,14 +275,20 @@ class Transaction:
         return root
 
 
-def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None]) -> Appended:
+class Unanchored(ConsentLedgerError):
+    """It was recorded, and the head could not be written outside the database."""
+
+
+def append(
+    engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], *, key: PrivateKey | None = None
+) -> Appended:
     """Run a plan in one transaction and sign what it added. Whatever the plan raises rolls all of it back.
 
     An erasure that was ordered and did not reach the log goes first: nothing comes between an order and its act.
-    Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
+    key: the log's, where the caller has it already. Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
     carry_out(engine, folder)
-    return _append(engine, folder, plan)
+    return _append(engine, folder, plan, key=key)
 
 
 def carry_out(engine: sa.Engine, folder: Folder) -> None:
@@ -302,10 +317,16 @@ def put_back(engine: sa.Engine, folder: Folder, acts: Acts) -> Appended:
     return _append(engine, folder, lambda tx: erasing.again(tx, acts), acts)
 
 
-def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], known: Acts | None = None) -> Appended:
+def _append(
+    engine: sa.Engine,
+    folder: Folder,
+    plan: Callable[[Transaction], None],
+    known: Acts | None = None,
+    key: PrivateKey | None = None,
+) -> Appended:
     """known: what the plan appends is in the log already, and only this database, which is behind the anchors, lacks it."""
     # Before the lock: a passphrase may have to be asked for.
-    key, tag_key = folder.log_key() if known is None else None, folder.tag_key()
+    key, tag_key = key or (folder.log_key() if known is None else None), folder.tag_key()
     with writing(engine) as (connection, work):
         try:
             check_revision(connection)
@@ -344,10 +365,9 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
                 note = sign_checkpoint(new, key)
             else:
                 note = sign_checkpoint(new, key, transaction.successor)
-            connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
-            swapped = connection.execute(
-                sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
-            ).rowcount
+            row = {"size": new.size, "note": note, "recorded_at": times.micros(recorded_at)}
+            connection.execute(_ADD_CHECKPOINT, row)
+            swapped = connection.execute(_SWAP, {"at_id": HEAD, "old": old_note, "new": note}).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
             if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
@@ -363,7 +383,7 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
     try:
         folder.write_anchors(note)
     except ConsentLedgerError as error:
-        raise ConsentLedgerError(
+        raise Unanchored(
             f"it was recorded, but the head could not be written outside the database: {error}",
             hint="mend that, and run the command again",
         ) from error
@@ -418,7 +438,7 @@ def finish_handover(connection: sa.Connection, folder: Folder) -> None:
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
     """To append, with the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
     # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
-    if folder.moved_to is not None or connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+    if folder.moved_to is not None or connection.scalars(_HEAD_IDS).all() == [MOVED]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: its log can be read, but not written to, nor asked for what holds now",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",

@@ -7,7 +7,9 @@ ledger's lock.
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,9 @@ READABLE = ("0001", REVISION)
 """Those whose tables hold all that a reader needs; the first append brings them to REVISION."""
 BUSY_SECONDS: float = 30
 _MODULES = ("sqlite", "postgresql")
+_counting = threading.Lock()
+_holders: dict[sa.Engine, int] = {}
+_REVISIONS = sa.text("SELECT version_num FROM alembic_version")
 
 
 def _module(name: str) -> Any:
@@ -45,24 +50,52 @@ def parse(text: str) -> sa.URL:
     return parsed
 
 
-def connect(url: str) -> sa.Engine:
-    """An engine without a pool."""
+def connect(url: str, *, keep: bool = False) -> sa.Engine:
+    """An engine whose connections are closed after each transaction. keep: those of SQLite once nobody holds the engine."""
     parsed = parse(url)
-    engine: sa.Engine = _module(parsed.get_backend_name()).connect(parsed, BUSY_SECONDS)
+    engine: sa.Engine = _module(parsed.get_backend_name()).connect(parsed, BUSY_SECONDS, keep)
     return engine
+
+
+@contextmanager
+def held(engine: sa.Engine) -> Iterator[None]:
+    """Transactions that follow one another may go by one connection, which is closed once no thread holds the engine.
+
+    With SQLite, to open one costs as much as a small transaction, and to close the last one takes three syncs: it writes the
+    journal back, and removes it. So nothing is open while nothing is done: whoever copies the file then, or puts another in its
+    place, has it whole, and a child that is forked inherits no lock that it does not hold.
+    """
+    with _counting:
+        _holders[engine] = _holders.get(engine, 0) + 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _holders[engine] = _holders.get(engine, 1) - 1
+            if not _holders[engine]:
+                del _holders[engine]
+                engine.dispose()
+
+
+def _forget_other_threads() -> None:
+    _holders.clear()
+    _counting.release()
+
+
+os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_forget_other_threads)
 
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One read transaction: everything in it is of one moment."""
-    with translated(engine), engine.connect() as connection, connection.begin():
+    with translated(engine), held(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[tuple[sa.Connection, sa.RootTransaction]]:
     """A transaction that holds the writer's lock, for its user to commit. Raises LedgerBusy."""
-    with translated(engine), engine.connect().execution_options(writer=True) as connection:
+    with translated(engine), held(engine), engine.connect().execution_options(writer=True) as connection:
         transaction = connection.begin()
         _module(engine.dialect.name).lock(connection)
         yield connection, transaction
@@ -117,7 +150,7 @@ def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda co
     """Bring the schema to REVISION, and fill it, or nothing. Makes SQLite's file where there is none, for its owner alone."""
     with translated(engine):
         _module(engine.dialect.name).make(engine)
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
+    with translated(engine), held(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         upgrade(connection)
         fill(connection)
 
@@ -135,19 +168,19 @@ def upgrade(connection: sa.Connection) -> None:
 
 def revision(connection: sa.Connection) -> str:
     """Of the schema, as `check_revision` found it good."""
-    return str(connection.scalar(sa.text("SELECT version_num FROM alembic_version")))
+    return str(connection.scalar(_REVISIONS))
 
 
 def shrink(engine: sa.Engine, *, wait: bool) -> None:
     """Leave nothing of what was deleted in the database's files. Raises LedgerBusy where somebody reads too long, or, unless
     told to wait, at all."""
-    with translated(engine):
+    with translated(engine), held(engine):
         _module(engine.dialect.name).shrink(engine, BUSY_SECONDS if wait else 0)
 
 
 def check_revision(connection: sa.Connection) -> None:
     """Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
-    found = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
+    found = connection.scalars(_REVISIONS).all()
     if len(found) == 1 and re.fullmatch(r"[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
         raise ConsentLedgerError(
             f"the ledger was written by a newer version of consent-ledger: its schema is {found[0]}, this one knows {REVISION}",

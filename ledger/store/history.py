@@ -35,6 +35,32 @@ _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
 _INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
     _openings.outerjoin(_entries, _entries.c.position == _openings.c.position)
 )
+# Built once: to put a statement together and to look it up costs five times as much as to run it.
+_HEAD = sa.select(_head.c.note)
+_TILE = sa.select(_tiles.c.hashes).where(_tiles.c.level == sa.bindparam("level"), _tiles.c.number == sa.bindparam("number"))
+_RECORDED_AT = (
+    sa.select(_checkpoints.c.recorded_at)
+    .where(_checkpoints.c.size >= sa.bindparam("size"))
+    .order_by(_checkpoints.c.size)
+    .limit(1)
+)
+_COVERING = (
+    sa.select(_checkpoints.c.size, _checkpoints.c.note)
+    .where(_checkpoints.c.size > sa.bindparam("position"))
+    .order_by(_checkpoints.c.size)
+    .limit(1)
+)
+_ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)))
+_BY_EVENT_ID = _INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
+_BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
+_ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
+_LOOKALIKES = (
+    sa.select(_openings.c.subject_id)
+    .where(_openings.c.lookalike == sa.bindparam("key"))
+    .group_by(_openings.c.subject_id)
+    .order_by(sa.func.min(_openings.c.position))
+    .limit(20)
+)
 _NEWEST = (
     _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
     .order_by(_openings.c.position.desc())
@@ -79,11 +105,13 @@ class History:
         self._has_erasures: bool | None = None
         self._ended: tuple[bytes, list[tuple[int, datetime]]] | None = None
         self._tiles: dict[tuple[int, int], bytes] = {}
-        self.node = tiles.node_reader(self.tile)
+        self._nodes: dict[tuple[int, int], bytes] = {}
+        self._notes: dict[str, Checkpoint] = {}
+        self._read_node = tiles.node_reader(self.tile)
 
     def head(self) -> tuple[str, Checkpoint]:
         """The signed note of the head, verified under our own key and origin."""
-        notes = self._con.scalars(sa.select(_head.c.note)).all()
+        notes = self._con.scalars(_HEAD).all()
         if len(notes) != 1:
             raise IntegrityError(f"table head has {len(notes)} rows where there is one head")
         return notes[0], self.open(notes[0])
@@ -91,9 +119,13 @@ class History:
     def open(self, note: str) -> Checkpoint:
         if not isinstance(note, str):
             raise IntegrityError("a checkpoint in the database is not text")
+        if note in self._notes:  # under the same keys it is what it was
+            return self._notes[note]
         found = self._trust.open(note)
         if found.origin != self._origin:
             raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
+        if len(self._notes) < 64:
+            self._notes[note] = found
         return found
 
     def check_extends(self, note: str, head: Checkpoint, what: str) -> None:
@@ -122,7 +154,7 @@ class History:
     def tile(self, level: int, number: int) -> bytes:
         if (level, number) in self._tiles:
             return self._tiles[level, number]
-        found = self._con.scalar(sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number))
+        found = self._con.scalar(_TILE, {"level": level, "number": number})
         if found is None:
             raise IntegrityError(f"table tiles has no tile {level}/{number}")
         if not isinstance(found, bytes | memoryview):
@@ -131,9 +163,19 @@ class History:
             self._tiles[level, number] = bytes(found)
         return bytes(found)
 
+    def node(self, level: int, index: int) -> bytes:
+        """The root of a perfect subtree, hashed up from the tiles. Raises IntegrityError where they do not reach that far."""
+        if (level, index) in self._nodes:
+            return self._nodes[level, index]
+        found = self._read_node(level, index)
+        if len(self._nodes) < 4096:
+            self._nodes[level, index] = found
+        return found
+
     def forget_tile(self, level: int, number: int) -> None:
         """Read it anew when it is asked for again: it was written."""
         self._tiles.pop((level, number), None)
+        self._nodes.clear()
 
     def now(self) -> datetime:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""
@@ -146,9 +188,7 @@ class History:
 
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""
-        value = self._con.scalar(
-            sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1)
-        )
+        value = self._con.scalar(_RECORDED_AT, {"size": size})
         try:
             return None if value is None else times.from_micros(value)
         except (OverflowError, TypeError) as error:
@@ -188,9 +228,9 @@ class History:
         if expected != end:
             raise IntegrityError(f"table entries ends at {expected}, and {end} entries are signed")
 
-    def _where(self, *conditions: Any) -> list[Opened]:
-        """By columns of `openings`, in log order."""
-        return [checked(*row) for row in sorted(self._con.execute(_INDEXED.where(*conditions)), key=itemgetter(0))]
+    def _where(self, some: sa.Select[Any], values: dict[str, Any] | None = None) -> list[Opened]:
+        """What a statement over `openings` finds, in log order."""
+        return [checked(*row) for row in sorted(self._con.execute(some, values), key=itemgetter(0))]
 
     def at(self, position: int) -> Opened:
         """Raises UsageError for an event that was erased."""
@@ -266,9 +306,8 @@ class History:
         """(position, recorded at) of the acts that erased the events of a tag, in log order, as the tables have it."""
         if not self.has_erasures:
             return []
-        some = sa.select(_erasures.c.position).where(_erasures.c.tag == tag).order_by(_erasures.c.position)
         found = []
-        for position in self._con.scalars(some).all():
+        for position in self._con.scalars(_ERASURES_OF, {"tag": tag}).all():
             if (moment := self.recorded_at(position + 1)) is None:
                 raise IntegrityError(f"table checkpoints has none that covers entry {position}")
             found.append((position, moment))
@@ -301,21 +340,25 @@ class History:
 
     def events(self, event_ids: Sequence[str]) -> list[tuple[Opened, Event]]:
         """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
-        found = [
-            (opened, event_of(opened.document())) for opened in self._where(_openings.c.event_id.in_(map(_storable, event_ids)))
-        ]
+        rows = self._where(_BY_EVENT_ID, {"event_ids": list(map(_storable, event_ids))})
+        found = [(opened, event_of(opened.document())) for opened in rows]
         if not {event.event_id for _, event in found} <= set(event_ids):
             raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        return [self._of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
+        return [(opened.position, event) for opened, event in self.opened_of(subject_id)]
+
+    def opened_of(self, subject_id: str) -> list[tuple[Opened, Event]]:
+        """The same with what their entries commit to."""
+        rows = self._where(_BY_SUBJECT, {"subject_id": _storable(subject_id)})
+        return [(opened, self._of(subject_id, opened)[1]) for opened in rows]
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
         wanted = _openings.c.subject_id.in_([_storable(subject_id) for subject_id in subject_ids])
-        found = [(o.position, event_of(o.document())) for o in self._where(wanted, _openings.c.position >= first)]
+        found = [(o.position, event_of(o.document())) for o in self._where(_INDEXED.where(wanted, _openings.c.position >= first))]
         if any(event.subject_id not in subject_ids for _, event in found):
             raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
@@ -357,8 +400,8 @@ class History:
 
     def acts(self, *kinds: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """(position, act) in log order, from position `first` on."""
-        some = (_openings.c.act.in_(kinds), *([_openings.c.position >= first] if first else []))
-        return [(o.position, o.document()) for o in self._where(*some)]
+        some = _ACTS.where(_openings.c.position >= first) if first else _ACTS
+        return [(o.position, o.document()) for o in self._where(some, {"kinds": list(kinds)})]
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""
@@ -371,12 +414,7 @@ class History:
 
     def covering(self, position: int) -> tuple[int, str]:
         """(size, note) of the first checkpoint that covers an entry."""
-        row = self._con.execute(
-            sa.select(_checkpoints.c.size, _checkpoints.c.note)
-            .where(_checkpoints.c.size > position)
-            .order_by(_checkpoints.c.size)
-            .limit(1)
-        ).first()
+        row = self._con.execute(_COVERING, {"position": position}).first()
         if row is None:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
         return row[0], row[1]
@@ -411,8 +449,7 @@ class History:
 
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
-        found = sa.select(_openings.c.subject_id).where(_openings.c.lookalike == _storable(key)).group_by(_openings.c.subject_id)
-        return list(self._con.scalars(found.order_by(sa.func.min(_openings.c.position)).limit(20)))
+        return list(self._con.scalars(_LOOKALIKES, {"key": _storable(key)}))
 
 
 def _storable(text: str) -> str:

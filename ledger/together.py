@@ -1,0 +1,258 @@
+"""Single acts, recorded together: who has the turn to write records those of all who wait, under one signature and one sync.
+
+Each act is what its sender would have had recorded alone: it is validated again, in the writer's transaction, and becomes what it
+can become by itself: recorded, found there, or refused. Who sends one could sign it themselves: the secret of the queue follows
+from the log's private key.
+
+- An act has its id before it is handed over. Where whoever took it is gone, its sender looks for that id with the writer's lock
+  held, and records it if it is not there: nothing is lost after it was acknowledged, and nothing is recorded twice.
+- Where the transaction fails, those who were taken along are let go, and each finds out alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger import person, receipts, times, turns
+from ledger.consent import Event, lookalike
+from ledger.errors import ConsentLedgerError, EventConflict, InvalidEvent, Suppressed
+from ledger.log.keys import PrivateKey
+from ledger.person import Recorded
+from ledger.store import database
+from ledger.store.append import Stored, Transaction, Unanchored, append, told_that_it_was_recorded
+from ledger.store.documents import EVENT_FIELDS, TIMES, event_document, event_of
+from ledger.store.folder import Folder
+from ledger.store.history import History
+from ledger.turns import Lost, Turn, Waiting
+
+QUEUE_SECONDS: float = 10
+"""How long to wait for somebody to take it; then it is recorded by the database's own lock."""
+_VERSION = b"consent-ledger/turns/v1\n"
+_REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
+
+
+@dataclass(frozen=True)
+class Act:
+    """event: with its id. now: it is dated by the log's clock. again: it may be recorded already, and is that act then."""
+
+    event: Event
+    recorded_by: str
+    now: bool
+    again: bool = False
+
+    def message(self) -> bytes:
+        document = event_document(self.event.filled_in(recorded_at=None, recorded_by=None))
+        return json.dumps([document, self.recorded_by, self.now]).encode()
+
+    @classmethod
+    def of_message(cls, message: bytes) -> Act:
+        """Raises an exception, of whatever kind, for what is none."""
+        document, recorded_by, now = json.loads(message)
+        if not document.keys() <= EVENT_FIELDS - {"recorded_at", "recorded_by"} or type(now) is not bool:
+            raise ValueError("this is no act")
+        event = Event(**{**document, **{name: times.parse(document[name]) for name in TIMES if name in document}})
+        if event.event_id is None or not isinstance(recorded_by, str):
+            raise ValueError("this is no act")
+        return cls(event, recorded_by, now)
+
+
+_Outcome = Stored | InvalidEvent
+
+
+def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *, now: bool = False) -> Recorded:
+    """Record one act. now: dated by the log's clock. Raises InvalidEvent, and as `append` does."""
+    key = folder.log_key()  # a passphrase may have to be asked for
+    given = event.event_id is not None
+    act = Act(event if given else event.filled_in(event_id=secrets.token_hex(16)), recorded_by, now)
+    name, secret = _queue(folder, key)
+    try:
+        found = turns.ask(name, secret, act.message(), QUEUE_SECONDS, 2 * database.BUSY_SECONDS)
+    except Lost:
+        act, found = replace(act, again=True), None
+    if isinstance(found, bytes):
+        recorded = _read_answer(found)
+    else:
+        with database.held(engine):
+            recorded = _Writing(engine, folder, key, act).record(found)
+    # What we named ourselves nobody recorded before.
+    return recorded if given else replace(recorded, repeated=False)
+
+
+def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:
+    """The queue's name and secret: those of this folder, of this database, and of who has the log's key."""
+    status = folder.path.stat()
+    place = f"{status.st_dev}:{status.st_ino}\n{folder.origin}\n{folder.database}".encode()
+    name = key.derived(_VERSION + b"name\n" + place).hex()
+    return f"consent-ledger/{name}".encode(), key.derived(_VERSION + b"secret\n" + place)
+
+
+class _Writing:
+    """One act of ours, and those of others that come along."""
+
+    def __init__(self, engine: sa.Engine, folder: Folder, key: PrivateKey, act: Act) -> None:
+        self._engine, self._folder, self._key, self._act = engine, folder, key, act
+        self._others: list[tuple[Waiting, Act]] = []
+        self._outcomes: list[tuple[_Outcome, Sequence[str]]] = []
+
+    def record(self, turn: Turn | None) -> Recorded:
+        try:
+            self._append(turn)
+        finally:
+            if turn is not None:
+                turn.pass_on()
+        return self._tell()
+
+    def _append(self, turn: Turn | None) -> None:
+        try:
+            append(self._engine, self._folder, lambda tx: self._plan(tx, turn), key=self._key)
+        except Unanchored as error:
+            for waiting, _ in self._others:
+                waiting.answer(_refusal(error))
+            raise
+        except BaseException as error:
+            alone = not self._others
+            self._let_go()
+            if alone or not isinstance(error, Exception):
+                raise
+            # It may be of an act that came along. Whether ours was recorded is not known either.
+            self._act = replace(self._act, again=True)
+            append(self._engine, self._folder, lambda tx: self._plan(tx, None), key=self._key)
+
+    def _let_go(self) -> None:
+        for waiting, _ in self._others:
+            waiting.close()
+        self._others = []
+
+    def _plan(self, tx: Transaction, turn: Turn | None) -> None:
+        # With the lock held: whoever is taken along now waits for nothing but this transaction.
+        for waiting in turn.waiting() if turn is not None else ():
+            try:
+                act = Act.of_message(waiting.asked)
+            except Exception:  # whatever is wrong with it, its sender will find out
+                waiting.close()
+                continue
+            if waiting.take():
+                self._others.append((waiting, act))
+        acts = [self._act, *(act for _, act in self._others)]
+        warnings = _warnings(tx.history, [act.event.subject_id for act in acts])
+        self._outcomes = list(zip(_record_all(tx, acts), warnings, strict=True))
+
+    def _tell(self) -> Recorded:
+        """Everyone what became of their act; ours is returned, or raised."""
+        told: list[Recorded | ConsentLedgerError] = []
+
+        def work(history: History) -> None:
+            telling = _Telling(history)
+            for outcome, warnings in self._outcomes:
+                if isinstance(outcome, InvalidEvent):
+                    told.append(outcome)
+                    continue
+                try:
+                    with told_that_it_was_recorded():
+                        told.append(telling.of(outcome, warnings))
+                except ConsentLedgerError as error:
+                    told.append(error)
+
+        try:
+            if len(self._outcomes) > 1 or not isinstance(self._outcomes[0][0], InvalidEvent):
+                with told_that_it_was_recorded(), database.reading(self._engine) as connection:
+                    work(History(connection, self._folder.origin, self._folder.log_trust()))
+            else:
+                told.append(self._outcomes[0][0])
+            for (waiting, _), one in zip(self._others, told[1:], strict=True):
+                waiting.answer(_refusal(one) if isinstance(one, ConsentLedgerError) else _answer(one))
+        finally:
+            self._let_go()
+        if isinstance(told[0], ConsentLedgerError):
+            raise told[0]
+        return told[0]
+
+
+def _record_all(tx: Transaction, acts: Sequence[Act]) -> list[_Outcome]:
+    """What becomes of each, in order; those by one sender, which are most of them, in one go."""
+    outcomes: list[_Outcome] = []
+    rest = list(acts)
+    while rest:
+        by = rest[0].recorded_by
+        some = []
+        while rest and rest[0].recorded_by == by:
+            some.append(_dated(tx, rest.pop(0)))
+        outcomes += tx.events(some, by)
+    return outcomes
+
+
+def _dated(tx: Transaction, act: Act) -> Event:
+    if not act.now:
+        return act.event
+    moment = tx.recorded_at
+    if act.again and (found := tx.history.events([act.event.event_id or ""])):
+        moment = found[0][1].occurred_at or moment
+    return replace(act.event, occurred_at=moment)
+
+
+def _warnings(history: History, subject_ids: Sequence[str]) -> list[list[str]]:
+    """About each of these ids, those before it included, as if they came one by one."""
+    found, met = [], dict[str, list[str]]()
+    for subject_id in subject_ids:
+        before = met.setdefault(lookalike(subject_id), [])
+        found.append(person.warnings(history, subject_id, before))
+        before.append(subject_id)
+    return found
+
+
+class _Telling:
+    """What several people are told at one moment."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._now: datetime = history.now()
+        self._purposes = person.current_purposes(history)
+
+    def of(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
+        subject_id = stored.event.subject_id
+        theirs = self._history.opened_of(subject_id)
+        events = [event for _, event in theirs]
+        opened = next((o for o, _ in theirs if o.position == stored.position), None) or self._history.at(stored.position)
+        return Recorded(
+            event=stored.event,
+            position=stored.position,
+            repeated=stored.repeated,
+            warnings=tuple(warnings),
+            decisions=tuple(
+                decision
+                for purpose in self._purposes
+                for decision in person.of_purpose(purpose, subject_id, events, None, self._now)
+            ),
+            receipt=receipts.of_event(self._history, opened),
+        )
+
+
+def _answer(recorded: Recorded) -> bytes:
+    return json.dumps({**recorded.document(), "receipt": recorded.receipt.decode()}).encode()
+
+
+def _refusal(error: ConsentLedgerError) -> bytes:
+    kind = type(error).__name__
+    return json.dumps({"error": kind if kind in _REFUSALS else "ConsentLedgerError", "said": str(error), "hint": error.hint}).encode()
+
+
+def _read_answer(said: bytes) -> Recorded:
+    """Raises what a refusal says. It bears the seal: it is of somebody who can sign."""
+    answer = json.loads(said)
+    if "error" in answer:
+        raise _REFUSALS[answer["error"]](answer["said"], hint=answer["hint"])
+    return Recorded(
+        event=event_of(answer["event"]),
+        position=answer["position"],
+        repeated=answer["repeated"],
+        warnings=tuple(answer["warnings"]),
+        decisions=tuple(answer["decisions"]),
+        receipt=answer["receipt"].encode(),
+    )

@@ -15,13 +15,12 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from itertools import chain
 
 import sqlalchemy as sa
 
 from ledger import person, receipts, times, turns
-from ledger.consent import Event, lookalike
+from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, EventConflict, InvalidEvent, Suppressed
 from ledger.log.keys import PrivateKey
 from ledger.person import Recorded
@@ -100,6 +99,7 @@ class _Writing:
         self._engine, self._folder, self._key, self._act = engine, folder, key, act
         self._others: list[tuple[Waiting, Act]] = []
         self._outcomes: list[tuple[_Outcome, Sequence[str]]] = []
+        self._told: list[Recorded | ConsentLedgerError] = []
 
     def record(self, turn: Turn | None) -> Recorded:
         try:
@@ -107,15 +107,21 @@ class _Writing:
         finally:
             if turn is not None:
                 turn.pass_on()
-        return self._tell()
+        try:
+            for (waiting, _), one in zip(self._others, self._told[1:], strict=True):
+                waiting.answer(_refusal(one) if isinstance(one, ConsentLedgerError) else _answer(one))
+        finally:
+            self._let_go()
+        ours = self._told[0]
+        if isinstance(ours, ConsentLedgerError):
+            raise ours
+        return ours
 
     def _append(self, turn: Turn | None) -> None:
         try:
-            append(self._engine, self._folder, lambda tx: self._plan(tx, turn), key=self._key)
+            append(self._engine, self._folder, lambda tx: self._plan(tx, turn), read_back=self._read_back, key=self._key)
         except Unanchored as error:
-            for waiting, _ in self._others:
-                waiting.answer(_refusal(error))
-            raise
+            self._told = [error] * len(self._outcomes)
         except BaseException as error:
             alone = not self._others
             self._let_go()
@@ -123,7 +129,7 @@ class _Writing:
                 raise
             # It may be of an act that came along. Whether ours was recorded is not known either.
             self._act = replace(self._act, again=True)
-            append(self._engine, self._folder, lambda tx: self._plan(tx, None), key=self._key)
+            self._append(None)
 
     def _let_go(self) -> None:
         for waiting, _ in self._others:
@@ -141,38 +147,28 @@ class _Writing:
             if waiting.take():
                 self._others.append((waiting, act))
         acts = [self._act, *(act for _, act in self._others)]
-        warnings = _warnings(tx.history, [act.event.subject_id for act in acts])
+        warnings = person.warnings_of(tx.history, [act.event.subject_id for act in acts])
         self._outcomes = list(zip(_record_all(tx, acts), warnings, strict=True))
 
-    def _tell(self) -> Recorded:
-        """Everyone what became of their act; ours is returned, or raised."""
-        told: list[Recorded | ConsentLedgerError] = []
-
-        def work(history: History) -> None:
-            telling = _Telling(history)
-            for outcome, warnings in self._outcomes:
-                if isinstance(outcome, InvalidEvent):
-                    told.append(outcome)
-                    continue
-                try:
-                    with told_that_it_was_recorded():
-                        told.append(telling.of(outcome, warnings))
-                except ConsentLedgerError as error:
-                    told.append(error)
-
+    def _read_back(self, history: History) -> None:
+        """What everyone will be told."""
+        stored = [outcome for outcome, _ in self._outcomes if isinstance(outcome, Stored)]
         try:
-            if len(self._outcomes) > 1 or not isinstance(self._outcomes[0][0], InvalidEvent):
-                with told_that_it_was_recorded(), database.reading(self._engine) as connection:
-                    work(History(connection, self._folder.origin, self._folder.log_trust()))
-            else:
-                told.append(self._outcomes[0][0])
-            for (waiting, _), one in zip(self._others, told[1:], strict=True):
-                waiting.answer(_refusal(one) if isinstance(one, ConsentLedgerError) else _answer(one))
-        finally:
-            self._let_go()
-        if isinstance(told[0], ConsentLedgerError):
-            raise told[0]
-        return told[0]
+            with told_that_it_was_recorded():
+                telling = _Telling(history, {each.event.subject_id for each in stored}) if stored else None
+        except ConsentLedgerError as error:
+            self._told = [outcome if isinstance(outcome, InvalidEvent) else error for outcome, _ in self._outcomes]
+            return
+        self._told = []
+        for outcome, warnings in self._outcomes:
+            try:
+                if isinstance(outcome, InvalidEvent):
+                    raise outcome
+                assert telling is not None
+                with told_that_it_was_recorded():
+                    self._told.append(telling.of(outcome, warnings))
+            except ConsentLedgerError as error:
+                self._told.append(error)
 
 
 def _record_all(tx: Transaction, acts: Sequence[Act]) -> list[_Outcome]:
@@ -197,40 +193,28 @@ def _dated(tx: Transaction, act: Act) -> Event:
     return replace(act.event, occurred_at=moment)
 
 
-def _warnings(history: History, subject_ids: Sequence[str]) -> list[list[str]]:
-    """About each of these ids, those before it included, as if they came one by one."""
-    found, met = [], dict[str, list[str]]()
-    for subject_id in subject_ids:
-        before = met.setdefault(lookalike(subject_id), [])
-        found.append(person.warnings(history, subject_id, before))
-        before.append(subject_id)
-    return found
-
-
 class _Telling:
     """What several people are told at one moment."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, subject_ids: set[str]) -> None:
         self._history = history
-        self._now: datetime = history.now()
+        self._now = history.now()
         self._purposes = person.current_purposes(history)
+        self._opened = history.opened_of(subject_ids)
 
     def of(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
         subject_id = stored.event.subject_id
-        theirs = self._history.opened_of(subject_id)
+        theirs = self._opened[subject_id]
         events = [event for _, event in theirs]
-        opened = next((o for o, _ in theirs if o.position == stored.position), None) or self._history.at(stored.position)
+        opened = next((o for o, _ in reversed(theirs) if o.position == stored.position), None)
+        decisions = [person.of_purpose(purpose, subject_id, events, None, self._now) for purpose in self._purposes]
         return Recorded(
             event=stored.event,
             position=stored.position,
             repeated=stored.repeated,
             warnings=tuple(warnings),
-            decisions=tuple(
-                decision
-                for purpose in self._purposes
-                for decision in person.of_purpose(purpose, subject_id, events, None, self._now)
-            ),
-            receipt=receipts.of_event(self._history, opened),
+            decisions=tuple(chain.from_iterable(decisions)),
+            receipt=receipts.of_event(self._history, opened or self._history.at(stored.position)),
         )
 
 
@@ -240,7 +224,8 @@ def _answer(recorded: Recorded) -> bytes:
 
 def _refusal(error: ConsentLedgerError) -> bytes:
     kind = type(error).__name__
-    return json.dumps({"error": kind if kind in _REFUSALS else "ConsentLedgerError", "said": str(error), "hint": error.hint}).encode()
+    kind = kind if kind in _REFUSALS else "ConsentLedgerError"
+    return json.dumps({"error": kind, "said": str(error), "hint": error.hint}).encode()
 
 
 def _read_answer(said: bytes) -> Recorded:

@@ -38,7 +38,7 @@ from ledger.store.database import check_revision, insert, migrate, reading, writ
 from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
-from ledger.store.history import History, checked
+from ledger.store.history import History, checked, purposes_of
 from ledger.store.journal import Acts
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
@@ -101,8 +101,9 @@ class Transaction:
         self.successor: PrivateKey | None = None
         """A key that signs this transaction's checkpoint too, and every one after it alone."""
         self._edge = right_edge(head.size, history.node)
-        self.declared = history.purposes()
-        self.notices = [act for _, act in history.acts("notice_declared")]
+        declared = history.acts("purpose_declared", "notice_declared")
+        self.declared = purposes_of(act for _, act in declared if act["act"] == "purpose_declared")
+        self.notices = [act for _, act in declared if act["act"] == "notice_declared"]
 
     def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
         """Append an act of the ledger; its position."""
@@ -280,15 +281,21 @@ class Unanchored(ConsentLedgerError):
 
 
 def append(
-    engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], *, key: PrivateKey | None = None
+    engine: sa.Engine,
+    folder: Folder,
+    plan: Callable[[Transaction], None],
+    *,
+    read_back: Callable[[History], None] | None = None,
+    key: PrivateKey | None = None,
 ) -> Appended:
     """Run a plan in one transaction and sign what it added. Whatever the plan raises rolls all of it back.
 
     An erasure that was ordered and did not reach the log goes first: nothing comes between an order and its act.
-    key: the log's, where the caller has it already. Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
+    read_back: reads what is about to be committed, and keeps it to itself until this returns. key: the log's, where the caller
+    has it already. Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
     carry_out(engine, folder)
-    return _append(engine, folder, plan, key=key)
+    return _append(engine, folder, plan, read_back=read_back, key=key)
 
 
 def carry_out(engine: sa.Engine, folder: Folder) -> None:
@@ -322,6 +329,7 @@ def _append(
     folder: Folder,
     plan: Callable[[Transaction], None],
     known: Acts | None = None,
+    read_back: Callable[[History], None] | None = None,
     key: PrivateKey | None = None,
 ) -> Appended:
     """known: what the plan appends is in the log already, and only this database, which is behind the anchors, lacks it."""
@@ -329,9 +337,9 @@ def _append(
     key, tag_key = key or (folder.log_key() if known is None else None), folder.tag_key()
     with writing(engine) as (connection, work):
         try:
-            check_revision(connection)
+            revision = check_revision(connection)
             check_not_moved(connection, folder)
-            if database.revision(connection) != database.REVISION:
+            if revision != database.REVISION:
                 database.upgrade(connection)
             finish_handover(connection, folder)
             trust = folder.log_trust()
@@ -348,6 +356,8 @@ def _append(
             transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
+                if read_back is not None:
+                    read_back(history)
                 work.rollback()
                 # The writer before this one may have been killed between its commit and the anchors.
                 folder.write_anchors(old_note)
@@ -372,6 +382,8 @@ def _append(
                 raise IntegrityError("the head was changed while its lock was held")
             if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
                 raise IntegrityError("the database does not hold the checkpoint that was signed")
+            if read_back is not None:
+                read_back(history)
         except BaseException:
             work.rollback()
             raise

@@ -178,8 +178,8 @@ def shrink(engine: sa.Engine, *, wait: bool) -> None:
         _module(engine.dialect.name).shrink(engine, BUSY_SECONDS if wait else 0)
 
 
-def check_revision(connection: sa.Connection) -> None:
-    """Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
+def check_revision(connection: sa.Connection) -> str:
+    """The schema's. Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
     found = connection.scalars(_REVISIONS).all()
     if len(found) == 1 and re.fullmatch(r"[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
         raise ConsentLedgerError(
@@ -191,3 +191,4 @@ def check_revision(connection: sa.Connection) -> None:
             f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}, which no version of consent-ledger wrote",
             hint="bring back the newest database that is whole",
         )
+    return str(found[0])

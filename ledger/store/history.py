@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -54,6 +54,18 @@ _ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)
 _BY_EVENT_ID = _INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
 _BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
 _ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
+_OF_SUBJECTS = _openings.c.subject_id.in_(sa.bindparam("subject_ids", expanding=True))
+_BY_SUBJECTS = _INDEXED.where(_OF_SUBJECTS)
+_SEEN = sa.select(_openings.c.subject_id).where(_OF_SUBJECTS).distinct()
+_FIRST_LOOKALIKES = sa.select(_openings.c.lookalike, _openings.c.subject_id).where(
+    _openings.c.position.in_(
+        sa.select(sa.func.min(_openings.c.position))
+        .where(_openings.c.lookalike.in_(sa.bindparam("keys", expanding=True)))
+        .group_by(_openings.c.lookalike)
+    )
+)
+_OTHER_SUBJECT = "column subject_id of table openings is not that of its event"
+_ANY_ERASURE = sa.select(_erasures.c.position).limit(1)
 _LOOKALIKES = (
     sa.select(_openings.c.subject_id)
     .where(_openings.c.lookalike == sa.bindparam("key"))
@@ -107,6 +119,8 @@ class History:
         self._tiles: dict[tuple[int, int], bytes] = {}
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._notes: dict[str, Checkpoint] = {}
+        self._covering = (0, 0, "")
+        self._signed_once = ("", "")
         self._read_node = tiles.node_reader(self.tile)
 
     def head(self) -> tuple[str, Checkpoint]:
@@ -313,6 +327,9 @@ class History:
             found.append((position, moment))
         return found
 
+    def _somebody_erased(self) -> bool:
+        return self.has_erasures and self._con.scalar(_ANY_ERASURE) is not None
+
     def leaves(self, snapshot: int) -> list[tuple[bytes, bytes]]:
         """(index, value) of those who were erased since a snapshot, in the set that its act, at this position, commits to.
 
@@ -348,31 +365,40 @@ class History:
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        return [(opened.position, event) for opened, event in self.opened_of(subject_id)]
-
-    def opened_of(self, subject_id: str) -> list[tuple[Opened, Event]]:
-        """The same with what their entries commit to."""
         rows = self._where(_BY_SUBJECT, {"subject_id": _storable(subject_id)})
-        return [(opened, self._of(subject_id, opened)[1]) for opened in rows]
+        return [self._of(subject_id, opened, event_of(opened.document())) for opened in rows]
+
+    def opened_of(self, subject_ids: Collection[str]) -> dict[str, list[tuple[Opened, Event]]]:
+        """The same of several, with what their entries commit to."""
+        found: dict[str, list[tuple[Opened, Event]]] = {subject_id: [] for subject_id in subject_ids}
+        somebody_erased = self._somebody_erased()
+        for opened in self._where(_BY_SUBJECTS, {"subject_ids": list(map(_storable, found))}):
+            event = event_of(opened.document())
+            if event.subject_id not in found:
+                raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
+            if somebody_erased:
+                self._require_not_erased(opened, event)
+            found[event.subject_id].append((opened, event))
+        return found
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
         wanted = _openings.c.subject_id.in_([_storable(subject_id) for subject_id in subject_ids])
         found = [(o.position, event_of(o.document())) for o in self._where(_INDEXED.where(wanted, _openings.c.position >= first))]
         if any(event.subject_id not in subject_ids for _, event in found):
-            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
         return found
 
     def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
         """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""
         with self._con.execute(_NEWEST, {"subject_id": _storable(subject_id), "count": count}) as rows:
             for row in rows:
-                yield self._of(subject_id, checked(*row))
+                opened = checked(*row)
+                yield self._of(subject_id, opened, event_of(opened.document()))
 
-    def _of(self, subject_id: str, opened: Opened) -> tuple[int, Event]:
-        event = event_of(opened.document())
+    def _of(self, subject_id: str, opened: Opened, event: Event) -> tuple[int, Event]:
         if event.subject_id != subject_id:
-            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
         self._require_not_erased(opened, event)
         return opened.position, event
 
@@ -405,18 +431,17 @@ class History:
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""
-        declared: dict[str, list[tuple[datetime, Purpose]]] = {}
-        for position, act in self.acts("purpose_declared"):
-            if size is None or position < size:
-                at, purpose = purpose_of(act)
-                declared.setdefault(purpose.token, []).append((at, purpose))
-        return declared
+        return purposes_of(act for position, act in self.acts("purpose_declared") if size is None or position < size)
 
     def covering(self, position: int) -> tuple[int, str]:
         """(size, note) of the first checkpoint that covers an entry."""
+        first, size, note = self._covering
+        if first <= position < size:  # no checkpoint ever comes between
+            return size, note
         row = self._con.execute(_COVERING, {"position": position}).first()
         if row is None:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
+        self._covering = position, row[0], row[1]
         return row[0], row[1]
 
     def proof(self, position: int, note: str | None = None) -> TlogProof:
@@ -433,7 +458,9 @@ class History:
 
     def signed_once(self, note: str) -> str:
         """A checkpoint as it is handed out: see `Trust.signed_once`."""
-        return self._trust.signed_once(note)
+        if self._signed_once[0] != note:
+            self._signed_once = note, self._trust.signed_once(note)
+        return self._signed_once[1]
 
     def notice(self, sha256: str) -> bytes:
         """The text of a notice by its digest."""
@@ -444,12 +471,25 @@ class History:
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""
-        some = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(list(subject_ids))).distinct()
-        return list(self._con.scalars(some))
+        return list(self._con.scalars(_SEEN, {"subject_ids": list(map(_storable, subject_ids))}))
+
+    def first_lookalikes(self, keys: Collection[str]) -> dict[str, str]:
+        """By what look-alikes share, the oldest subject id that does."""
+        rows = self._con.execute(_FIRST_LOOKALIKES, {"keys": list(map(_storable, keys))}).all()
+        return {row.lookalike: row.subject_id for row in rows}
 
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
         return list(self._con.scalars(_LOOKALIKES, {"key": _storable(key)}))
+
+
+def purposes_of(acts: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetime, Purpose]]]:
+    """Per token its versions, oldest first, from acts `purpose_declared` in log order."""
+    declared: dict[str, list[tuple[datetime, Purpose]]] = {}
+    for act in acts:
+        at, purpose = purpose_of(act)
+        declared.setdefault(purpose.token, []).append((at, purpose))
+    return declared
 
 
 def _storable(text: str) -> str:

@@ -92,7 +92,7 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        self._engine.dispose()
+        database.close(self._engine)
 
     def acting_for(self, recorded_by: str) -> Ledger:
         """The same ledger for someone else, as whose its acts are marked: `api:crm`. Otherwise it is the system's user."""

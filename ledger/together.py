@@ -12,6 +12,7 @@ from the log's private key.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -70,11 +71,13 @@ def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *,
     key = folder.log_key()  # a passphrase may have to be asked for
     given = event.event_id is not None
     act = Act(event if given else event.filled_in(event_id=secrets.token_hex(16)), recorded_by, now)
-    name, secret = _queue(folder, key)
+    found = None
     try:
-        found = turns.ask(name, secret, act.message(), QUEUE_SECONDS, 2 * database.BUSY_SECONDS)
+        if os.access(folder.path, os.W_OK):  # else it is refused, as it is where nobody else writes
+            name, secret = _queue(folder, key)
+            found = turns.ask(name, secret, act.message(), QUEUE_SECONDS, 2 * database.BUSY_SECONDS)
     except Lost:
-        act, found = replace(act, again=True), None
+        act = replace(act, again=True)
     if isinstance(found, bytes):
         recorded = _read_answer(found)
     else:
@@ -85,9 +88,10 @@ def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *,
 
 
 def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:
-    """The queue's name and secret: those of this folder, of this database, and of who has the log's key."""
+    """The queue's name and secret: those of this folder as it is configured, and of who has the log's key."""
     status = folder.path.stat()
-    place = f"{status.st_dev}:{status.st_ino}\n{folder.origin}\n{folder.database}".encode()
+    settings = (status.st_dev, status.st_ino, folder.origin, folder.database, folder.moved_to)
+    place = json.dumps([*settings, *(str(anchor.absolute()) for anchor in folder.anchors)]).encode()
     name = key.derived(_VERSION + b"name\n" + place).hex()
     return f"consent-ledger/{name}".encode(), key.derived(_VERSION + b"secret\n" + place)
 
@@ -105,8 +109,8 @@ class _Writing:
         try:
             self._append(turn)
         finally:
-            if turn is not None:
-                turn.pass_on()
+            if turn is not None and (turn.pass_on() or self._others):
+                database.linger(self._engine)
         try:
             for (waiting, _), one in zip(self._others, self._told[1:], strict=True):
                 waiting.answer(_refusal(one) if isinstance(one, ConsentLedgerError) else _answer(one))

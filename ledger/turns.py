@@ -42,6 +42,7 @@ _NONCE_BYTES = 16
 _TAKEN, _ANSWER, _TURN = b"t", b"a", b"l"
 _UNSENT_SECONDS = 0.002
 """Between connecting and asking: for somebody who was interrupted just then."""
+_TRIES = 5
 _open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
@@ -102,8 +103,8 @@ class Turn:
             if (found := self._understood(connection, message)) is not None:
                 yield found
 
-    def pass_on(self) -> None:
-        """To the first who waits; where nobody does, the queue ends."""
+    def pass_on(self) -> bool:
+        """To the first who waits; False: nobody does, and the queue ends."""
         with self._queue:
             while (connection := self._next()) is not None:
                 with connection:
@@ -111,7 +112,8 @@ class Turn:
                         socket.send_fds(connection, [_TURN], [self._queue.fileno()], socket.MSG_DONTWAIT)
                     except OSError:
                         continue
-                    return
+                    return True
+        return False
 
     def _next(self) -> socket.socket | None:
         while True:
@@ -142,8 +144,8 @@ def ask(name: bytes, secret: bytes, asked: bytes, seconds: float, more_seconds: 
     message = nonce + _seal(secret, b"question", nonce, asked) + asked
     if not AVAILABLE or len(message) > MAX_BYTES:
         return None
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    ends, left = time.monotonic() + seconds, _TRIES
+    while left and time.monotonic() < ends:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
                 connection.settimeout(seconds)
@@ -155,14 +157,14 @@ def ask(name: bytes, secret: bytes, asked: bytes, seconds: float, more_seconds: 
             if (turn := _begin(name, secret)) is not None:
                 return turn
         except _AgainError:
-            continue
+            left -= 1
         except OSError:
             return None
     return None
 
 
 class _AgainError(Exception):
-    """The queue ended before anybody took it."""
+    """The queue ended before anybody took it, or what is asked was dropped."""
 
 
 def _begin(name: bytes, secret: bytes) -> Turn | None:
@@ -198,7 +200,7 @@ def _asked(
         except OSError:
             said, descriptors = b"", []
         kind, seal, answer = said[:1], said[1 : 1 + _SEAL_BYTES], said[1 + _SEAL_BYTES :]
-        if descriptors and kind == _TURN:
+        if descriptors:
             return Turn(socket.socket(fileno=descriptors[0]), secret)
         if kind == _TAKEN and not taken:
             taken, ends = True, time.monotonic() + more_seconds

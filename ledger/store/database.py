@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,12 @@ REVISION = "0002"
 READABLE = ("0001", REVISION)
 """Those whose tables hold all that a reader needs; the first append brings them to REVISION."""
 BUSY_SECONDS: float = 30
+LINGER_SECONDS = 0.1
 _MODULES = ("sqlite", "postgresql")
 _counting = threading.Lock()
 _holders: dict[sa.Engine, int] = {}
+_lingering: dict[sa.Engine, float] = {}
+"""Until when."""
 _REVISIONS = sa.text("SELECT version_num FROM alembic_version")
 
 
@@ -59,7 +63,7 @@ def connect(url: str, *, keep: bool = False) -> sa.Engine:
 
 @contextmanager
 def held(engine: sa.Engine) -> Iterator[None]:
-    """Transactions that follow one another may go by one connection, which is closed once no thread holds the engine.
+    """Transactions that follow one another may go by one connection, which is closed once nobody holds the engine.
 
     With SQLite, to open one costs as much as a small transaction, and to close the last one takes three syncs: it writes the
     journal back, and removes it. So nothing is open while nothing is done: whoever copies the file then, or puts another in its
@@ -71,18 +75,58 @@ def held(engine: sa.Engine) -> Iterator[None]:
         yield
     finally:
         with _counting:
-            _holders[engine] = _holders.get(engine, 1) - 1
-            if not _holders[engine]:
-                del _holders[engine]
-                engine.dispose()
+            _let_go(engine)
 
 
-def _forget_other_threads() -> None:
+def _let_go(engine: sa.Engine) -> None:
+    _holders[engine] = _holders.get(engine, 1) - 1
+    if not _holders[engine]:
+        del _holders[engine]
+        engine.dispose()
+
+
+def linger(engine: sa.Engine) -> None:
+    """Hold it for a moment longer, where others write as well: else each closes the last connection, and the next opens one."""
+    with _counting:
+        begun, _lingering[engine] = engine in _lingering, time.monotonic() + LINGER_SECONDS
+        if not begun:
+            _holders[engine] = _holders.get(engine, 0) + 1
+            threading.Thread(target=_wait, args=(engine,), name="consent-ledger connection", daemon=True).start()
+
+
+def _wait(engine: sa.Engine) -> None:
+    while True:
+        with _counting:
+            if engine not in _lingering:
+                return
+            left = _lingering[engine] - time.monotonic()
+            if left <= 0:
+                del _lingering[engine]
+                _let_go(engine)
+                return
+        time.sleep(left)
+
+
+def close(engine: sa.Engine) -> None:
+    """Leave nothing open, unless another thread is at it."""
+    with _counting:
+        if _lingering.pop(engine, None) is not None:
+            _let_go(engine)
+
+
+def _before_fork() -> None:
+    _counting.acquire()
+    for engine in _lingering:  # SQLite would have the child believe that it holds the locks of this process
+        engine.dispose()
+
+
+def _in_child() -> None:
     _holders.clear()
+    _lingering.clear()
     _counting.release()
 
 
-os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_forget_other_threads)
+os.register_at_fork(before=_before_fork, after_in_parent=_counting.release, after_in_child=_in_child)
 
 
 @contextmanager

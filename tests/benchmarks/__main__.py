@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks import audits, imports, report, rewrite
+from tests.benchmarks import appends, audits, imports, report, rewrite
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
         "rewrite": rewrite.measure(workload, rounds, peers),
         "audit": audits.measure(workload, rounds, peers),
         "import": imports.measure(workload, rounds),
+        "appends": appends.measure(rounds, 3),
     }
     (workload / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     report.write(results, Path(__file__).resolve().parents[2] / "docs" / "benchmarks")

@@ -1,7 +1,7 @@
 """Appends a second and how long each takes, by database and number of writers: `python -m tests.benchmarks.appends`.
 
-An append is one act recorded, committed, anchored, read back and handed out with its receipt. Beside it, for SQLite, a transaction
-of one row by the bare `sqlite3` module, synced (WAL, synchronous=FULL), and nothing else. The sides take turns.
+An append is one act recorded, committed, anchored, read back and handed out with its receipt. Beside it, a transaction of
+one row by the bare `sqlite3` module, synced (WAL, synchronous=FULL), and nothing else. The sides take turns.
 SECONDS: for how long each (default 5). ROUNDS: how often (default 1); the median by rate counts. Prints a line of JSON a
 measurement. `cpu_ms`: of all writers together, per append.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from ledger import admission, cursor, files, person, receipts, status, times, witnessing
+from ledger import admission, cursor, files, person, receipts, status, times, together, witnessing
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
@@ -26,7 +26,7 @@ from ledger.person import Recorded
 from ledger.status import Status
 from ledger.store import database, erasure
 from ledger.store import fsck as checking
-from ledger.store.append import Appended, Stored, Transaction, append, check_not_moved, told_that_it_was_recorded
+from ledger.store.append import Appended, Transaction, append, check_not_moved, told_that_it_was_recorded
 from ledger.store.append import create as create_log
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.erasure import Erased
@@ -83,7 +83,7 @@ class Ledger:
 
     def __init__(self, folder: Folder, recorded_by: str | None = None) -> None:
         self.folder, self._recorded_by = folder, recorded_by
-        self._engine = database.connect(folder.database)
+        self._engine = database.connect(folder.database, keep=True)
 
     def __enter__(self) -> Ledger:
         return self
@@ -92,7 +92,7 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        self._engine.dispose()
+        database.close(self._engine)
 
     def acting_for(self, recorded_by: str) -> Ledger:
         """The same ledger for someone else, as whose its acts are marked: `api:crm`. Otherwise it is the system's user."""
@@ -229,15 +229,7 @@ class Ledger:
 
     def record(self, event: Event) -> Recorded:
         """Record one act. Raises InvalidEvent; nothing is recorded then."""
-        stored: list[Stored] = []
-        warnings: list[str] = []
-
-        def plan(tx: Transaction) -> None:
-            warnings.extend(person.warnings(tx.history, event.subject_id))
-            stored.append(tx.event(event, self._by))
-
-        self.append(plan)
-        return self._recorded(stored[0], warnings)
+        return together.record(self._engine, self.folder, event, self._by)
 
     def record_all(self, events: Iterable[Event]) -> Appended:
         """Record many acts in one transaction: all of them, or none. Raises InvalidEvent for the first that is none."""
@@ -270,16 +262,8 @@ class Ledger:
             category=category,
             channel=channel,
         )
-        stored: list[Stored] = []
-        warnings: list[str] = []
-
-        def plan(tx: Transaction) -> None:
-            warnings.extend(person.warnings(tx.history, subject_id))
-            # Dated by the log's clock: by the machine's, a yes that came before could look later.
-            stored.append(tx.event(replace(event, occurred_at=tx.recorded_at), self._by))
-
-        self.append(plan)
-        return self._recorded(stored[0], warnings)
+        # Dated by the log's clock: by the machine's, a yes that came before could look later.
+        return together.record(self._engine, self.folder, event, self._by, now=True)
 
     def import_file(
         self,
@@ -374,20 +358,6 @@ class Ledger:
 
         document: dict[str, Any] = self.read(work, as_it_stands=True)
         return document
-
-    def _recorded(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
-        assert stored.event.event_id is not None
-        with told_that_it_was_recorded():
-            shown = self.show(stored.event.subject_id)
-            receipt = self.receipt(stored.event.event_id)
-        return Recorded(
-            event=stored.event,
-            position=stored.position,
-            repeated=stored.repeated,
-            warnings=tuple(warnings),
-            decisions=tuple(shown["decisions"]),
-            receipt=receipt,
-        )
 
     # Snapshots
 

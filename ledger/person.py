@@ -35,21 +35,37 @@ class Recorded:
 
 
 def warnings(history: History, subject_id: str) -> list[str]:
-    known = history.lookalikes(lookalike(subject_id))
-    if subject_id in known:
-        return []
-    if known:
-        return [
-            f"the ledger knows {known[0]!r:.120}, which differs from {subject_id!r:.120} only in case, space or normalisation"
-        ]
-    return [f"the ledger has not seen the subject {subject_id!r:.120} before"]
+    return warnings_of(history, [subject_id])[0]
+
+
+def warnings_of(history: History, subject_ids: Sequence[str]) -> list[list[str]]:
+    """Of each whose act is being recorded, in order, as if the ones before were recorded already."""
+    seen = set(history.seen(set(subject_ids)))
+    keys = {subject_id: lookalike(subject_id) for subject_id in subject_ids}
+    first = history.first_lookalikes({keys[subject_id] for subject_id in subject_ids if subject_id not in seen} or {""})
+    found: list[list[str]] = []
+    for subject_id in subject_ids:
+        known = first.setdefault(keys[subject_id], subject_id)
+        if subject_id in seen:
+            found.append([])
+        elif known == subject_id:
+            found.append([f"the ledger has not seen the subject {subject_id!r:.120} before"])
+        else:
+            how = "only in case, space or normalisation"
+            found.append([f"the ledger knows {known!r:.120}, which differs from {subject_id!r:.120} {how}"])
+        seen.add(subject_id)
+    return found
 
 
 def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
     """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
-    now = history.now()
-    current = (versions[-1][1] for _, versions in sorted(history.purposes().items()))
+    now, current = history.now(), current_purposes(history)
     return [decision for purpose in current for decision in of_purpose(purpose, subject_id, events, content_id, now)]
+
+
+def current_purposes(history: History) -> list[Purpose]:
+    """The last version of each."""
+    return [versions[-1][1] for _, versions in sorted(history.purposes().items())]
 
 
 def of_purpose(

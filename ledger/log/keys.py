@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from dataclasses import dataclass
 from hashlib import sha256
@@ -108,6 +109,10 @@ class PrivateKey:
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
+
+    def derived(self, label: bytes) -> bytes:
+        """32 bytes that only who has this key can make. Nothing of the key shows in them."""
+        return hmac.digest(self._key.private_bytes_raw(), label, "sha256")
 
     @property
     def public(self) -> PublicKey:

@@ -38,7 +38,7 @@ from ledger.store.database import check_revision, insert, migrate, reading, writ
 from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
-from ledger.store.history import History, driven
+from ledger.store.history import History, driven, purposes_of
 from ledger.store.journal import Acts
 from ledger.store.short import Forms, Short, recorded
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
@@ -57,6 +57,15 @@ _INSERTED = (
     .where(_entries.c.position.between(sa.bindparam("first"), sa.bindparam("last")))
     .order_by(_entries.c.position)
 )
+_AT = (_tiles.c.level == sa.bindparam("at_level"), _tiles.c.number == sa.bindparam("at_number"))
+_CHANGE_TILE = sa.update(_tiles).where(*_AT).values(hashes=sa.bindparam("new_hashes"))
+_ADD_TILE, _ADD_CHECKPOINT = sa.insert(_tiles), sa.insert(_checkpoints)
+_SWAP = (
+    sa.update(_head)
+    .where(_head.c.id == sa.bindparam("at_id"), _head.c.note == sa.bindparam("old"))
+    .values(note=sa.bindparam("new"))
+)
+_HEAD_IDS = sa.select(_head.c.id)
 
 
 class _Outcome(NamedTuple):
@@ -102,8 +111,9 @@ class Transaction:
         self.successor: PrivateKey | None = None
         """A key that signs this transaction's checkpoint too, and every one after it alone."""
         self._edge = right_edge(head.size, history.node)
-        self.declared = history.purposes()
-        self.notices = [act for _, act in history.acts("notice_declared")]
+        declared = history.acts("purpose_declared", "notice_declared")
+        self.declared = purposes_of(act for _, act in declared if act["act"] == "purpose_declared")
+        self.notices = [act for _, act in declared if act["act"] == "notice_declared"]
 
     def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
         """Append an act of the ledger; its position."""
@@ -274,9 +284,9 @@ class Transaction:
         leaves = [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             self.history.forget_tile(level, number)
-            where = (_tiles.c.level == level, _tiles.c.number == number)
-            if self._con.execute(sa.update(_tiles).where(*where).values(hashes=hashes)).rowcount == 0:
-                self._con.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
+            changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
+            if self._con.execute(_CHANGE_TILE, changed).rowcount == 0:
+                self._con.execute(_ADD_TILE, {"level": level, "number": number, "hashes": hashes})
         self._edge.extend(leaves)
         self.size += len(leaves)
 
@@ -288,14 +298,26 @@ class Transaction:
         return root
 
 
-def append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None]) -> Appended:
+class Unanchored(ConsentLedgerError):
+    """It was recorded, and the head could not be written outside the database."""
+
+
+def append(
+    engine: sa.Engine,
+    folder: Folder,
+    plan: Callable[[Transaction], None],
+    *,
+    read_back: Callable[[History], None] | None = None,
+    key: PrivateKey | None = None,
+) -> Appended:
     """Run a plan in one transaction and sign what it added. Whatever the plan raises rolls all of it back.
 
     An erasure that was ordered and did not reach the log goes first: nothing comes between an order and its act.
-    Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
+    read_back: reads what is about to be committed, and keeps it to itself until this returns. key: the log's, where the caller
+    has it already. Raises LedgerBusy, IntegrityError, and ConsentLedgerError where the outcome of COMMIT could not be found out.
     """
     carry_out(engine, folder)
-    return _append(engine, folder, plan)
+    return _append(engine, folder, plan, read_back=read_back, key=key)
 
 
 def carry_out(engine: sa.Engine, folder: Folder) -> None:
@@ -324,15 +346,22 @@ def put_back(engine: sa.Engine, folder: Folder, acts: Acts) -> Appended:
     return _append(engine, folder, lambda tx: erasing.again(tx, acts), acts)
 
 
-def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], None], known: Acts | None = None) -> Appended:
+def _append(
+    engine: sa.Engine,
+    folder: Folder,
+    plan: Callable[[Transaction], None],
+    known: Acts | None = None,
+    read_back: Callable[[History], None] | None = None,
+    key: PrivateKey | None = None,
+) -> Appended:
     """known: what the plan appends is in the log already, and only this database, which is behind the anchors, lacks it."""
     # Before the lock: a passphrase may have to be asked for.
-    key, tag_key = folder.log_key() if known is None else None, folder.tag_key()
+    key, tag_key = key or (folder.log_key() if known is None else None), folder.tag_key()
     with writing(engine) as (connection, work):
         try:
-            check_revision(connection)
+            revision = check_revision(connection)
             check_not_moved(connection, folder)
-            if database.revision(connection) != database.REVISION:
+            if revision != database.REVISION:
                 database.upgrade(connection)
             finish_handover(connection, folder)
             trust = folder.log_trust()
@@ -349,6 +378,8 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
             transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
             if transaction.size == old.size:
+                if read_back is not None:
+                    read_back(history)
                 work.rollback()
                 # The writer before this one may have been killed between its commit and the anchors.
                 folder.write_anchors(old_note)
@@ -366,14 +397,15 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
                 note = sign_checkpoint(new, key)
             else:
                 note = sign_checkpoint(new, key, transaction.successor)
-            connection.execute(sa.insert(_checkpoints).values(size=new.size, note=note, recorded_at=times.micros(recorded_at)))
-            swapped = connection.execute(
-                sa.update(_head).where(_head.c.id == HEAD, _head.c.note == old_note).values(note=note)
-            ).rowcount
+            row = {"size": new.size, "note": note, "recorded_at": times.micros(recorded_at)}
+            connection.execute(_ADD_CHECKPOINT, row)
+            swapped = connection.execute(_SWAP, {"at_id": HEAD, "old": old_note, "new": note}).rowcount
             if swapped != 1:
                 raise IntegrityError("the head was changed while its lock was held")
             if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
                 raise IntegrityError("the database does not hold the checkpoint that was signed")
+            if read_back is not None:
+                read_back(history)
         except BaseException:
             work.rollback()
             raise
@@ -385,7 +417,7 @@ def _append(engine: sa.Engine, folder: Folder, plan: Callable[[Transaction], Non
     try:
         folder.write_anchors(note)
     except ConsentLedgerError as error:
-        raise ConsentLedgerError(
+        raise Unanchored(
             f"it was recorded, but the head could not be written outside the database: {error}",
             hint="mend that, and run the command again",
         ) from error
@@ -440,7 +472,7 @@ def finish_handover(connection: sa.Connection, folder: Folder) -> None:
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
     """To append, with the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
     # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
-    if folder.moved_to is not None or connection.scalars(sa.select(_head.c.id)).all() == [MOVED]:
+    if folder.moved_to is not None or connection.scalars(_HEAD_IDS).all() == [MOVED]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: its log can be read, but not written to, nor asked for what holds now",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +26,13 @@ REVISION = "0002"
 READABLE = ("0001", REVISION)
 """Those whose tables hold all that a reader needs; the first append brings them to REVISION."""
 BUSY_SECONDS: float = 30
+LINGER_SECONDS = 0.1
 _MODULES = ("sqlite", "postgresql")
+_counting = threading.Lock()
+_holders: dict[sa.Engine, int] = {}
+_lingering: dict[sa.Engine, float] = {}
+"""Until when."""
+_REVISIONS = sa.text("SELECT version_num FROM alembic_version")
 
 
 def _module(name: str) -> Any:
@@ -46,24 +55,92 @@ def parse(text: str) -> sa.URL:
     return parsed
 
 
-def connect(url: str) -> sa.Engine:
-    """An engine without a pool."""
+def connect(url: str, *, keep: bool = False) -> sa.Engine:
+    """An engine whose connections are closed after each transaction. keep: those of SQLite once nobody holds the engine."""
     parsed = parse(url)
-    engine: sa.Engine = _module(parsed.get_backend_name()).connect(parsed, BUSY_SECONDS)
+    engine: sa.Engine = _module(parsed.get_backend_name()).connect(parsed, BUSY_SECONDS, keep)
     return engine
+
+
+@contextmanager
+def held(engine: sa.Engine) -> Iterator[None]:
+    """Transactions that follow one another may go by one connection, which is closed once nobody holds the engine.
+
+    With SQLite, to open one costs as much as a small transaction, and to close the last one takes three syncs: it writes the
+    journal back, and removes it. So nothing is open while nothing is done: whoever copies the file then, or puts another in its
+    place, has it whole, and a child that is forked inherits no lock that it does not hold.
+    """
+    with _counting:
+        _holders[engine] = _holders.get(engine, 0) + 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _let_go(engine)
+
+
+def _let_go(engine: sa.Engine) -> None:
+    _holders[engine] = _holders.get(engine, 1) - 1
+    if not _holders[engine]:
+        del _holders[engine]
+        engine.dispose()
+
+
+def linger(engine: sa.Engine) -> None:
+    """Hold it for a moment longer, where others write as well: else each closes the last connection, and the next opens one."""
+    with _counting:
+        begun, _lingering[engine] = engine in _lingering, time.monotonic() + LINGER_SECONDS
+        if not begun:
+            _holders[engine] = _holders.get(engine, 0) + 1
+            threading.Thread(target=_wait, args=(engine,), name="consent-ledger connection", daemon=True).start()
+
+
+def _wait(engine: sa.Engine) -> None:
+    while True:
+        with _counting:
+            if engine not in _lingering:
+                return
+            left = _lingering[engine] - time.monotonic()
+            if left <= 0:
+                del _lingering[engine]
+                _let_go(engine)
+                return
+        time.sleep(left)
+
+
+def close(engine: sa.Engine) -> None:
+    """Leave nothing open, unless another thread is at it."""
+    with _counting:
+        if _lingering.pop(engine, None) is not None:
+            _let_go(engine)
+
+
+def _before_fork() -> None:
+    _counting.acquire()
+    for engine in _lingering:  # SQLite would have the child believe that it holds the locks of this process
+        engine.dispose()
+
+
+def _in_child() -> None:
+    _holders.clear()
+    _lingering.clear()
+    _counting.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_counting.release, after_in_child=_in_child)
 
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One read transaction: everything in it is of one moment."""
-    with translated(engine), engine.connect() as connection, connection.begin():
+    with translated(engine), held(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[tuple[sa.Connection, sa.RootTransaction]]:
     """A transaction that holds the writer's lock, for its user to commit. Raises LedgerBusy."""
-    with translated(engine), engine.connect().execution_options(writer=True) as connection:
+    with translated(engine), held(engine), engine.connect().execution_options(writer=True) as connection:
         transaction = connection.begin()
         _module(engine.dialect.name).lock(connection)
         yield connection, transaction
@@ -124,7 +201,7 @@ def migrate(engine: sa.Engine, fill: Callable[[sa.Connection], None] = lambda co
     """Bring the schema to REVISION, and fill it, or nothing. Makes SQLite's file where there is none, for its owner alone."""
     with translated(engine):
         _module(engine.dialect.name).make(engine)
-    with translated(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
+    with translated(engine), held(engine), engine.connect().execution_options(writer=True) as connection, connection.begin():
         upgrade(connection)
         fill(connection)
 
@@ -142,19 +219,19 @@ def upgrade(connection: sa.Connection) -> None:
 
 def revision(connection: sa.Connection) -> str:
     """Of the schema, as `check_revision` found it good."""
-    return str(connection.scalar(sa.text("SELECT version_num FROM alembic_version")))
+    return str(connection.scalar(_REVISIONS))
 
 
 def shrink(engine: sa.Engine, *, wait: bool) -> None:
     """Leave nothing of what was deleted in the database's files. Raises LedgerBusy where somebody reads too long, or, unless
     told to wait, at all."""
-    with translated(engine):
+    with translated(engine), held(engine):
         _module(engine.dialect.name).shrink(engine, BUSY_SECONDS if wait else 0)
 
 
-def check_revision(connection: sa.Connection) -> None:
-    """Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
-    found = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
+def check_revision(connection: sa.Connection) -> str:
+    """The schema's. Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
+    found = connection.scalars(_REVISIONS).all()
     if len(found) == 1 and re.fullmatch(r"[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
         raise ConsentLedgerError(
             f"the ledger was written by a newer version of consent-ledger: its schema is {found[0]}, this one knows {REVISION}",
@@ -165,3 +242,4 @@ def check_revision(connection: sa.Connection) -> None:
             f"the database has schema {', '.join(map(str, found)) or 'none'!r:.60}, which no version of consent-ledger wrote",
             hint="bring back the newest database that is whole",
         )
+    return str(found[0])

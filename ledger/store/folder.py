@@ -14,6 +14,7 @@ import secrets
 import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ledger import files, locks, tokens
@@ -203,7 +204,7 @@ class Folder:
 
     def trust(self) -> Trust:
         """Without the witnesses that the file may demand of others: what is read here is the ledger's own."""
-        return replace(trust_lines.parse(self.trust_text()), policy=None)
+        return _trust(self.trust_text())
 
     def write_trust(self, *, added: Collection[Verifier], ended: Collection[PublicKey]) -> None:
         """Bring the trust file up to date: run keys get a line, that of an ended one becomes a comment. For the lock's holder.
@@ -264,7 +265,13 @@ class Folder:
                 if held:
                     files.sweep(path)
                 if not path.is_file() or _size(_text(path)) < size:
-                    files.publish_bytes(path, note.encode())
+                    # Its name is not synced: after a crash an older head may stand there, which the database extends as well.
+                    files.publish_bytes(path, note.encode(), sync=False)
+
+
+@lru_cache(maxsize=4)
+def _trust(text: str) -> Trust:
+    return replace(trust_lines.parse(text), policy=None)
 
 
 def _keys(line: str) -> Trust:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -35,6 +35,44 @@ _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
 # From the other side: SQLite would read all of `entries` to find the few rows that an index of `openings` names.
 _INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
     _openings.outerjoin(_entries, _entries.c.position == _openings.c.position)
+)
+# Built once: to put a statement together and to look it up costs five times as much as to run it.
+_HEAD = sa.select(_head.c.note)
+_TILE = sa.select(_tiles.c.hashes).where(_tiles.c.level == sa.bindparam("level"), _tiles.c.number == sa.bindparam("number"))
+_RECORDED_AT = (
+    sa.select(_checkpoints.c.recorded_at)
+    .where(_checkpoints.c.size >= sa.bindparam("size"))
+    .order_by(_checkpoints.c.size)
+    .limit(1)
+)
+_COVERING = (
+    sa.select(_checkpoints.c.size, _checkpoints.c.note)
+    .where(_checkpoints.c.size > sa.bindparam("position"))
+    .order_by(_checkpoints.c.size)
+    .limit(1)
+)
+_ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)))
+_BY_EVENT_ID = _INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
+_BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
+_ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
+_OF_SUBJECTS = _openings.c.subject_id.in_(sa.bindparam("subject_ids", expanding=True))
+_BY_SUBJECTS = _INDEXED.where(_OF_SUBJECTS)
+_SEEN = sa.select(_openings.c.subject_id).where(_OF_SUBJECTS).distinct()
+_FIRST_LOOKALIKES = sa.select(_openings.c.lookalike, _openings.c.subject_id).where(
+    _openings.c.position.in_(
+        sa.select(sa.func.min(_openings.c.position))
+        .where(_openings.c.lookalike.in_(sa.bindparam("keys", expanding=True)))
+        .group_by(_openings.c.lookalike)
+    )
+)
+_OTHER_SUBJECT = "column subject_id of table openings is not that of its event"
+_ANY_ERASURE = sa.select(_erasures.c.position).limit(1)
+_LOOKALIKES = (
+    sa.select(_openings.c.subject_id)
+    .where(_openings.c.lookalike == sa.bindparam("key"))
+    .group_by(_openings.c.subject_id)
+    .order_by(sa.func.min(_openings.c.position))
+    .limit(20)
 )
 _NEWEST = (
     _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
@@ -81,11 +119,15 @@ class History:
         self._has_erasures: bool | None = None
         self._ended: tuple[bytes, list[tuple[int, datetime]]] | None = None
         self._tiles: dict[tuple[int, int], bytes] = {}
-        self.node = tiles.node_reader(self.tile)
+        self._nodes: dict[tuple[int, int], bytes] = {}
+        self._notes: dict[str, Checkpoint] = {}
+        self._covering = (0, 0, "")
+        self._signed_once = ("", "")
+        self._read_node = tiles.node_reader(self.tile)
 
     def head(self) -> tuple[str, Checkpoint]:
         """The signed note of the head, verified under our own key and origin."""
-        notes = self._con.scalars(sa.select(_head.c.note)).all()
+        notes = self._con.scalars(_HEAD).all()
         if len(notes) != 1:
             raise IntegrityError(f"table head has {len(notes)} rows where there is one head")
         return notes[0], self.open(notes[0])
@@ -93,9 +135,13 @@ class History:
     def open(self, note: str) -> Checkpoint:
         if not isinstance(note, str):
             raise IntegrityError("a checkpoint in the database is not text")
+        if note in self._notes:  # under the same keys it is what it was
+            return self._notes[note]
         found = self._trust.open(note)
         if found.origin != self._origin:
             raise IntegrityError(f"a checkpoint of {found.origin!r:.80} stands in the ledger of {self._origin}")
+        if len(self._notes) < 64:
+            self._notes[note] = found
         return found
 
     def check_extends(self, note: str, head: Checkpoint, what: str) -> None:
@@ -124,7 +170,7 @@ class History:
     def tile(self, level: int, number: int) -> bytes:
         if (level, number) in self._tiles:
             return self._tiles[level, number]
-        found = self._con.scalar(sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number))
+        found = self._con.scalar(_TILE, {"level": level, "number": number})
         if found is None:
             raise IntegrityError(f"table tiles has no tile {level}/{number}")
         if not isinstance(found, bytes | memoryview):
@@ -133,9 +179,19 @@ class History:
             self._tiles[level, number] = bytes(found)
         return bytes(found)
 
+    def node(self, level: int, index: int) -> bytes:
+        """The root of a perfect subtree, hashed up from the tiles. Raises IntegrityError where they do not reach that far."""
+        if (level, index) in self._nodes:
+            return self._nodes[level, index]
+        found = self._read_node(level, index)
+        if len(self._nodes) < 4096:
+            self._nodes[level, index] = found
+        return found
+
     def forget_tile(self, level: int, number: int) -> None:
         """Read it anew when it is asked for again: it was written."""
         self._tiles.pop((level, number), None)
+        self._nodes.clear()
 
     def now(self) -> datetime:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""
@@ -148,9 +204,7 @@ class History:
 
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""
-        value = self._con.scalar(
-            sa.select(_checkpoints.c.recorded_at).where(_checkpoints.c.size >= size).order_by(_checkpoints.c.size).limit(1)
-        )
+        value = self._con.scalar(_RECORDED_AT, {"size": size})
         try:
             return None if value is None else times.from_micros(value)
         except (OverflowError, TypeError) as error:
@@ -198,9 +252,9 @@ class History:
         if expected != end:
             raise IntegrityError(f"table entries ends at {expected}, and {end} entries are signed")
 
-    def _where(self, *conditions: Any) -> list[Opened]:
-        """By columns of `openings`, in log order."""
-        return [checked(*row) for row in sorted(self._con.execute(_INDEXED.where(*conditions)), key=itemgetter(0))]
+    def _where(self, some: sa.Select[Any], values: dict[str, Any] | None = None) -> list[Opened]:
+        """What a statement over `openings` finds, in log order."""
+        return [checked(*row) for row in sorted(self._con.execute(some, values), key=itemgetter(0))]
 
     def at(self, position: int) -> Opened:
         """Raises UsageError for an event that was erased."""
@@ -276,13 +330,15 @@ class History:
         """(position, recorded at) of the acts that erased the events of a tag, in log order, as the tables have it."""
         if not self.has_erasures:
             return []
-        some = sa.select(_erasures.c.position).where(_erasures.c.tag == tag).order_by(_erasures.c.position)
         found = []
-        for position in self._con.scalars(some).all():
+        for position in self._con.scalars(_ERASURES_OF, {"tag": tag}).all():
             if (moment := self.recorded_at(position + 1)) is None:
                 raise IntegrityError(f"table checkpoints has none that covers entry {position}")
             found.append((position, moment))
         return found
+
+    def _somebody_erased(self) -> bool:
+        return self.has_erasures and self._con.scalar(_ANY_ERASURE) is not None
 
     def leaves(self, snapshot: int) -> list[tuple[bytes, bytes]]:
         """(index, value) of those who were erased since a snapshot, in the set that its act, at this position, commits to.
@@ -311,35 +367,48 @@ class History:
 
     def events(self, event_ids: Sequence[str]) -> list[tuple[Opened, Event]]:
         """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
-        found = [
-            (opened, event_of(opened.document())) for opened in self._where(_openings.c.event_id.in_(map(_storable, event_ids)))
-        ]
+        rows = self._where(_BY_EVENT_ID, {"event_ids": list(map(_storable, event_ids))})
+        found = [(opened, event_of(opened.document())) for opened in rows]
         if not {event.event_id for _, event in found} <= set(event_ids):
             raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
 
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
-        return [self._of(subject_id, opened) for opened in self._where(_openings.c.subject_id == _storable(subject_id))]
+        rows = self._where(_BY_SUBJECT, {"subject_id": _storable(subject_id)})
+        return [self._of(subject_id, opened, event_of(opened.document())) for opened in rows]
+
+    def opened_of(self, subject_ids: Collection[str]) -> dict[str, list[tuple[Opened, Event]]]:
+        """The same of several, with what their entries commit to."""
+        found: dict[str, list[tuple[Opened, Event]]] = {subject_id: [] for subject_id in subject_ids}
+        somebody_erased = self._somebody_erased()
+        for opened in self._where(_BY_SUBJECTS, {"subject_ids": list(map(_storable, found))}):
+            event = event_of(opened.document())
+            if event.subject_id not in found:
+                raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
+            if somebody_erased:
+                self._require_not_erased(opened, event)
+            found[event.subject_id].append((opened, event))
+        return found
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
         wanted = _openings.c.subject_id.in_([_storable(subject_id) for subject_id in subject_ids])
-        found = [(o.position, event_of(o.document())) for o in self._where(wanted, _openings.c.position >= first)]
+        found = [(o.position, event_of(o.document())) for o in self._where(_INDEXED.where(wanted, _openings.c.position >= first))]
         if any(event.subject_id not in subject_ids for _, event in found):
-            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
         return found
 
     def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
         """(position, event) of one subject's last acts, the newest first; each is read when it is asked for."""
         with self._con.execute(_NEWEST, {"subject_id": _storable(subject_id), "count": count}) as rows:
             for row in rows:
-                yield self._of(subject_id, checked(*row))
+                opened = checked(*row)
+                yield self._of(subject_id, opened, event_of(opened.document()))
 
-    def _of(self, subject_id: str, opened: Opened) -> tuple[int, Event]:
-        event = event_of(opened.document())
+    def _of(self, subject_id: str, opened: Opened, event: Event) -> tuple[int, Event]:
         if event.subject_id != subject_id:
-            raise IntegrityError("column subject_id of table openings is not that of its event", hint="run `consent fsck`")
+            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
         self._require_not_erased(opened, event)
         return opened.position, event
 
@@ -367,28 +436,22 @@ class History:
 
     def acts(self, *kinds: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """(position, act) in log order, from position `first` on."""
-        some = (_openings.c.act.in_(kinds), *([_openings.c.position >= first] if first else []))
-        return [(o.position, o.document()) for o in self._where(*some)]
+        some = _ACTS.where(_openings.c.position >= first) if first else _ACTS
+        return [(o.position, o.document()) for o in self._where(some, {"kinds": list(kinds)})]
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""
-        declared: dict[str, list[tuple[datetime, Purpose]]] = {}
-        for position, act in self.acts("purpose_declared"):
-            if size is None or position < size:
-                at, purpose = purpose_of(act)
-                declared.setdefault(purpose.token, []).append((at, purpose))
-        return declared
+        return purposes_of(act for position, act in self.acts("purpose_declared") if size is None or position < size)
 
     def covering(self, position: int) -> tuple[int, str]:
         """(size, note) of the first checkpoint that covers an entry."""
-        row = self._con.execute(
-            sa.select(_checkpoints.c.size, _checkpoints.c.note)
-            .where(_checkpoints.c.size > position)
-            .order_by(_checkpoints.c.size)
-            .limit(1)
-        ).first()
+        first, size, note = self._covering
+        if first <= position < size:  # no checkpoint ever comes between
+            return size, note
+        row = self._con.execute(_COVERING, {"position": position}).first()
         if row is None:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
+        self._covering = position, row[0], row[1]
         return row[0], row[1]
 
     def proof(self, position: int, note: str | None = None) -> TlogProof:
@@ -405,7 +468,9 @@ class History:
 
     def signed_once(self, note: str) -> str:
         """A checkpoint as it is handed out: see `Trust.signed_once`."""
-        return self._trust.signed_once(note)
+        if self._signed_once[0] != note:
+            self._signed_once = note, self._trust.signed_once(note)
+        return self._signed_once[1]
 
     def notice(self, sha256: str) -> bytes:
         """The text of a notice by its digest."""
@@ -416,13 +481,25 @@ class History:
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""
-        some = sa.select(_openings.c.subject_id).where(_openings.c.subject_id.in_(list(subject_ids))).distinct()
-        return list(self._con.scalars(some))
+        return list(self._con.scalars(_SEEN, {"subject_ids": list(map(_storable, subject_ids))}))
+
+    def first_lookalikes(self, keys: Collection[str]) -> dict[str, str]:
+        """By what look-alikes share, the oldest subject id that does."""
+        rows = self._con.execute(_FIRST_LOOKALIKES, {"keys": list(map(_storable, keys))}).all()
+        return {row.lookalike: row.subject_id for row in rows}
 
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
-        found = sa.select(_openings.c.subject_id).where(_openings.c.lookalike == _storable(key)).group_by(_openings.c.subject_id)
-        return list(self._con.scalars(found.order_by(sa.func.min(_openings.c.position)).limit(20)))
+        return list(self._con.scalars(_LOOKALIKES, {"key": _storable(key)}))
+
+
+def purposes_of(acts: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetime, Purpose]]]:
+    """Per token its versions, oldest first, from acts `purpose_declared` in log order."""
+    declared: dict[str, list[tuple[datetime, Purpose]]] = {}
+    for act in acts:
+        at, purpose = purpose_of(act)
+        declared.setdefault(purpose.token, []).append((at, purpose))
+    return declared
 
 
 def _storable(text: str) -> str:

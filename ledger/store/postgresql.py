@@ -67,7 +67,8 @@ def parse(url: sa.URL) -> sa.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def connect(url: sa.URL, busy_seconds: float) -> sa.Engine:
+def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
+    """keep: asked in vain. A session belongs to the server, which may be in want of it."""
     arguments = {name: value for name, value in _CONNECTION.items() if name not in url.query}
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments, use_native_hstore=False)
 

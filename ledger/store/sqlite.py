@@ -26,6 +26,8 @@ _PRAGMAS = (
     "cache_size=-131072",
     "secure_delete=ON",
 )
+_KEPT = 2
+"""Connections that stay open, idle, while their engine is held."""
 _ROOM = 64 << 10
 """Bytes. SQLite calls it an I/O error where there is no room for the 32 KiB that it shares between processes."""
 
@@ -42,8 +44,13 @@ def parse(url: sa.URL) -> sa.URL:
     return url
 
 
-def connect(url: sa.URL, busy_seconds: float) -> sa.Engine:
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": busy_seconds})
+def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
+    """keep: see `database.held`."""
+    # Any thread may use a connection, one at a time.
+    pool: dict[str, Any] = {"poolclass": sa.NullPool}
+    if keep:
+        pool = {"poolclass": sa.QueuePool, "pool_size": _KEPT, "max_overflow": -1, "pool_use_lifo": True}
+    engine = sa.create_engine(url, **pool, connect_args={"timeout": busy_seconds, "check_same_thread": False})
 
     @event.listens_for(engine, "do_connect")
     def exists(dialect: object, record: object, arguments: object, named: object) -> None:

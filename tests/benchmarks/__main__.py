@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks import audits, imports, report, rewrite, selections
+from tests.benchmarks import appends, audits, imports, report, rewrite, selections
 
 
 def main() -> None:
@@ -30,6 +30,7 @@ def main() -> None:
         "audit": audits.measure(workload, rounds, peers),
         "selection": selections.measure(workload, rounds, peers),
         "import": imports.measure(workload, rounds),
+        "appends": appends.measure(rounds, 3),
     }
     (workload / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     report.write(results, Path(__file__).resolve().parents[2] / "docs" / "benchmarks")

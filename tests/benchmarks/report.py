@@ -85,6 +85,24 @@ def write(results: dict[str, Any], folder: Path) -> None:
                 *((name, f"{results['import'][f'{name}_per_second']:,.0f} acts") for name in ("import", "bare", "fsck")),
             ],
         ),
+        "",
+        "## Single acts, each durable and signed before the next",
+        "",
+        "Goal: 1,000 a second by 8 writers with SQLite. Bare: a transaction of one row by the `sqlite3` module, synced.",
+        "",
+        *_table(
+            ("side", "writers", "a second", "p50, ms", "p95, ms", "p99, ms", "CPU of each, ms"),
+            [
+                (
+                    one["side"],
+                    str(one["writers"]),
+                    f"{one['per_second']:,.0f}",
+                    *(f"{one[f'p{i}_ms']:.1f}" for i in (50, 95, 99)),
+                    f"{one['cpu_ms']:.2f}",
+                )
+                for one in results["appends"]
+            ],
+        ),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -229,7 +229,7 @@ def test_an_anchor_never_goes_back(book: Ledger, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_anchor_that_cannot_be_written_is_told_as_recorded(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ConsentLedgerError("cannot write head: no space left on device")
 
     monkeypatch.setattr("ledger.files.publish_bytes", fail)

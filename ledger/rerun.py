@@ -9,6 +9,7 @@ were answered. Where any of it is missing or another, the shard is done again. S
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,10 +89,15 @@ class Indexed:
         self.run: dict[str, Any] = {}
         self._tree = b""
         self._changed: dict[str, Hashes | None] = {}
+        self._begun, self._lock = False, threading.Lock()
 
-    def begin(self) -> None:
-        """Before the first shard is done by these answers."""
-        self.folder.write(ANSWERS, self._answers, sync=True)
+    def _begin(self) -> None:
+        """Before the first line speaks of these answers, and not before: where nothing is done, nothing is left."""
+        with self._lock:
+            if not self._begun:
+                self.folder.make()
+                self.folder.write(ANSWERS, self._answers, sync=True)
+                self._begun = True
 
     def all_lines(self, digest: str) -> dict[str, Line] | None:
         """For `Journal.lines`."""
@@ -252,6 +258,7 @@ class Indexed:
         input that cannot be: the shard is done again by the next run."""
         if output is None or not self.known.is_exact:
             return {}
+        self._begin()
         entry = {
             "salt": self.folder.salt_sha256,
             "subjects": self.folder.write(SUBJECTS, subjects.packed()),
@@ -263,6 +270,7 @@ class Indexed:
 
     def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
         """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
+        self._begin()
         kept = pack(rows[self.known.order].view(np.uint64))
         run = {
             "salt": self.folder.salt_sha256,

@@ -175,7 +175,7 @@ def run(
             journal = Journal(_journal_path(output, part), key)
             part.begin(journal)
         elif journal is not None and isinstance(output, Path):
-            folder = IndexFolder.make(output)
+            folder = IndexFolder.of(output)
             same = indexed is not None and folder is not None and indexed.folder.salt == folder.salt
             if not same:
                 indexed = None if folder is None else Indexed(folder, answers)
@@ -183,8 +183,6 @@ def run(
             if not journal.is_current() or (spared.lines and not (same and spared.holds(share, output))):
                 journal = Journal(_journal_path(output, part), key)
                 spared, progress = look()
-            if indexed is not None:
-                indexed.begin()
         files.withdraw(statement_path(output))
 
         people = None if key is None or part is not None else KeptSubjects(answers)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,9 @@ def test_who_waits_is_answered_each_their_own(name: bytes, pool: ThreadPoolExecu
 def test_the_turn_goes_to_one_who_waits_and_the_others_wait_on(name: bytes, pool: ThreadPoolExecutor) -> None:
     turn = first(name)
     asked = {asking(pool, name, b"%d" % n) for n in range(6)}
-    time.sleep(0.2)
+    # The kernel lists the queue, and each who has connected.
+    while Path("/proc/net/unix").read_bytes().count(name) < 7:
+        time.sleep(0.01)
     for left in range(6, 0, -1):
         assert turn.pass_on()
         ends = time.monotonic() + 20

@@ -56,27 +56,29 @@ class IndexFolder:
         return cls(path, salt) if len(salt) == SALT_BYTES else None
 
     @classmethod
-    def make(cls, output: Path) -> IndexFolder | None:
-        """To write, by whoever holds the output folder alone. None where another user's is there: it serves their runs.
-
-        Raises UsageError where something else has the name.
+    def of(cls, output: Path) -> IndexFolder | None:
+        """To write, by whoever holds the output folder alone: see `make`. None where another user's is there: it serves their
+        runs. Raises UsageError where something else has the name.
         """
         path = index_folder(output)
         require_ours(output)
         if path.is_dir() and path.stat().st_uid != os.geteuid():
             return None
+        return cls.open(output) or cls(path, secrets.token_bytes(SALT_BYTES))
+
+    def make(self) -> None:
+        """Make what is not there yet. Raises ShardError."""
         try:
-            path.mkdir(mode=0o700, exist_ok=True)
-            path.chmod(0o700)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self.path.chmod(0o700)
         except OSError as error:
-            raise ShardError(f"cannot use {path}: {error.strerror or error}", hint=files.advice(error)) from error
-        files.sweep_below(path)
-        if (found := cls.open(output)) is None:
-            files.withdraw(path / _SALT)
-            salt = secrets.token_bytes(SALT_BYTES)
-            files.create_private(path / _SALT, salt)
-            found = cls(path, salt)
-        return found
+            raise ShardError(f"cannot use {self.path}: {error.strerror or error}", hint=files.advice(error)) from error
+        files.sweep_below(self.path)
+        with contextlib.suppress(ConsentLedgerError, OSError):
+            if files.read_private(self.path / _SALT) == self.salt:
+                return
+        files.withdraw(self.path / _SALT)
+        files.create_private(self.path / _SALT, self.salt)
 
     def write(self, kind: str, data: bytes, *, sync: bool = False) -> str:
         """The digest by which it is found again."""

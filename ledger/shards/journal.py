@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[bytes, tuple[int, ...] | None]:
 def _identity(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

@@ -422,13 +422,12 @@ def test_the_root_at_the_cost_of_what_changed(people: int) -> None:
             known = [name for name in names if random.random() < 0.9 or step == 5]
             history = [act("given", name, 0) for name in known]
             answers = Answers(compile_rows(enumerate(history), "ai", (1,), day(9)), day(9))
-            indexed = Indexed(IndexFolder.make(out), answers)
-            indexed.begin()
+            indexed = Indexed(IndexFolder.of(out), answers)
             indexed.run = run
             counted = KeptSubjects(answers)
             rows = {name: 3 + (hash((name, step // 2)) % 50 == 0) for name in known if random.random() < 0.98}
             counted.add(np.repeat(answers.subjects(pa.array(list(rows), pa.large_string())), list(rows.values())))
-            said = indexed.commit(counted, 1)
+            said = indexed.commit(counted)
             text = pa.array(list(rows), pa.large_string())
             expected = tree_of(text, np.array(list(rows.values()), np.int64), bytes.fromhex(said["seed"])).root()
             assert (said["root"], said["count"]) == (expected.hex(), len(rows))

@@ -72,7 +72,6 @@ DURABLE = (
     Durable("the database", AppendOfOne, "fdatasync", DATABASE, "done, stored", "done, stored"),
     Durable("the anchor's bytes", AppendOfOne, "fsync", HEAD, "failed, stored", "failed, stored"),
     Durable("the anchor's name", AppendOfOne, "rename", "consent-ledger/head", "failed, stored", "failed, stored"),
-    Durable("the anchor's folder", AppendOfOne, "fsync", "consent-ledger", "failed, stored", "failed, stored"),
     Durable("a further anchor", AppendWithFurtherAnchor, "rename", ".*far/head", "failed, stored", "failed, stored"),
     Durable("the commit of an import", ImportAtTheEdge, "fdatasync", WAL, "failed, not stored", "failed, not stored", last=2),
     Durable("the rejected rows", ImportWithRejects, "link", "bad.csv", "failed, not stored", "failed, not stored"),

@@ -140,7 +140,8 @@ def same_as_a_full_run(statement: dict[str, Any], output: Path, snapshot: Snapsh
 
 
 def flip(path: Path, where: float, bit: int) -> None:
-    data = bytearray(path.read_bytes())
+    """A bit of a file, which a run that was killed may not have come to."""
+    data = bytearray(path.read_bytes() if path.exists() else b"")
     if data:
         data[int(where * len(data))] ^= 1 << bit
         path.write_bytes(data)
@@ -163,8 +164,10 @@ def harms(draw: st.DrawFn) -> tuple[Any, ...]:
 
 def harm(kind: str, where: float, bit: int, pick: int, out: Path, raw: Path) -> None:
     time.sleep(0.02)  # a clock's tick: within one nobody can tell that a file was written again
-    held = sorted(path for path in index_folder.index_folder(out).iterdir() if path.name != "salt")
+    held = sorted(path for path in index_folder.index_folder(out).glob("*") if path.name != "salt")
     outputs, inputs = sorted(out.iterdir()), sorted(raw.iterdir())
+    if not outputs:
+        return
     one, output = held[pick % len(held)] if held else None, outputs[pick % len(outputs)]
     if kind == "index" and one:
         flip(one, where, bit)

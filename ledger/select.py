@@ -4,8 +4,9 @@
   blocks, by which whoever reads rows by position knows that they are the very rows that were decided.
 - An earlier statement is withdrawn before the first file is written, and the new one is written last. Whatever fails on the way
   leaves no statement, and nothing can be read by positions that have none.
-- Made again into the same folder, a shard of the same size is not hashed anew: its key columns are read through the blocks that
-  this key has signed before. Where a block is another, the shard was changed, and all of it is hashed.
+- Made again into the same folder, a shard of the same size whose file was not touched since is not hashed anew: its key columns
+  are read through the blocks that this key has signed before. Where a block is another, the shard was changed, and all of it is
+  hashed. In a store there are no such times: what was changed beside the key columns is found when it is read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from ledger import blocks, files, holding, times
@@ -33,6 +35,7 @@ from ledger.shards import positions
 from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import decide
+from ledger.shards.index_folder import identity, settled
 from ledger.shards.inputs import Input
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile
@@ -110,7 +113,7 @@ def select(
         _check_output(output, inputs)  # again: another may have ended there since
         if snapshot.receipt is None and publish is not None:
             snapshot = published(publish, snapshot)
-        known = _known(output, key)
+        known = _known(output, key, inputs)
         files.withdraw(path)
         people = KeptSubjects(answers)
 
@@ -224,13 +227,23 @@ def _through(whole: str, of_blocks: bytes, size: int) -> Callable[[Any], Any]:
     return through
 
 
-def _known(output: Place, key: PrivateKey) -> Mapping[str, tuple[str, bytes, int]]:
-    """Of each shard of the selection that stands there, if this key has signed it: SHA-256, those of its blocks, and bytes."""
+def _known(output: Place, key: PrivateKey, inputs: list[Input]) -> Mapping[str, tuple[str, bytes, int]]:
+    """Of each shard of the selection that stands there, if this key has signed it: SHA-256, those of its blocks, and bytes.
+
+    Not of a file that was touched since: other columns may have changed, and the statement would name a shard that is not there.
+    """
+    paths = {source.name: source.path for source in inputs}
     known: dict[str, tuple[str, bytes, int]] = {}
     with suppress(VerificationError, ShardError):
         trust = Trust((), (Verifier.of("own", key.public),))
         _, record = record_of(read_statement(statement_path(output)).partition(b"\n")[0], trust)
-        for shard in record.shards if isinstance(record, SelectionRecord) else ():
+        if not isinstance(record, SelectionRecord):
+            return known
+        since = times.micros(record.decided_at) * 1000
+        for shard in record.shards:
+            path = paths.get(shard.name)
+            if path is None or (isinstance(path, Path) and settled(identity(path), since) is None):
+                continue
             with suppress(VerificationError, ShardError):
                 known[shard.name] = shard.sha256, blocks_of(output, shard), shard.size
     return known

@@ -19,11 +19,12 @@ from ledger.log import canonical, prefix_tree
 from ledger.report import linked
 from ledger.report.facts import Acts, Declared, Facts, Run
 from ledger.statements.audit_statement import audit_statement
+from ledger.statements.counted import DROPPED
 from ledger.statements.decided import BASES
 from ledger.statements.membership import membership, open_membership
 from ledger.statements.receipt import ACT_COMMON, ACTS, EVENT_OPTIONAL, EVENT_REQUIRED
 from ledger.statements.selection_statement import selection_statement
-from ledger.statements.statement import DROPPED, run_statement
+from ledger.statements.statement import run_statement
 from ledger.statements.verify import open_statement
 from ledger.status import Unanswered
 

@@ -1,35 +1,27 @@
-"""The statement of a run: these shards came from those, by these answers. What it shares with an audit's: see `decided`.
-
-In each shard and in all, rows_in == rows_kept + the sum of rows_dropped by reason; what the kept rows rest on sums up to
-rows_kept; rows dropped only for want of a mapped column are some of those dropped.
+"""The statement of a run: these shards came from those, by these answers. What it shares with others: see `decided`, `counted`.
 
 What is signed passed the checks that a verifier makes: `run_statement` reads back what it wrote.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.consent import ALLOWED, REASONS
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import canonical
-from ledger.statements import decided, fields
-from ledger.statements.decided import Decided, present
-from ledger.statements.fields import count, counts_by, list_of, object_of, text
+from ledger.statements import counted, decided, fields
+from ledger.statements.counted import Counted, require_counts, rows_of
+from ledger.statements.fields import list_of, object_of, text
 from ledger.statements.limits import LIMITS
 
 RUN = "urn:consent-ledger:run:v1"
-DROPPED = tuple(reason for reason in REASONS if reason != ALLOWED)
 
-_SHARD = object_of({
-    "input": text, "input_sha256": fields.sha256, "output": text, "output_sha256": fields.sha256,
-    "rows_in": count, "rows_kept": count, "rows_dropped": counts_by(DROPPED)})  # fmt: skip
-
-_REQUIRED = {"run_id": text, "rows_in": count, "rows_kept": count, "rows_dropped": counts_by(DROPPED), "unmapped": count,
-             "shards": list_of(_SHARD)}  # fmt: skip
+_SHARD = object_of(
+    {"input": text, "input_sha256": fields.sha256, "output": text, "output_sha256": fields.sha256, **counted.ROWS}
+)
+_REQUIRED = {"run_id": text, "shards": list_of(_SHARD), **counted.REQUIRED}
 _OPTIONAL = {"dropped_metadata": list_of(text)}
 
 
@@ -47,32 +39,15 @@ class ShardRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord(Decided):
-    """What a run statement says. Counts in all are those of the shards, summed.
+class RunRecord(Counted):
+    """What a run statement says. rests_on: of the kept rows.
 
-    rests_on: of the kept rows. unmapped: rows dropped only because a column was not mapped.
     dropped_metadata: keys of the shards' metadata that the outputs were written without, sorted.
     """
 
     run_id: str
-    unmapped: int
     shards: Sequence[ShardRecord]
     dropped_metadata: Sequence[str] = field(default=())
-
-    @property
-    def rows_in(self) -> int:
-        return sum(shard.rows_in for shard in self.shards)
-
-    @property
-    def rows_kept(self) -> int:
-        return sum(shard.rows_kept for shard in self.shards)
-
-    @property
-    def rows_dropped(self) -> dict[str, int]:
-        total: Counter[str] = Counter()
-        for shard in self.shards:
-            total.update(shard.rows_dropped)
-        return present(total)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -107,7 +82,7 @@ def run_of(statement: Mapping[str, Any]) -> RunRecord:
     )
     decided.require_names([shard.input for shard in run.shards])
     decided.require_names([shard.output for shard in run.shards])
-    _require_counts(run, predicate)
+    require_counts(run, predicate, [shard.output for shard in run.shards], "run")
     if list(run.dropped_metadata) != sorted(set(run.dropped_metadata), key=str.encode):
         raise VerificationError("dropped_metadata is not sorted, or names a key twice")
     decided.require_subjects(statement, run.digests)
@@ -117,25 +92,8 @@ def run_of(statement: Mapping[str, Any]) -> RunRecord:
 def _document(run: RunRecord) -> dict[str, Any]:
     shards = sorted(run.shards, key=lambda shard: shard.output.encode())
     return decided.document(run, RUN, {
-        "run_id": run.run_id, "rows_in": run.rows_in, "rows_kept": run.rows_kept, "rows_dropped": run.rows_dropped,
-        "unmapped": run.unmapped,
+        "run_id": run.run_id, **rows_of(run), "unmapped": run.unmapped,
         "shards": [{
             "input": shard.input, "input_sha256": shard.input_sha256, "output": shard.output,
-            "output_sha256": shard.output_sha256, "rows_in": shard.rows_in, "rows_kept": shard.rows_kept,
-            "rows_dropped": present(shard.rows_dropped)} for shard in shards],
+            "output_sha256": shard.output_sha256, **rows_of(shard)} for shard in shards],
         **({"dropped_metadata": list(run.dropped_metadata)} if run.dropped_metadata else {})})  # fmt: skip
-
-
-def _require_counts(run: RunRecord, predicate: Mapping[str, Any]) -> None:
-    for shard in run.shards:
-        if shard.rows_in != shard.rows_kept + (lost := sum(shard.rows_dropped.values())):
-            raise VerificationError(
-                f"the counts of shard {shard.output!r:.200} do not add up: "
-                f"{shard.rows_in} in, {shard.rows_kept} kept, {lost} dropped")  # fmt: skip
-    for name, total in (("rows_in", run.rows_in), ("rows_kept", run.rows_kept), ("rows_dropped", run.rows_dropped)):
-        if predicate[name] != total:
-            raise VerificationError(f"{name} of the run is not the sum over its shards")
-    if sum(run.rests_on.values()) != run.rows_kept:
-        raise VerificationError(f"rests_on speaks of {sum(run.rests_on.values())} rows, but {run.rows_kept} were kept")
-    if run.unmapped > (dropped := run.rows_in - run.rows_kept):
-        raise VerificationError(f"{run.unmapped} rows are said to be dropped for want of a column, but {dropped} were dropped")

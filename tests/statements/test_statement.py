@@ -15,8 +15,9 @@ from paper_log import NOON, PaperLog, run_record, sha256, shard
 from ledger.consent import REASONS
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import canonical
+from ledger.statements.counted import DROPPED
 from ledger.statements.decided import set_root
-from ledger.statements.statement import DROPPED, RUN, RunRecord, parse_run, run_statement
+from ledger.statements.statement import RUN, RunRecord, parse_run, run_statement
 
 RECEIPT = PaperLog().log_snapshot()
 

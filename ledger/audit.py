@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from ledger.shards.decide import decide
 from ledger.shards.inputs import Input
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subjects import KeptSubjects
-from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
+from ledger.shards.work import Callback, Progress, Tally, account, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import Snapshot
 
 
@@ -95,34 +94,29 @@ def audit(
     people = KeptSubjects(answers) if hashed else None
 
     def one(source: Input) -> tuple[ShardAudit, int]:
-        counts: Counter[str] = Counter()
-        rests_on: Counter[str] = Counter()
-        rows = known = 0
+        tally = Tally()
         with ShardFile(source.path, whole=hashed) as shard:
             sha256 = shard.sha256 if hashed else None
             names = columns.check(shard.schema_arrow, categories)
             for group in range(shard.num_row_groups):
                 table = shard.read_keys(group, names)
                 decisions = decide(columns.read(table), answers, categories)
-                counts.update(decisions.counts())
-                rests_on.update(decisions.rests_on())
+                tally.add(table.num_rows, decisions)
                 if people is not None:
                     people.add(decisions.kept_subjects())
-                rows, known = rows + table.num_rows, known + decisions.known
                 progress.add(table.num_rows)
             shard.check_unchanged()
-        account(source.name, rows, counts)
-        without = rows - counts.pop("allowed", 0)
+        account(source.name, tally.rows, tally.counts)
         audited = ShardAudit(
             path=str(source.path),
             name=source.name,
             sha256=sha256,
-            rows=rows,
-            rows_without_consent=without,
-            reasons=in_order(counts),
-            rests_on=dict(rests_on),
+            rows=tally.rows,
+            rows_without_consent=tally.rows - tally.kept,
+            reasons=tally.dropped(),
+            rests_on=dict(tally.rests_on),
         )
-        return audited, known
+        return audited, tally.known
 
     audited = in_parallel(one, inputs, workers)
     warnings = unknown_ids(((shard.path, shard.rows, known) for shard, known in audited), columns)

@@ -7,12 +7,9 @@ What an earlier run has made, and no change of the answers reaches, is neither c
 from __future__ import annotations
 
 import os
-import platform
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ledger import files, holding, parts, times
+from ledger import files, holding, parts, stating, times
 from ledger.consent import REASONS, check_text
 from ledger.errors import ShardError, UsageError
-from ledger.log import canonical, dsse
+from ledger.log import canonical
 from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Address, Place
@@ -49,28 +46,13 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
 from ledger.shards.subject_index import ShardSubjects
 from ledger.shards.subjects import KeptSubjects
-from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
-from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.shards.work import Callback, Progress, Tally, account, in_parallel, rows_of, total, unknown_ids
+from ledger.snapshot import Snapshot
 from ledger.statements.audit_statement import AUDIT
 from ledger.statements.statement import RUN, RunRecord, ShardRecord, run_statement
 from ledger.statements.verify import stated_kind, statement_path
 
-
-def _version() -> str:
-    try:
-        return version("consent-ledger")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0+uninstalled"
-
-
 _SHARD_FIELDS = ("input", "input_sha256", "output", "output_sha256", "rows_in", "rows_kept", "rows_dropped")
-VERSIONS = {
-    "consent-ledger": _version(),
-    "pyarrow": pa.__version__,
-    "duckdb": version("duckdb"),
-    "python": platform.python_version(),
-    "machine": platform.machine(),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +65,12 @@ class Run:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent filter` (schemas/filter.json)."""
-        r = self.record
         return {
-            "run_id": r.run_id,
-            "purpose": r.purpose,
-            "snapshot_sha256": r.snapshot_sha256,
-            "answers_sha256": r.answers_sha256,
-            "checkpoint": self.checkpoint,
-            "rows_in": r.rows_in,
-            "rows_kept": r.rows_kept,
-            "rows_dropped": dict(r.rows_dropped),
-            "unmapped": r.unmapped,
-            "warnings": list(r.warnings),
+            "run_id": self.record.run_id,
+            **stating.told(self.record, self.checkpoint),
             "shards": [
-                {name: getattr(s, name) for name in _SHARD_FIELDS} | {"rows_dropped": dict(s.rows_dropped)} for s in r.shards
+                {name: getattr(s, name) for name in _SHARD_FIELDS} | {"rows_dropped": dict(s.rows_dropped)}
+                for s in self.record.shards
             ],
             "statement": None if self.statement is None else str(self.statement),
         }
@@ -127,13 +101,10 @@ def run(
             "a part needs a run key and a snapshot with its receipt: all are decided by the same answers, and signed by one key",
             hint="--snapshot FILE --run-key FILE, the same for every part",
         )
-    if snapshot.receipt is None and publish is None and key is not None:
-        raise UsageError(
-            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
-        )
-    if not 0 <= min_kept <= 1:  # NaN is no limit at all
-        raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
-    output = output.resolve() if isinstance(output, Path) and output.name in ("", "..") else output
+    if key is not None:
+        stating.require_provable(snapshot, publish)
+    stating.require_share(min_kept)
+    output = stating.named(output)
     _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
     share = inputs if part is None else part.share(inputs)
@@ -153,7 +124,7 @@ def run(
         return spared, Progress(rows + spared.rows_in, on_progress)
 
     def deciding(answers: Answers) -> dict[str, str]:
-        return deciding_by(snapshot, columns, answers, dropped, VERSIONS)
+        return deciding_by(snapshot, columns, answers, dropped, stating.VERSIONS)
 
     def committed(people: KeptSubjects) -> dict[str, Any]:
         if indexed is not None:
@@ -167,8 +138,7 @@ def run(
     answers = answers_at(snapshot, started_at)
     with holding.alone(output) if part is None else holding.together(output, part.journal(output)):
         _check_output(output, inputs, exclusions, part)  # again: another run may have ended there since
-        if snapshot.receipt is None and publish is not None:
-            snapshot = published(publish, snapshot)
+        snapshot = stating.published(publish, snapshot)
         if key is None:
             pass
         elif part is not None:
@@ -203,23 +173,12 @@ def run(
         results = [line["result"] for line in lines.values()]
         record = RunRecord(
             run_id=secrets.token_hex(16),
-            purpose=snapshot.purpose,
-            rule_version=RULE_VERSION,
-            origin=snapshot.header.origin,
-            snapshot_sha256=snapshot.sha256,
-            answers_sha256=answers.digest,
-            snapshot_receipt=(snapshot.receipt or b"").decode(),
-            columns=columns.document(),
-            decided_at=started_at,
-            age_seconds=int(snapshot.age(started_at).total_seconds()),
-            max_age_seconds=int(snapshot.max_age.total_seconds()),
-            recipient=recipient,
+            **stating.decided(snapshot, columns, answers.digest, started_at, recipient),
             dropped_metadata=dropped,
             subjects=None if people is None else committed(people),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
-            versions=VERSIONS,
             started_at=started_at,
             finished_at=times.now(),
             warnings=(
@@ -239,15 +198,8 @@ def run(
             key = None  # a statement speaks of the whole set
         elif journal is not None and indexed is not None and people is not None:
             indexed.end(journal, lines, people.rows, started_at)
-        return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=_publish(output, record, key, admit))
-
-
-def published(publish: Callable[[Snapshot], Snapshot], snapshot: Snapshot) -> Snapshot:
-    """The snapshot with its receipt. Raises UsageError where it is another: a statement would speak of other answers."""
-    logged = publish(snapshot)
-    if logged.sha256 != snapshot.sha256:
-        raise UsageError("publish logged another snapshot than the one it was given", hint="publish=ledger.publish")
-    return logged
+        statement = None if key is None else stating.put(output, run_statement(record), key, admit)
+        return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=statement)
 
 
 def _same_for_all(record: RunRecord) -> dict[str, str]:
@@ -290,9 +242,7 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
     """inputs: of all parts, where this is one."""
     target = output.resolve()
     sources = set(files.resolved(source.path for source in inputs))
-    for ours in (target, target.parent) if target.name == "snapshots" else (target,):
-        if (ours / "ledger.toml").is_file():
-            raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
+    stating.require_no_ledger(output)
     taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
     own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
     if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
@@ -367,9 +317,7 @@ class _Work:
                 self.progress.add(line["result"]["rows_in"])
                 return line, (source.name, np.array([], np.int64), np.array([], np.uint8))
             names = self.columns.check(file.schema_arrow, categories)
-            counts: Counter[str] = Counter()
-            rests_on: Counter[str] = Counter()
-            totals = {"rows": 0, "unmapped": 0, "known": 0}
+            tally = Tally()
             dropped: list[tuple[Any, Any]] = []
             subjects = None if self.indexed is None else self.indexed.shard()
 
@@ -377,14 +325,10 @@ class _Work:
                 table = file.read_keys(group, names)
                 keys = self.columns.read(table)
                 decisions = decide(keys, self.answers, categories)
-                counts.update(decisions.counts())
-                rests_on.update(decisions.rests_on())
                 if self.keep_exclusions:
                     out = np.nonzero(decisions.codes)[0]
-                    dropped.append((out + totals["rows"], decisions.codes[out]))
-                totals["rows"] += table.num_rows
-                totals["unmapped"] += int(decisions.unmapped.sum())
-                totals["known"] += decisions.known
+                    dropped.append((out + tally.rows, decisions.codes[out]))
+                tally.add(table.num_rows, decisions)
                 if self.people is not None:
                     kept = decisions.kept_subjects()
                     self.people.add(kept)
@@ -395,29 +339,28 @@ class _Work:
 
             with HashingSink(target) as sink:
                 masks = [mask(group) for group in range(file.num_row_groups)]
-                whole = counts["allowed"] == totals["rows"] > 0 and not self.dropped_metadata
+                whole = tally.kept == tally.rows > 0 and not self.dropped_metadata
                 if whole and copy(file, sink, decoded=names):
-                    kept = totals["rows"]
+                    kept = tally.rows
                 else:
                     kept = rewrite(file, sink, masks.__getitem__, drop_metadata=self.dropped_metadata)
-                account(source.name, totals["rows"], counts)
-                if kept != counts["allowed"]:
-                    raise ShardError(f"{source.name}: {kept} rows were written where {counts['allowed']} were allowed")
+                account(source.name, tally.rows, tally.counts)
+                if kept != tally.kept:
+                    raise ShardError(f"{source.name}: {kept} rows were written where {tally.kept} were allowed")
                 written = identity_begins(sink)
                 sink.publish()
-            counts.pop("allowed", None)
             result = {
                 "carriers": carried_metadata_warnings(file.footer, self.dropped_metadata),
                 "input": source.name,
                 "input_sha256": file.sha256,
                 "output": source.name,
                 "output_sha256": sink.sha256,
-                "rows_in": totals["rows"],
+                "rows_in": tally.rows,
                 "rows_kept": kept,
-                "rows_dropped": in_order(counts),
-                "unmapped": totals["unmapped"],
-                "known": totals["known"],
-                "rests_on": dict(rests_on),
+                "rows_dropped": tally.dropped(),
+                "unmapped": tally.unmapped,
+                "known": tally.known,
+                "rests_on": dict(tally.rests_on),
             }
             line = {"name": source.name, "deciding": deciding, "result": result}
             if self.indexed is not None and subjects is not None:
@@ -449,15 +392,6 @@ class _Work:
 def _warnings(results: list[dict[str, Any]], columns: Columns) -> tuple[str, ...]:
     unknown = unknown_ids(((r["input"], r["rows_in"], r["known"]) for r in results), columns)
     return (*unknown, *sorted({carrier for r in results for carrier in r["carriers"]}))
-
-
-def _publish(output: Place, record: RunRecord, key: PrivateKey | None, admit: Callable[[bytes], bytes] | None) -> Place | None:
-    if key is None:
-        return None
-    line = dsse.seal(run_statement(record), key)
-    path = statement_path(output)
-    files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
-    return path
 
 
 def _write_exclusions(path: Path, dropped: list[tuple[str, Any, Any]], snapshot_sha256: str) -> None:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,28 +19,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ledger import blocks, files, holding, times
+from ledger import blocks, files, holding, stating, times
 from ledger.blocks import Authentic
 from ledger.errors import ShardError, UsageError, VerificationError
-from ledger.log import dsse
 from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.log.trust import Trust
 from ledger.objects import Place
-from ledger.run import VERSIONS, published
 from ledger.selected import blocks_of
 from ledger.shards import positions
 from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
-from ledger.shards.decide import decide
+from ledger.shards.decide import Decisions, decide
 from ledger.shards.index_folder import identity, settled
 from ledger.shards.inputs import Input
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subjects import KeptSubjects
-from ledger.shards.work import Callback, Progress, account, in_order, in_parallel, rows_of, total, unknown_ids
-from ledger.snapshot import RULE_VERSION, Snapshot
+from ledger.shards.work import Callback, Progress, Tally, account, in_parallel, rows_of, total, unknown_ids
+from ledger.snapshot import Snapshot
 from ledger.statements.selection_statement import (
     BLOCKS_SUFFIX,
     POSITIONS_SUFFIX,
@@ -50,7 +47,7 @@ from ledger.statements.selection_statement import (
     SelectionRecord,
     selection_statement,
 )
-from ledger.statements.verify import exact_shards, read_statement, record_of, stated_kind, statement_path
+from ledger.statements.verify import read_statement, record_of, stated_kind, statement_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +60,10 @@ class Selection:
 
     def document(self) -> dict[str, Any]:
         """The JSON of `consent select` (schemas/select.json)."""
-        r = self.record
         return {
-            "selection_id": r.selection_id,
-            "purpose": r.purpose,
-            "snapshot_sha256": r.snapshot_sha256,
-            "answers_sha256": r.answers_sha256,
-            "checkpoint": self.checkpoint,
-            "rows_in": r.rows_in,
-            "rows_kept": r.rows_kept,
-            "rows_dropped": dict(r.rows_dropped),
-            "unmapped": r.unmapped,
-            "warnings": list(r.warnings),
-            "shards": [asdict(shard) for shard in r.shards],
+            "selection_id": self.record.selection_id,
+            **stating.told(self.record, self.checkpoint),
+            "shards": [asdict(shard) for shard in self.record.shards],
             "statement": str(self.statement),
         }
 
@@ -97,32 +85,25 @@ def select(
     """What `ConsentFilter.select_shards` says."""
     started_at = times.now()
     snapshot.check_age(started_at)
-    if snapshot.receipt is None and publish is None:
-        raise UsageError(
-            "a snapshot without a receipt proves nothing", hint="compile one with `consent snapshot`, or Ledger.snapshot"
-        )
-    if not 0 <= min_kept <= 1:  # NaN is no limit at all
-        raise UsageError(f"min_kept is {min_kept}", hint="a share from 0 to 1")
-    output = _resolved(output)
+    stating.require_provable(snapshot, publish)
+    stating.require_share(min_kept)
+    output = stating.named(output)
     _check_output(output, inputs)
     categories = snapshot.header.categories
     progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, categories)), on_progress)
     answers = answers_at(snapshot, started_at)
-    path = statement_path(output)
     with holding.alone(output):
         _check_output(output, inputs)  # again: another may have ended there since
-        if snapshot.receipt is None and publish is not None:
-            snapshot = published(publish, snapshot)
+        snapshot = stating.published(publish, snapshot)
         known = _known(output, key, inputs)
-        files.withdraw(path)
+        files.withdraw(statement_path(output))
         people = KeptSubjects(answers)
 
         def decided(source: Input, file: ShardFile) -> _Decided:
             names, found = columns.check(file.schema_arrow, categories), _Decided()
             for group in range(file.num_row_groups):
                 table = file.read_keys(group, names)
-                found.add(decide(columns.read(table), answers, categories))
-                found.rows += table.num_rows
+                found.add(table.num_rows, decide(columns.read(table), answers, categories))
             file.check_unchanged()
             account(source.name, found.rows, found.counts)
             return found
@@ -143,7 +124,6 @@ def select(
             for codes in found.people:
                 people.add(codes)
             progress.add(found.rows)
-            kept = found.counts.pop("allowed", 0)
             sha256_, of_blocks, size = hashed
             return SelectedShard(
                 name=source.name,
@@ -152,29 +132,18 @@ def select(
                 blocks_sha256=_write(output / (source.name + BLOCKS_SUFFIX), of_blocks),
                 positions_sha256=_write(output / (source.name + POSITIONS_SUFFIX), positions.encode(found.masks)),
                 rows_in=found.rows,
-                rows_kept=kept,
-                rows_dropped=in_order(found.counts),
+                rows_kept=found.kept,
+                rows_dropped=found.dropped(),
             ), found
 
         done = in_parallel(one, inputs, workers)
         record = SelectionRecord(
             selection_id=secrets.token_hex(16),
-            purpose=snapshot.purpose,
-            rule_version=RULE_VERSION,
-            origin=snapshot.header.origin,
-            snapshot_sha256=snapshot.sha256,
-            answers_sha256=answers.digest,
-            snapshot_receipt=(snapshot.receipt or b"").decode(),
-            columns=columns.document(),
-            decided_at=started_at,
-            age_seconds=int(snapshot.age(started_at).total_seconds()),
-            max_age_seconds=int(snapshot.max_age.total_seconds()),
-            recipient=recipient,
+            **stating.decided(snapshot, columns, answers.digest, started_at, recipient),
             subjects=people.commit(secrets.token_bytes(SEED_BYTES)),
             rests_on=total(dict(found.rests_on) for _, found in done),
             unmapped=sum(found.unmapped for _, found in done),
             shards=sorted((shard for shard, _ in done), key=lambda shard: shard.name.encode()),
-            versions=VERSIONS,
             started_at=started_at,
             finished_at=times.now(),
             warnings=tuple(unknown_ids(((shard.name, found.rows, found.known) for shard, found in done), columns)),
@@ -184,27 +153,21 @@ def select(
                 f"{record.rows_kept} of {record.rows_in} rows are allowed, fewer than the least share of {min_kept:g}",
                 hint="look at the reasons with `consent audit`; the selection has no statement",
             )
-        _require_no_others(output, record)
-        line = dsse.seal(selection_statement(record), key)
-        files.publish_bytes(path, line + b"\n" + (admit(line) if admit is not None else b""))
-        return Selection(record=record, checkpoint=snapshot.header.checkpoint, statement=path)
+        stating.require_no_others(output, record.digests, "part of it")
+        statement = stating.put(output, selection_statement(record), key, admit)
+        return Selection(record=record, checkpoint=snapshot.header.checkpoint, statement=statement)
 
 
-class _Decided:
-    """What became of one shard's rows. people: codes of the subjects of allowed rows, of each row group."""
+class _Decided(Tally):
+    """people: codes of the subjects of allowed rows, of each row group."""
 
     def __init__(self) -> None:
-        self.rows = self.known = self.unmapped = 0
-        self.counts: Counter[str] = Counter()
-        self.rests_on: Counter[str] = Counter()
+        super().__init__()
         self.masks: list[Any] = []
         self.people: list[Any] = []
 
-    def add(self, decisions: Any) -> None:
-        self.counts.update(decisions.counts())
-        self.rests_on.update(decisions.rests_on())
-        self.known += decisions.known
-        self.unmapped += int(decisions.unmapped.sum())
+    def add(self, rows: int, decisions: Decisions) -> None:
+        super().add(rows, decisions)
         self.masks.append(decisions.keep.to_numpy(zero_copy_only=False))
         self.people.append(decisions.kept_subjects())
 
@@ -249,10 +212,6 @@ def _known(output: Place, key: PrivateKey, inputs: list[Input]) -> Mapping[str, 
     return known
 
 
-def _resolved(output: Place) -> Place:
-    return output.resolve() if output.name in ("", "..") else output
-
-
 def _write(path: Place, data: bytes) -> str:
     with HashingSink(path) as sink:
         sink.write(data)
@@ -262,9 +221,7 @@ def _write(path: Place, data: bytes) -> str:
 
 def _check_output(output: Place, inputs: list[Input]) -> None:
     target = output.resolve()
-    for ours in (target, target.parent) if target.name == "snapshots" else (target,):
-        if (ours / "ledger.toml").is_file():
-            raise UsageError(f"{output} is a ledger's own folder", hint="choose an empty folder with -o")
+    stating.require_no_ledger(output)
     # Other tools call theirs `*.intoto.jsonl` as well.
     if stated_kind(statement_path(output)) not in (None, SELECTION):
         raise UsageError(
@@ -291,11 +248,3 @@ def _there(folder: Place) -> list[str]:
         else [name for name, is_object in folder.below() if is_object]
     )
     return [name for name in names if not any(part.startswith((".", "_")) for part in name.split("/"))]
-
-
-def _require_no_others(folder: Place, record: SelectionRecord) -> None:
-    """Raises ShardError for what `verify` would refuse: no statement would hold."""
-    try:
-        exact_shards(folder, record.digests)
-    except (VerificationError, OSError) as error:
-        raise ShardError(f"no statement would hold for {folder}: {error}", hint="remove what is no part of it") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger.errors import ShardError, UsageError
 from ledger.shards.columns import Columns
+from ledger.shards.decide import Decisions
 from ledger.shards.inputs import Input
 from ledger.shards.rewrite import ShardFile
 
@@ -28,6 +29,31 @@ class Progress:
             with self._lock:
                 self._done += rows
                 self._on_progress(self._done, self._total)
+
+
+class Tally:
+    """What became of one shard's rows. known: pairs of row and subject whose subject the ledger knows."""
+
+    def __init__(self) -> None:
+        self.rows = self.known = self.unmapped = 0
+        self.counts: Counter[str] = Counter()
+        self.rests_on: Counter[str] = Counter()
+
+    def add(self, rows: int, decisions: Decisions) -> None:
+        """Those of a row group, of so many rows."""
+        self.rows += rows
+        self.known += decisions.known
+        self.unmapped += int(decisions.unmapped.sum())
+        self.counts.update(decisions.counts())
+        self.rests_on.update(decisions.rests_on())
+
+    @property
+    def kept(self) -> int:
+        return self.counts["allowed"]
+
+    def dropped(self) -> dict[str, int]:
+        """By reason."""
+        return in_order(Counter({reason: rows for reason, rows in self.counts.items() if reason != "allowed"}))
 
 
 def rows_of(inputs: Iterable[Input], check: Callable[[ShardFile], object]) -> int:

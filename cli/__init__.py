@@ -7,7 +7,6 @@ Data goes to stdout; progress, verdict and `error:` / `hint:` lines to stderr. E
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -95,8 +94,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.meta_path.insert(0, _WithoutPandas())
-    # No command multiplies matrices: numpy would start a thread for each core all the same.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(arguments))
 
 

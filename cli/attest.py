@@ -8,8 +8,18 @@ from typing import Any
 
 import click
 from ledger.cli.audit import say
-from ledger.cli.filter import consent_of, signing
-from ledger.cli.options import Place, Text, asking, deciding_options, output_format, progress, shown, workers_option, write_json
+from ledger.cli.filter import consent_of, say_statement, signing
+from ledger.cli.options import (
+    Place,
+    Text,
+    asking,
+    deciding_options,
+    output_format,
+    progress,
+    run_key_option,
+    workers_option,
+    write_json,
+)
 from ledger.cli.project import completed
 
 from ledger.objects import Address
@@ -19,9 +29,7 @@ from ledger.objects import Address
 @click.argument("folder", type=Place(path_type=Path), metavar="DIR")
 @deciding_options
 @click.option("--recipient", type=Text(), metavar="R", help="Who the shards are for; signed into the statement.")
-@click.option(
-    "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
-)
+@run_key_option
 @workers_option
 @output_format
 @click.pass_obj
@@ -57,8 +65,7 @@ def command(
         write_json(attested.document())
     code: int = say(attested.audit, text=form == "text")
     if attested.statement is not None:
-        logged = "logged" if admit is not None else "not logged: `consent admit` does that where the ledger is"
-        click.echo(f"statement: {shown(str(attested.statement))}, {logged}", err=True)
+        say_statement(attested.statement, admit)
     else:
         click.echo("no statement; one that an earlier audit left here is removed", err=True)
     return code

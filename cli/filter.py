@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.options import Place, Share, Text, asking, columns_of, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.options import (
+    Place,
+    Share,
+    Text,
+    asking,
+    columns_of,
+    progress,
+    reasons_lines,
+    run_key_option,
+    shard_options,
+    shown,
+    write_json,
+)
 from ledger.cli.project import completed
 
 import ledger
@@ -43,9 +55,7 @@ from ledger.objects import Address
     metavar="K/N",
     help="Filter the K-th of N shares of the shards alone; `consent attest` seals the set.",
 )
-@click.option(
-    "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
-)
+@run_key_option
 @click.pass_obj
 def command(
     ledger_path: Path | None,
@@ -82,17 +92,8 @@ def command(
             part=part,
             on_progress=on_progress,
         )
-    record = run.record
-    for warning in record.warnings:
-        click.echo(f"warning: {shown(warning)}", err=True)
-    if form == "json":
-        write_json(run.document())
-    else:
-        click.echo(f"{record.rows_kept:,} of {record.rows_in:,} rows kept in {len(record.shards)} shards of {shown(str(output))}")
-        for line in reasons_lines(dict(record.rows_dropped)):
-            click.echo(line)
-        if record.unmapped:
-            click.echo(f"  {record.unmapped:,} of these only because a column is not mapped")
+    where = f"kept in {len(run.record.shards)} shards of {shown(str(output))}"
+    say_rows(run.record, None if form == "text" else run.document(), where)
     if part is None:
         click.echo(f"statement: {run.statement}", err=True)
     else:
@@ -100,6 +101,25 @@ def command(
             f"part {part[0]} of {part[1]} is journalled; once all are, `consent attest {shown(str(output))}` makes the statement",
             err=True,
         )
+
+
+def say_rows(record: Any, document: dict[str, Any] | None, where: str) -> None:
+    """Of a run or a selection: warnings, and its JSON, or else how many rows are left, and why the others are not."""
+    for warning in record.warnings:
+        click.echo(f"warning: {shown(warning)}", err=True)
+    if document is not None:
+        write_json(document)
+        return
+    click.echo(f"{record.rows_kept:,} of {record.rows_in:,} rows {where}")
+    for line in reasons_lines(dict(record.rows_dropped)):
+        click.echo(line)
+    if record.unmapped:
+        click.echo(f"  {record.unmapped:,} of these only because a column is not mapped")
+
+
+def say_statement(statement: object, admit: object) -> None:
+    logged = "logged" if admit is not None else "not logged: `consent admit` does that where the ledger is"
+    click.echo(f"statement: {shown(str(statement))}, {logged}", err=True)
 
 
 def signing(

@@ -96,6 +96,9 @@ trust_file = click.option(
 )
 
 workers_option = click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards at a time.")
+run_key_option = click.option(
+    "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
+)
 
 
 def deciding_options(command: F) -> F:

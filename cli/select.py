@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ledger.cli.filter import consent_of, signing
-from ledger.cli.options import Place, Text, asking, progress, reasons_lines, shard_options, shown, write_json
+from ledger.cli.filter import consent_of, say_rows, say_statement, signing
+from ledger.cli.options import Place, Text, asking, progress, run_key_option, shard_options, shown
 from ledger.cli.project import completed
 
 from ledger.objects import Address
@@ -19,9 +19,7 @@ from ledger.objects import Address
 @click.option("-o", "--output", required=True, type=Place(path_type=Path), metavar="DIR", help="The statement goes beside it.")
 @click.option("--recipient", type=Text(), metavar="R", help="Who the rows are for; signed into the statement.")
 @click.option("--min-kept", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="Fail where fewer rows are allowed.")
-@click.option(
-    "--run-key", type=click.Path(path_type=Path), metavar="FILE", help="Signs the statement. Default: the ledger's run.key."
-)
+@run_key_option
 @click.pass_obj
 def command(
     ledger_path: Path | None,
@@ -57,17 +55,6 @@ def command(
             on_progress=on_progress,
         )
     record = selection.record
-    for warning in record.warnings:
-        click.echo(f"warning: {shown(warning)}", err=True)
-    if form == "json":
-        write_json(selection.document())
-    else:
-        click.echo(
-            f"{record.rows_kept:,} of {record.rows_in:,} rows allowed in {len(record.shards)} shards, by {shown(str(output))}"
-        )
-        for line in reasons_lines(dict(record.rows_dropped)):
-            click.echo(line)
-        if record.unmapped:
-            click.echo(f"  {record.unmapped:,} of these only because a column is not mapped")
-    logged = "logged" if admit is not None else "not logged: `consent admit` does that where the ledger is"
-    click.echo(f"statement: {shown(str(selection.statement))}, {logged}", err=True)
+    where = f"allowed in {len(record.shards)} shards, by {shown(str(output))}"
+    say_rows(record, None if form == "text" else selection.document(), where)
+    say_statement(selection.statement, admit)

@@ -88,10 +88,10 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     indexes = prefix_root.table(prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist()))
     if keep is None:
         return prefix_root.root(indexes, values[which])
-    place = prefix_root.places(indexes)
-    if len(np.unique(place)) == len(place):
-        keep.place = place
-    return prefix_root.root(indexes, values[which], subtrees.BITS, keep.put)
+    top = prefix_root.root(indexes, values[which], subtrees.BITS, keep.put)
+    if keep.told:
+        keep.place = prefix_root.places(indexes)
+    return top
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

@@ -29,10 +29,12 @@ class Subtrees:
     def __init__(self) -> None:
         self.place: Words = np.zeros(0, np.uint64)
         self.hashes = np.tile(np.frombuffer(EMPTY, np.uint8), (_COUNT, 1))
+        self.told = False
 
     def put(self, place: Words, hashes: npt.NDArray[np.uint8]) -> None:
         """place: of any leaf below each of the subtrees whose hashes these are."""
         self.hashes[bucket(place)] = hashes
+        self.told = True
 
 
 def bucket(place: Words) -> Ints:

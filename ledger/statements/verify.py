@@ -118,7 +118,7 @@ def _shown_log(where: str | Path, trust: Trust) -> ShownLog:
 def load_trust(path: str | Path) -> Trust:
     """The trust file of the relying party. Raises VerificationError."""
     try:
-        return trust_file.parse(_read(Path(path), LIMITS.trust).decode())
+        return trust_file.parse(read_file(Path(path), LIMITS.trust).decode())
     except UnicodeDecodeError as error:
         raise VerificationError(f"the trust file {path} is not UTF-8") from error
 
@@ -131,7 +131,7 @@ def statement_path(folder: P) -> P:
 
 def read_statement(path: Place) -> bytes:
     """A statement's file as it is. Raises VerificationError where it cannot be read, or is too long."""
-    return _read(path, LIMITS.statement)
+    return read_file(path, LIMITS.statement)
 
 
 def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -> VerifiedStatement:
@@ -230,7 +230,7 @@ class _Call:
             elif path.name.endswith(STATEMENT_SUFFIX):
                 self._check_statement(path, path.with_name(path.name.removesuffix(STATEMENT_SUFFIX)))
             elif path.with_name(path.name + RECEIPT_SUFFIX).exists():
-                self._check_snapshot(path, _read(path.with_name(path.name + RECEIPT_SUFFIX), LIMITS.receipt))
+                self._check_snapshot(path, read_file(path.with_name(path.name + RECEIPT_SUFFIX), LIMITS.receipt))
             else:
                 self._check_receipt(path)
         except VerificationError as error:
@@ -322,7 +322,7 @@ class _Call:
             self._say(path, "the file is the one that the log names, byte for byte")
 
     def _check_receipt(self, path: Place) -> None:
-        data = _read(path, LIMITS.membership, hint=_KINDS)
+        data = read_file(path, LIMITS.membership, hint=_KINDS)
         kind = canonical.decode(whole(data).removesuffix(b"\n"), limit=LIMITS.membership).get("format")
         if kind == MEMBERSHIP:
             membership = open_membership(data, self._trust)
@@ -412,11 +412,6 @@ def open_shard(path: Place) -> BufferedReader:
     return _open(path, follow=False)
 
 
-def read_file(path: Place, limit: int) -> bytes:
-    """All of a file. Raises VerificationError where it cannot be read, or is longer than so many bytes."""
-    return _read(path, limit)
-
-
 def another_digest(name: str) -> VerificationError:
     return VerificationError(f"the shard {name!r:.200} is not the one that the statement names: its digest is another")
 
@@ -479,7 +474,8 @@ def _digest(path: Place, *, follow: bool = False) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Place, limit: int, *, hint: str | None = None) -> bytes:
+def read_file(path: Place, limit: int, *, hint: str | None = None) -> bytes:
+    """All of a file. Raises VerificationError where it cannot be read, or is longer than so many bytes."""
     with objects.reading(path) if isinstance(path, Address) else _open(path, follow=True) as file:
         data = file.read(limit + 1)
     if len(data) > limit:

@@ -51,12 +51,16 @@ def main() -> int:
     if not (bench / "make_shards.py").is_file():
         print(f"nothing was measured: {bench} has no make_shards.py and peers.py")
         return 0
+    recording = "--record" in sys.argv[1:]
+    if not recording and not RECORDED.exists():
+        print("nothing is recorded yet: python -m tests.benchmarks.guard --record, on a quiet machine")
+        return 1
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         workload = Path(folder)
         size = ["--rows", str(ROWS), "--shards", str(SHARDS), "--subjects", str(SUBJECTS)]
         subprocess.run([sys.executable, str(bench / "make_shards.py"), str(workload), *size], check=True, stdout=sys.stderr)
         measures = ratios_of(workload, bench / "peers.py")
-        if "--record" in sys.argv[1:]:
+        if recording:
             RECORDED.write_text(json.dumps({name: round(one(), 3) for name, one in measures.items()}, indent=1) + "\n")
             return 0
         recorded: dict[str, float] = json.loads(RECORDED.read_text(encoding="utf-8"))

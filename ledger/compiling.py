@@ -17,7 +17,8 @@ from ledger.log.merkle import RightEdge
 from ledger.snapshot import Header, Snapshot
 from ledger.store.documents import completed_at, purpose_of
 from ledger.store.erased import Erasures
-from ledger.store.history import Erased, History
+from ledger.store.history import History
+from ledger.store.opened import Erased
 
 
 def compile_at(

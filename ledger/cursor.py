@@ -17,7 +17,8 @@ from ledger.errors import IntegrityError, UsageError, VerificationError
 from ledger.log import merkle
 from ledger.store.append import right_edge
 from ledger.store.documents import event_document, event_of
-from ledger.store.history import History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Opened
 
 _AT_ONCE = 4096
 """Entries, which bounds the memory."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ledger.statements.receipt import act_receipt, event_receipt
-from ledger.store.history import History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Opened
 
 
 def of_event(history: History, opened: Opened, note: str | None = None) -> bytes:

@@ -24,7 +24,8 @@ from ledger.log import merkle
 from ledger.log.merkle import RightEdge
 from ledger.store.documents import completed_at
 from ledger.store.erased import Erasures
-from ledger.store.history import Erased, History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Erased, Opened
 
 COUNTS = ("new", "repeated", "suppressed", "reversals", "rejected")
 _ACTS = ("purpose_declared", "snapshot_compiled", "statement_made")

@@ -27,7 +27,8 @@ from ledger.statements.statement import RunRecord
 from ledger.statements.verify import STATEMENT_SUFFIX, open_statement, read_statement, statement_path
 from ledger.status import Status, Unanswered
 from ledger.store.documents import purpose_of
-from ledger.store.history import Erased, History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Erased, Opened
 
 Record = RunRecord | AuditRecord
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ledger.consent import YES
 from ledger.errors import IntegrityError
-from ledger.store.history import Erased, History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Erased, Opened
 
 _WHOLE = "run `consent fsck`"
 

@@ -25,8 +25,9 @@ from ledger.log import canonical
 from ledger.log.entry import event_tag, subject_tag
 from ledger.store.database import insert
 from ledger.store.documents import event_of
-from ledger.store.history import History, Opened, checked
+from ledger.store.history import History
 from ledger.store.journal import Acts, Order
+from ledger.store.opened import Opened, checked
 from ledger.store.short import Short
 from ledger.store.tables import Entry, Erasure, Leaf, Opening, Tombstone
 

@@ -25,7 +25,8 @@ from ledger.store.database import check_revision, check_storage, reading
 from ledger.store.documents import purpose_of, read_event, run_keys
 from ledger.store.erased import Erasures
 from ledger.store.folder import Folder
-from ledger.store.history import Erased, History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Erased, Opened
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
 _COLUMNS = ("act", *INDEX)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from ledger import times
 from ledger.consent import NO, YES, Event, Purpose
 from ledger.errors import IntegrityError, UsageError
-from ledger.log import canonical, merkle, tiles
+from ledger.log import merkle, tiles
 from ledger.log.checkpoint import Checkpoint
-from ledger.log.entry import act_entry, event_body, event_entry
+from ledger.log.entry import event_entry
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
-from ledger.store import alike, database
+from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
+from ledger.store.opened import Erased, Opened, checked
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
@@ -79,35 +79,6 @@ _NEWEST = (
     .order_by(_openings.c.position.desc())
     .limit(sa.bindparam("count"))
 )
-
-
-class Opened(NamedTuple):
-    """An entry and what it commits to. tag and body are None for an act."""
-
-    position: int
-    entry: bytes
-    tag: bytes | None
-    body: bytes | None
-    salt: bytes
-    canonical: bytes
-
-    @property
-    def is_event(self) -> bool:
-        return self.tag is not None
-
-    def document(self) -> dict[str, Any]:
-        said = alike.read(self.canonical) if self.is_event else None
-        return canonical.decode(self.canonical) if said is None else said.document()
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """The entry of an event whose opening is gone, as an act of the log at position `act` names it."""
-
-    position: int
-    entry: bytes
-    tag: bytes
-    act: int
 
 
 class History:
@@ -505,24 +476,6 @@ def purposes_of(acts: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datet
 def _storable(text: str) -> str:
     """What is looked up: no id holds a NUL, and PostgreSQL does not even take one to compare."""
     return "" if "\0" in text else text
-
-
-def checked(
-    position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None
-) -> Opened:
-    """An opening that fits its entry. Raises IntegrityError."""
-    if salt is None or stored is None:
-        raise IntegrityError(f"entry {position} has no opening, and no erasure names it")
-    try:
-        if tag is None:
-            good = body is None and act_entry(salt, stored) == entry
-        else:
-            good = event_body(salt, stored) == body and event_entry(tag, body) == entry
-    except (ValueError, TypeError) as error:
-        raise IntegrityError(f"entry {position} is malformed: {error}") from error
-    if not good:
-        raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
-    return Opened(position, entry, tag, body, salt, stored)
 
 
 def driven(connection: sa.Connection, some: sa.Select[Any], values: dict[str, Any]) -> list[Sequence[Any]]:

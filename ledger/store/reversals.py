@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from ledger.consent import ALL_PURPOSES, YES, split_purpose
-from ledger.store.history import History, Opened
+from ledger.store.history import History
+from ledger.store.opened import Opened
 
 _PEOPLE = 500
 

@@ -1,0 +1,58 @@
+"""An entry and what it commits to, shown to fit; or that the latter is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ledger.errors import IntegrityError
+from ledger.log import canonical
+from ledger.log.entry import act_entry, event_body, event_entry
+from ledger.store import alike
+
+
+class Opened(NamedTuple):
+    """An entry and what it commits to. tag and body are None for an act."""
+
+    position: int
+    entry: bytes
+    tag: bytes | None
+    body: bytes | None
+    salt: bytes
+    canonical: bytes
+
+    @property
+    def is_event(self) -> bool:
+        return self.tag is not None
+
+    def document(self) -> dict[str, Any]:
+        said = alike.read(self.canonical) if self.is_event else None
+        return canonical.decode(self.canonical) if said is None else said.document()
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The entry of an event whose opening is gone, as an act of the log at position `act` names it."""
+
+    position: int
+    entry: bytes
+    tag: bytes
+    act: int
+
+
+def checked(
+    position: int, entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, stored: bytes | None
+) -> Opened:
+    """An opening that fits its entry. Raises IntegrityError."""
+    if salt is None or stored is None:
+        raise IntegrityError(f"entry {position} has no opening, and no erasure names it")
+    try:
+        if tag is None:
+            good = body is None and act_entry(salt, stored) == entry
+        else:
+            good = event_body(salt, stored) == body and event_entry(tag, body) == entry
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"entry {position} is malformed: {error}") from error
+    if not good:
+        raise IntegrityError(f"the opening of entry {position} is not what the entry commits to")
+    return Opened(position, entry, tag, body, salt, stored)

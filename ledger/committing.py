@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ledger import folding, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
+from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.entry import SALT_BYTES, subject_secret
 from ledger.log.prefix_tree import EMPTY, SEED_BYTES, PrefixTree
@@ -116,7 +117,10 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
         at += SALT_BYTES * len(texts)
         indexes.append(prefix_root.table(prefix_tree.indexes(seed, subject_ids)))
         values.append(prefix_root.table(list(map(prefix_tree.value_of, blinds, texts))))
-    return prefix_root.root(np.concatenate(indexes), np.concatenate(values)) if indexes else EMPTY
+    if not indexes:
+        return EMPTY
+    with Hashers(2 * sum(map(len, indexes))) as hashers:
+        return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.each)
 
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:

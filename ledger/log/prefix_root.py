@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +11,17 @@ from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+Each = Callable[[bytes, bytes, npt.NDArray[np.int64]], bytes]
 
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
 
 
-def root(indexes: Bytes, values: Bytes, level: int = 0, keep: Callable[[Words, Bytes], None] | None = None) -> bytes:
+def root(
+    indexes: Bytes, values: Bytes, each: Each, level: int = 0, keep: Callable[[Words, Bytes], None] | None = None
+) -> bytes:
     """Of the tree of these leaves, both of 32 bytes a row, in any order. Raises ValueError where an index comes twice.
+
+    each: see `ledger.hashing.each`.
 
     keep: is told what stands at this level, and the leaves above it: the first 64 bits of an index below each, and the hashes;
     of leaves whose first 64 bits are alike nothing.
@@ -29,7 +33,7 @@ def root(indexes: Bytes, values: Bytes, level: int = 0, keep: Callable[[Words, B
     place = place[order]
     if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
         return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
-    return _over(place, _hashes(0x10, indexes[order], values[order]), level, keep or _nobody).tobytes()
+    return _over(place, _hashes(0x10, indexes[order], values[order], each), each, level, keep or _nobody).tobytes()
 
 
 def places(indexes: Bytes) -> Words:
@@ -58,7 +62,7 @@ def _depths(place: Words) -> npt.NDArray[np.int64]:
     return deepest
 
 
-def _over(place: Words, leaves: Bytes, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
+def _over(place: Words, leaves: Bytes, each: Each, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
     """place, leaves: in the order of place."""
     depths = _depths(place)
     keep(place[depths <= level], leaves[depths <= level])
@@ -81,14 +85,13 @@ def _over(place: Words, leaves: Bytes, level: int, keep: Callable[[Words, Bytes]
         sides[:] = np.frombuffer(EMPTY, np.uint8)
         side = (bits >> np.uint64(_BITS - depth) & np.uint64(1)).astype(np.int64)
         sides[side, parent] = hashes
-        bits, hashes = bits[first], _hashes(0x11, *sides)
+        bits, hashes = bits[first], _hashes(0x11, sides[0], sides[1], each)
     return hashes if len(hashes) else leaves
 
 
-def _hashes(domain: int, left: Bytes, right: Bytes) -> Bytes:
+def _hashes(domain: int, left: Bytes, right: Bytes, each: Each) -> Bytes:
     """SHA-256 of the domain's byte and both sides, for each row."""
-    size = 1 + 2 * HASH_BYTES
-    rows = np.empty((len(left), size), np.uint8)
-    rows[:, 0], rows[:, 1 : 1 + HASH_BYTES], rows[:, 1 + HASH_BYTES :] = domain, left, right
-    data = rows.tobytes()
-    return table([sha256(data[at : at + size]).digest() for at in range(0, len(data), size)])
+    size = 2 * HASH_BYTES
+    data = np.concatenate([left, right], axis=1).tobytes()
+    ends = np.arange(size, len(data) + 1, size, dtype=np.int64)
+    return np.frombuffer(each(bytes([domain]), data, ends), np.uint8).reshape(-1, HASH_BYTES)

@@ -32,8 +32,13 @@ def index(seed: bytes, subject_id: str) -> bytes:
 
 def indexes(seed: bytes, subject_ids: Iterable[bytes]) -> list[bytes]:
     """Of ids in UTF-8."""
-    head = b"consent-ledger/index/v1\n" + seed
+    head = index_head(seed)
     return [sha256(head + subject_id).digest() for subject_id in subject_ids]
+
+
+def index_head(seed: bytes) -> bytes:
+    """What is hashed before an id."""
+    return b"consent-ledger/index/v1\n" + seed
 
 
 def value(blind: bytes, said: Mapping[str, object]) -> bytes:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import IntegrityError, ShardError
+from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards import subtrees
@@ -28,6 +29,9 @@ from ledger.shards.subtrees import Subtrees
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
+
+_HASHES = 3
+"""For each subject: its index, its leaf and a node."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -84,14 +88,25 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     keep: is told the subtrees; it stays empty where two indexes begin alike.
     """
     counts, which = np.unique(rows, return_inverse=True)
-    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])
-    indexes = prefix_root.table(prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist()))
-    if keep is None:
-        return prefix_root.root(indexes, values[which])
-    top = prefix_root.root(indexes, values[which], subtrees.BITS, keep.put)
+    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])[which]
+    with Hashers(_HASHES * len(ids)) as hashers:
+        indexes = prefix_root.table([hashers.each(prefix_tree.index_head(seed), *_texts(ids))])
+        if keep is None:
+            return prefix_root.root(indexes, values, hashers.each)
+        top = prefix_root.root(indexes, values, hashers.each, subtrees.BITS, keep.put)
     if keep.told:
         keep.place = prefix_root.places(indexes)
     return top
+
+
+def _texts(ids: Any) -> tuple[bytes, Ints]:
+    """All of them, and where each ends."""
+    if not len(ids):
+        return b"", np.zeros(0, np.int64)
+    text = ids.cast(pa.large_binary())
+    _, offsets, content = text.buffers()
+    ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
+    return bytes(memoryview(content or b"")[ends[0] : ends[-1]]), ends[1:] - ends[0]
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

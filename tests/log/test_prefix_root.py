@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ledger.log import prefix_tree
+from ledger.hashing import each
+from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.subjects import root
 
@@ -42,9 +43,16 @@ def test_no_subject() -> None:
         pytest.param([(1 << bit) - 1 for bit in range(65)], id="a leaf at each depth"),
     ],
 )
-def test_subjects_that_share_many_bits(places: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subjects_that_share_many_bits(places: list[int]) -> None:
     indexes = [place.to_bytes(8, "big") + bytes([number]) * 24 for number, place in enumerate(places)]
-    monkeypatch.setattr(prefix_tree, "indexes", lambda seed, ids: indexes)
     rows = list(range(1, len(places) + 1))
-    ids = pa.array([str(number) for number in rows], pa.large_string())
-    assert root(ids, np.array(rows), bytes(32)) == by_leaf(indexes, rows)
+    values = [prefix_tree.value(b"", {"rows": count}) for count in rows]
+    assert prefix_root.root(prefix_root.table(indexes), prefix_root.table(values), each) == by_leaf(indexes, rows)
+
+
+def test_many_subjects_on_two_cores() -> None:
+    ids = [f"u{number}" for number in range(60_000)]
+    seed, rows = RNG.bytes(32), np.ones(len(ids), np.int64)
+    expected = by_leaf([prefix_tree.index(seed, subject_id) for subject_id in ids], rows.tolist())
+    # A slice: its text begins within a buffer.
+    assert root(pa.array(["before", *ids], pa.large_string()).slice(1), rows, seed) == expected

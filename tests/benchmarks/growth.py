@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -77,9 +78,12 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
         "",
         "## Four billion people, a petabyte of shards",
         "",
-        f"Computed from the largest that was measured ({last['millions']:g} M events, {index['millions']:g} M subjects), {ACTS}",
-        f"acts a person and {ROW} bytes a row ({rows / 1e12:.1f} trillion rows). What is linear there is taken to stay so. The ids",
-        "measured follow each other and compress well in a snapshot's file; others take more there.",
+        *wrap(
+            f"Computed from the largest that was measured ({last['millions']:g} M events, {index['millions']:g} M subjects), "
+            f"{ACTS} acts a person and {ROW} bytes a row ({rows / 1e12:.1f} trillion rows). What is linear there is "
+            "taken to stay so. The ids measured follow each other and compress well in a snapshot's file; others take more there.",
+            120,
+        ),
         "",
         "| what | takes |",
         "|---|---|",
@@ -92,13 +96,21 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
         f"| a selection: positions, 1 bit a row at most | {rows / 8 / GIGA:.0f} GB |",
         f"| a selection: digests of the shards' MiB blocks | {PETABYTE / 2**20 * 32 / GIGA:.0f} GB |",
         "",
-        "**What breaks first is memory.** A snapshot is compiled in memory, and the index over its subjects must fit into that of",
-        f"each machine that filters: at {of_subject:.0f} bytes a subject 24 GiB hold {24 * 2**30 / of_subject / 1e6:.0f} M of them.",
-        "Next is time: one machine verifies and folds the log from its beginning. Disk is no limit: SQLite takes 281 TB.",
+        *wrap(
+            "**What breaks first is memory.** A snapshot is compiled in memory, and the index over its subjects must fit "
+            f"into that of each machine that filters: at {of_subject:.0f} bytes a subject 24 GiB hold "
+            f"{24 * 2**30 / of_subject / 1e6:.0f} M "
+            "of them. Next is time: one machine verifies and folds the log from its beginning. Disk is no limit: SQLite takes "
+            "281 TB.",
+            120,
+        ),
         "",
-        "Before that point, split by people: a ledger, and with it a log, for each region or each part of the id space, and shards",
-        "whose rows are of that part. A petabyte of shards divides among machines as it is (`--part`): shards are independent, and",
-        "each machine's cost is that of its share, and of the index.",
+        *wrap(
+            "Before that point, split by people: a ledger, and with it a log, for each region or each part of the id space, and "
+            "shards whose rows are of that part. A petabyte of shards divides among machines as it is (`--part`): shards are "
+            "independent, and each machine's cost is that of its share, and of the index.",
+            120,
+        ),
     ]
 
 

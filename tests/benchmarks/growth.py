@@ -81,7 +81,7 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
         *wrap(
             f"Computed from the largest that was measured ({last['millions']:g} M events, {index['millions']:g} M subjects), "
             f"{ACTS} acts a person and {ROW} bytes a row ({rows / 1e12:.1f} trillion rows). What is linear there is "
-            "taken to stay so. The ids measured follow each other and compress well in a snapshot's file; others take more there.",
+            "taken to stay so. The ids measured follow each other and compress well in a snapshot's file; others take more.",
             120,
         ),
         "",

@@ -1,33 +1,26 @@
 """SHA-256 of many short texts, on two cores.
 
 hashlib lets other threads of Python run only while it hashes long texts. So every other part of many short ones goes to a second
-process: this very file, run as a program without anything but the standard library, that reads from its standard input and ends
-with it. Where it cannot be started, or ends early, all is hashed here.
+process, `hashing_program`, which reads from its standard input and ends with it. Where it cannot be started, or ends early, all is
+hashed here.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from array import array
-from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
-from itertools import chain, pairwise
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
+
+from ledger import cores, hashing_program
+from ledger.hashing_program import each
 
 _WORTH_IT = 100_000
 """Texts that take longer to hash than a process to start."""
 _FEW = 5_000
-_WORD = 8
 _HASH = 32
-
-
-def each(head: bytes, data: bytes, ends: Iterable[int]) -> bytes:
-    """The hashes, one after another, of the parts of data, from the first byte on, up to each end, with head before each."""
-    return b"".join([sha256(head + data[start:end]).digest() for start, end in pairwise(chain((0,), ends))])
 
 
 class Hashers:
@@ -35,10 +28,10 @@ class Hashers:
 
     def __init__(self, texts: int) -> None:
         self._other: subprocess.Popen[bytes] | None = None
-        if texts >= _WORTH_IT and sys.executable and len(os.sched_getaffinity(0)) > 1:
+        if texts >= _WORTH_IT and sys.executable and cores.count() > 1:
             with suppress(OSError):
-                self._other = subprocess.Popen(  # noqa: S603 - this file, by this Python
-                    [sys.executable, "-I", "-S", __file__],
+                self._other = subprocess.Popen(  # noqa: S603 - our own file
+                    [sys.executable, "-I", "-S", hashing_program.__file__],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -91,16 +84,3 @@ class Hashers:
             other.kill()
             with suppress(OSError):
                 other.communicate()
-
-
-def serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer until the source ends. Of each question: sizes of head and ends, head, ends, data."""
-    while len(sizes := source.read(2 * _WORD)) == 2 * _WORD:
-        head_size, count = memoryview(sizes).cast("q")
-        head, ends = source.read(head_size), memoryview(source.read(count * _WORD)).cast("q")
-        sink.write(each(head, source.read(ends[-1]), ends))
-        sink.flush()
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -21,7 +21,7 @@ def root(
 ) -> bytes:
     """Of the tree of these leaves, both of 32 bytes a row, in any order. Raises ValueError where an index comes twice.
 
-    each: see `ledger.hashing.each`.
+    each: see `ledger.hashing_program.each`.
 
     keep: is told what stands at this level, and the leaves above it: the first 64 bits of an index below each, and the hashes;
     of leaves whose first 64 bits are alike nothing.

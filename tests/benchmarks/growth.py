@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -116,9 +117,9 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
 
 def chart(curves: Mapping[str, Curve], across: str, up: str) -> str:
     """Lines over one axis each; both begin at 0."""
-    left, top, wide, high = 70, 20, 520, 260
+    left, top, wide, high = 70, 34, 520, 260
     most_x = max(x for curve in curves.values() for x, _ in curve)
-    most_y = max(y for curve in curves.values() for _, y in curve) * 1.1
+    most_y = 20 * ceil(max(y for curve in curves.values() for _, y in curve) / 20)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + wide + 110} {top + high + 60}" '
         'font-family="system-ui, sans-serif" font-size="14" role="img">',
@@ -144,7 +145,7 @@ def chart(curves: Mapping[str, Curve], across: str, up: str) -> str:
         parts.append(f'<text x="{x:.1f}" y="{top + high + 20}" text-anchor="middle" fill="#57606a">{x_value:g}</text>')
     parts += [
         f'<text x="{left + wide / 2}" y="{top + high + 44}" text-anchor="middle" fill="#1b1f24">{escape(across)}</text>',
-        f'<text x="{left - 60}" y="{top - 6}" fill="#1b1f24">{escape(up)}</text></svg>',
+        f'<text x="{left - 60}" y="{top - 16}" fill="#1b1f24">{escape(up)}</text></svg>',
     ]
     return "\n".join(parts) + "\n"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ledger.hashing import each
+from ledger.hashing_program import each
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.subjects import root

@@ -1,7 +1,7 @@
 """SHA-256 of many short texts, on two cores.
 
 hashlib lets other threads of Python run only while it hashes long texts. So every other part of many short ones goes to a second
-process, `hashing_program`, which reads from its standard input and ends with it. Where it cannot be started, or ends early, all is
+process, `hashing_program`, that reads its standard input and ends with it. Where it cannot be started, or ends early, all is
 hashed here.
 """
 

@@ -30,13 +30,10 @@ from ledger.shards.columns import Columns
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
-from ledger.shards.subject_index import Hasher, Hashes, Ints, Known, ShardSubjects, meet, pack, unpack
+from ledger.shards.subject_index import Hasher, Hashes, Held, Ints, Known, ShardSubjects, meet, pack, unpack
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.subtrees import Subtrees
 from ledger.snapshot import RULE_VERSION, Snapshot
-
-_MANY = 4096
-"""Of more keys than these a sample is looked for first: in most shards it already settles it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class Indexed:
         if not len(changed):
             return True
         held = self.subjects(index["subjects"])
-        return held is not None and not _any(changed, held[0])
+        return held is not None and not held.has_any(changed)
 
     def changed_since(self, digest: str) -> Hashes | None:
         """The keys of those who are answered otherwise now; None where it is unknown how they were."""
@@ -150,10 +147,10 @@ class Indexed:
                 self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
         return self._changed[digest]
 
-    def subjects(self, digest: str) -> tuple[Hashes, Ints] | None:
+    def subjects(self, digest: str) -> Held | None:
         """Who is in a shard, and with how many kept rows."""
-        held = self._columns(SUBJECTS, digest, 2)
-        return None if held is None else (held[0], held[1].view(np.int64))
+        data = self.folder.read(SUBJECTS, digest)
+        return None if data is None else Held.unpack(data)
 
     def _columns(self, kind: str, digest: str, count: int) -> tuple[Hashes, ...] | None:
         data = self.folder.read(kind, digest)
@@ -294,14 +291,10 @@ def _indexes(seed: bytes, ids: Any) -> list[bytes]:
     return prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
 
 
-def _any(changed: Hashes, keys: Hashes) -> bool:
-    return bool(meet(changed[:_MANY], keys).any()) or (len(changed) > _MANY and bool(meet(changed, keys).any()))
-
-
-def _add(keys: Hashes, rows: Ints, held: tuple[Hashes, Ints], sign: int) -> bool:
+def _add(keys: Hashes, rows: Ints, held: Held, sign: int) -> bool:
     """Add a shard's kept rows to those by key. False, and nothing added, where one of its people is not among the keys."""
-    some = held[1] != 0
-    key, more = held[0][some], held[1][some]
+    some = held.rows != 0
+    key, more = held.keys[some], held.rows[some]
     at = np.searchsorted(keys, key)
     if len(at) and (at[-1] == len(keys) or (keys[at] != key).any()):
         return False

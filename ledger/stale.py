@@ -126,12 +126,13 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
             to_redo += 1
             found.append(StaleShard(path=str(path), rows=shard.rows_kept, since=record.decided_at, is_known=False))
             continue
-        hits = meet(changed, held[0])
-        to_redo += bool(hits.any())
-        lost = hits & (held[1] > 0) & ~since.is_allowed(held[0])
+        if not held.has_any(changed):
+            continue
+        to_redo += 1
+        lost = meet(changed, held.keys) & (held.rows > 0) & ~since.is_allowed(held.keys)
         if lost.any():
-            rows_lost = min(int(held[1][lost].sum()), shard.rows_kept)
-            found.append(StaleShard(path=str(path), rows=rows_lost, since=since(held[0][lost]), is_known=True))
+            rows_lost = min(int(held.rows[lost].sum()), shard.rows_kept)
+            found.append(StaleShard(path=str(path), rows=rows_lost, since=since(held.keys[lost]), is_known=True))
     return Stale(
         run_id=record.run_id,
         purpose=record.purpose,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,18 @@ SALT_BYTES = 32
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
+Ranks = npt.NDArray[Any]
+
+_COUNTS = tuple(np.dtype(kind) for kind in ("u1", "<u2", "<u4", "<i8"))
+_HEAD = 16
+_DENSE = 8
+"""A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
+_MANY = 4096
+"""Of more keys than these a sample is looked for first: in most shards it already settles it."""
+_BLOCK = 1 << 14
+"""Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
+_WIDE = 5
+"""Columns of 64 bits."""
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _NONE: Hashes = np.zeros(0, np.uint64)
 
@@ -45,18 +58,20 @@ class Hasher:
 @dataclass(frozen=True)
 class Known:
     """What the ledger answers. keys: the hash of each of its subjects' ids, in order; answers: of all that decides that
-    subject's rows. order: each key's subject code; of_code: each code's key."""
+    subject's rows. order: each key's subject code; rank: each code's key."""
 
     keys: Hashes
     answers: Hashes
     order: Ints
-    of_code: Hashes
+    rank: Ranks
 
     @classmethod
     def of(cls, answers: Answers, hasher: Hasher) -> Known:
         of_code = hasher.ids(answers.ids(np.arange(answers.unknown)))
         order = np.argsort(of_code)
-        return cls(of_code[order], _answers(answers, hasher)[order], order, of_code)
+        rank = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
+        rank[order] = np.arange(len(order))
+        return cls(of_code[order], _answers(answers, hasher)[order], order, rank)
 
     @property
     def is_exact(self) -> bool:
@@ -91,23 +106,16 @@ def _answers(answers: Answers, hasher: Hasher) -> Hashes:
     items = np.zeros(rows, np.uint64)
     for at, text in answers.items():
         items[at] = hasher.items(text)
-    head = (
-        answers.scope.astype(np.uint64)
-        | answers.no_reason[:rows].astype(np.uint64) << np.uint64(8)
-        | answers.yes_lapsed[:rows].astype(np.uint64) << np.uint64(16)
-        | answers.yes_basis[:rows].astype(np.uint64) << np.uint64(24)
-    )
-    times = (answers.no_at, answers.no_position, answers.yes_at, answers.yes_since)
-    words = [head]
-    for wide in (items, *(column[:rows].view(np.uint64) for column in times)):
-        words += [wide & _LOW, wide >> _HALF]
-    halves = []
-    for half in (0, 1):
-        numbers = hasher.numbers(half, 0, len(words) + 1)
-        total = np.full(rows, numbers[0])
-        for number, word in zip(numbers[1:], words, strict=True):
-            total += number * word
-        halves.append(total >> _HALF)
+    halves = [np.empty(rows, np.uint64), np.empty(rows, np.uint64)]
+    secret = [hasher.numbers(half, 0, 2 + 2 * _WIDE) for half in (0, 1)]
+    for first in range(0, rows, _BLOCK):
+        block = slice(first, min(rows, first + _BLOCK))
+        words = _words(answers, items, block)
+        for total, numbers in zip(halves, secret, strict=True):
+            sums = numbers[1] * words[0] + numbers[0]
+            for number, word in zip(numbers[2:], words[1:], strict=True):
+                sums += number * word
+            total[block] = sums >> _HALF
     starts = np.nonzero(np.diff(answers.owner, prepend=-1))[0]
     counts = np.diff(starts, append=rows)
     ordinal = np.arange(rows) - starts[answers.owner]
@@ -121,30 +129,97 @@ def _answers(answers: Answers, hasher: Hasher) -> Hashes:
     return hashes
 
 
+def _words(answers: Answers, items: Hashes, block: slice) -> list[Hashes]:
+    """Of some rows, 32 bits each: all that decides."""
+    words = [
+        answers.scope[block].astype(np.uint64)
+        | answers.no_reason[block].astype(np.uint64) << np.uint64(8)
+        | answers.yes_lapsed[block].astype(np.uint64) << np.uint64(16)
+        | answers.yes_basis[block].astype(np.uint64) << np.uint64(24)
+    ]
+    for wide in (items, answers.no_at, answers.no_position, answers.yes_at, answers.yes_since):
+        wide = wide[block].view(np.uint64)
+        words += [wide & _LOW, wide >> _HALF]
+    return words
+
+
 class ShardSubjects:
     """The subjects of one shard's rows, the dropped ones too, and of how many kept rows each. For one thread."""
 
     def __init__(self, known: Known, hasher: Hasher) -> None:
         self._known, self._hasher = known, hasher
-        self._codes: list[Ints] = []
+        self._ranks: list[Ranks] = []
+        self._kept: list[Ranks] = []
         self._others: list[Hashes] = []
-        self._kept: list[Ints] = []
 
     def add(self, keys: Keys, codes: Ints, kept: Ints) -> None:
         """A row group. codes: the subject's of each pair, as `Answers.subjects` has them; kept: of kept rows, each once a row."""
-        unknown = codes == len(self._known.of_code)
-        self._codes.append(np.unique(codes[~unknown]))
+        unknown = codes == len(self._known.keys)
         if unknown.any():
-            self._others.append(np.unique(self._hasher.ids(keys.subjects.filter(pa.array(unknown)))))
-        self._kept.append(kept)
+            self._others.append(self._hasher.ids(keys.subjects.filter(pa.array(unknown))))
+            codes = codes[~unknown]
+        self._ranks.append(self._known.rank[codes])
+        self._kept.append(self._known.rank[kept])
 
     def packed(self) -> bytes:
-        known = self._known.of_code[np.concatenate([_NONE.astype(np.int64), *self._codes])]
-        keys = np.unique(np.concatenate([known, *self._others]))
-        kept, rows = np.unique(np.concatenate([_NONE.astype(np.int64), *self._kept]), return_counts=True)
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, np.searchsorted(keys, self._known.of_code[kept]), rows)
-        return pack(keys, counts.view(np.uint64))
+        """For `Held.unpack`."""
+        ranks, kept = _joined(self._ranks, np.int32), _joined(self._kept, np.int32)
+        if len(ranks) * _DENSE > len(self._known.keys):
+            there = np.zeros(len(self._known.keys), bool)
+            there[ranks] = True
+            ranks = np.nonzero(there)[0]
+            rows = np.bincount(kept, minlength=len(there))[ranks]
+        else:  # at the cost of the shard, not of all whom the ledger knows
+            ranks = _once(ranks)
+            rows = np.bincount(np.searchsorted(ranks, kept), minlength=len(ranks))
+        return Held(self._known.keys[ranks], rows, _once(_joined(self._others, np.uint64))).packed()
+
+
+@dataclass(frozen=True)
+class Held:
+    """Who is in a shard. keys: in order, the hashes of those whom the ledger knew; rows: of how many kept rows each; others: the
+    hashes of all others, in order."""
+
+    keys: Hashes
+    rows: Ints
+    others: Hashes
+
+    def packed(self) -> bytes:
+        kind = next(kind for kind in _COUNTS if not len(self.rows) or self.rows.max() <= np.iinfo(kind).max)
+        head = np.array([len(self.keys), kind.itemsize], "<u8")
+        return head.tobytes() + pack(self.keys, self.others) + self.rows.astype(kind).tobytes()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Held | None:
+        """None for what cannot be one."""
+        if len(data) < _HEAD:
+            return None
+        known, size = np.frombuffer(data, "<u8", 2).tolist()
+        kind = next((kind for kind in _COUNTS if kind.itemsize == size), None)
+        end = len(data) - known * size
+        if kind is None or known * 8 > end - _HEAD or end % 8:
+            return None
+        keys = np.frombuffer(data[_HEAD:end], "<u8")
+        return cls(keys[:known], np.frombuffer(data, kind, offset=end).astype(np.int64), keys[known:])
+
+    def has_any(self, keys: Hashes) -> bool:
+        """keys: in order."""
+        return any(
+            bool(meet(keys[:_MANY], some).any()) or (len(keys) > _MANY and bool(meet(keys, some).any()))
+            for some in (self.keys, self.others)
+        )
+
+
+def _joined(parts: list[Any], kind: Any) -> Any:
+    return np.concatenate([np.zeros(0, kind), *parts])
+
+
+def _once(values: Any) -> Any:
+    """In order, each once. `np.unique` puts them into a hash table first, which takes ten times as long."""
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    first[1:] = values[1:] != values[:-1]
+    return values[first]
 
 
 def pack(*columns: Hashes) -> bytes:

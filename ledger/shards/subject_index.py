@@ -33,7 +33,7 @@ _DENSE = 8
 """A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
 _MANY = 4096
 """Of more keys than these a sample is looked for first: in most shards it already settles it."""
-_BLOCK = 1 << 14
+_BLOCK = 1 << 12
 """Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
 _WIDE = 5
 """Columns of 64 bits."""
@@ -118,12 +118,16 @@ def _answers(answers: Answers, hasher: Hasher) -> Hashes:
             total[block] = sums >> _HALF
     starts = np.nonzero(np.diff(answers.owner, prepend=-1))[0]
     counts = np.diff(starts, append=rows)
-    ordinal = np.arange(rows) - starts[answers.owner]
+    more = np.nonzero(np.diff(answers.owner, prepend=-1) == 0)[0]  # rows that are not their subject's first
+    owner = answers.owner[more]
+    ordinal = more - starts[owner]
     whole = []
     for half in (0, 1):
         numbers = hasher.numbers(half, 1, 2 + 2 * int(counts.max()))
-        each = halves[0] * numbers[2 + 2 * ordinal] + halves[1] * numbers[3 + 2 * ordinal]
-        total = numbers[0] + numbers[1] * counts.astype(np.uint64) + np.add.reduceat(each, starts)
+        total = numbers[0] + numbers[1] * counts.astype(np.uint64)
+        total += halves[0][starts] * numbers[2]
+        total += halves[1][starts] * numbers[3]
+        np.add.at(total, owner, halves[0][more] * numbers[2 + 2 * ordinal] + halves[1][more] * numbers[3 + 2 * ordinal])
         whole.append(total >> _HALF)
     hashes: Hashes = whole[0] << _HALF | whole[1]
     return hashes

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ledger.consent import MAX_ID_BYTES
+from ledger.consent import MAX_ID_BYTES, Scope
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Keys
+from ledger.shards.terms import Terms
 from ledger.shards.text_hash import TextHash
 
 SALT_BYTES = 32
@@ -67,11 +68,10 @@ class Known:
 
     @classmethod
     def of(cls, answers: Answers, hasher: Hasher) -> Known:
-        of_code = hasher.ids(answers.ids(np.arange(answers.unknown)))
-        order = np.argsort(of_code)
+        _, of_code, order = answers.hashed(hasher.ids)
         rank = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
         rank[order] = np.arange(len(order))
-        return cls(of_code[order], _answers(answers, hasher)[order], order, rank)
+        return cls(of_code[order], _answers(answers.terms, hasher)[order], order, rank)
 
     @property
     def is_exact(self) -> bool:
@@ -98,50 +98,52 @@ class Known:
         return np.unique(key[~stays])
 
 
-def _answers(answers: Answers, hasher: Hasher) -> Hashes:
+def _answers(terms: Terms, hasher: Hasher) -> Hashes:
     """One hash for each subject: multilinear (see text_hash) over the hashes of its rows, each over what decides of the row."""
-    rows = len(answers.owner)
+    rows = len(terms)
     if not rows:
         return _NONE
     items = np.zeros(rows, np.uint64)
-    for at, text in answers.items():
-        items[at] = hasher.items(text)
+    finer = np.nonzero(terms.scope != Scope.EVERYTHING)[0]
+    items[finer] = hasher.items(terms.scope_id.take(pa.array(finer)))
     halves = [np.empty(rows, np.uint64), np.empty(rows, np.uint64)]
     secret = [hasher.numbers(half, 0, 2 + 2 * _WIDE) for half in (0, 1)]
     for first in range(0, rows, _BLOCK):
         block = slice(first, min(rows, first + _BLOCK))
-        words = _words(answers, items, block)
+        words = _words(terms, items, block)
         for total, numbers in zip(halves, secret, strict=True):
             sums = numbers[1] * words[0] + numbers[0]
             for number, word in zip(numbers[2:], words[1:], strict=True):
                 sums += number * word
             total[block] = sums >> _HALF
-    starts = np.nonzero(np.diff(answers.owner, prepend=-1))[0]
-    counts = np.diff(starts, append=rows)
-    more = np.nonzero(np.diff(answers.owner, prepend=-1) == 0)[0]  # rows that are not their subject's first
-    owner = answers.owner[more]
-    ordinal = more - starts[owner]
+    counts = terms.counts()
+    own: Any = slice(None) if terms.one_each else terms.starts
+    several = np.nonzero(counts > 1)[0]
+    at, place = terms.rows_of(several)
+    more = at > terms.starts[several][place]  # that are not their subject's first
+    at, owner = at[more], several[place[more]]
+    ordinal = at - terms.starts[owner]
     whole = []
     for half in (0, 1):
         numbers = hasher.numbers(half, 1, 2 + 2 * int(counts.max()))
         total = numbers[0] + numbers[1] * counts.astype(np.uint64)
-        total += halves[0][starts] * numbers[2]
-        total += halves[1][starts] * numbers[3]
-        np.add.at(total, owner, halves[0][more] * numbers[2 + 2 * ordinal] + halves[1][more] * numbers[3 + 2 * ordinal])
+        total += halves[0][own] * numbers[2]
+        total += halves[1][own] * numbers[3]
+        np.add.at(total, owner, halves[0][at] * numbers[2 + 2 * ordinal] + halves[1][at] * numbers[3 + 2 * ordinal])
         whole.append(total >> _HALF)
     hashes: Hashes = whole[0] << _HALF | whole[1]
     return hashes
 
 
-def _words(answers: Answers, items: Hashes, block: slice) -> list[Hashes]:
+def _words(terms: Terms, items: Hashes, block: slice) -> list[Hashes]:
     """Of some rows, 32 bits each: all that decides."""
     words = [
-        answers.scope[block].astype(np.uint64)
-        | answers.no_reason[block].astype(np.uint64) << np.uint64(8)
-        | answers.yes_lapsed[block].astype(np.uint64) << np.uint64(16)
-        | answers.yes_basis[block].astype(np.uint64) << np.uint64(24)
+        terms.scope[block].astype(np.uint64)
+        | terms.no_reason[block].astype(np.uint64) << np.uint64(8)
+        | terms.yes_lapsed[block].astype(np.uint64) << np.uint64(16)
+        | terms.yes_basis[block].astype(np.uint64) << np.uint64(24)
     ]
-    for wide in (items, answers.no_at, answers.no_position, answers.yes_at, answers.yes_since):
+    for wide in (items, terms.no_at, terms.no_position, terms.yes_at, terms.yes_since):
         wide = wide[block].view(np.uint64)
         words += [wide & _LOW, wide >> _HALF]
     return words

@@ -30,7 +30,7 @@ from ledger.shards.columns import Columns
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
-from ledger.shards.subject_index import Hasher, Hashes, Held, Ints, Known, ShardSubjects, meet, pack, unpack
+from ledger.shards.subject_index import Hasher, Hashes, Held, Ints, Known, ShardSubjects, meet, pack_counts, unpack, unpack_counts
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.subtrees import Subtrees
 from ledger.snapshot import RULE_VERSION, Snapshot
@@ -140,11 +140,8 @@ class Indexed:
     def changed_since(self, digest: str) -> Hashes | None:
         """The keys of those who are answered otherwise now; None where it is unknown how they were."""
         if digest not in self._changed:
-            earlier = None if digest == self._answers_digest else self._columns(ANSWERS, digest, 2)
-            if digest == self._answers_digest:
-                self._changed[digest] = np.zeros(0, np.uint64)
-            else:
-                self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
+            earlier = self._answers_of(digest)
+            self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
         return self._changed[digest]
 
     def subjects(self, digest: str) -> Held | None:
@@ -152,9 +149,12 @@ class Indexed:
         data = self.folder.read(SUBJECTS, digest)
         return None if data is None else Held.unpack(data)
 
-    def _columns(self, kind: str, digest: str, count: int) -> tuple[Hashes, ...] | None:
-        data = self.folder.read(kind, digest)
-        return None if data is None else unpack(data, count)
+    def _answers_of(self, digest: str) -> tuple[Hashes, Hashes] | None:
+        """Keys and answers as they were."""
+        if digest == self._answers_digest:
+            return self.known.keys, self.known.answers
+        data = self.folder.read(ANSWERS, digest)
+        return None if data is None else unpack(data)
 
     def _kept(self, stays: dict[str, Line]) -> tuple[Hashes, Ints]:
         """Of the shards that stay, by key: kept rows, where there are any. One whose counts cannot be read stays no longer.
@@ -183,10 +183,9 @@ class Indexed:
         run = self.run
         if run.get("salt") != self.folder.salt_sha256:
             return None, None
-        answers, kept = self._columns(ANSWERS, run["answers"], 2), self._columns(KEPT, run["kept"], 1)
-        if answers is None or kept is None or len(answers[0]) != len(kept[0]):
-            return None, None
-        return answers[0], kept[0].view(np.int64).copy()
+        answers, data = self._answers_of(run["answers"]), self.folder.read(KEPT, run["kept"])
+        kept = None if answers is None or data is None else unpack_counts(data, len(answers[0]))
+        return (None, None) if answers is None or kept is None else (answers[0], kept)
 
     def _by_new_answers(self, line: Line, answers_sha256: str) -> Line:
         deciding = {**line["deciding"], "answers_sha256": answers_sha256}
@@ -217,13 +216,15 @@ class Indexed:
         if keys is None or then is None or tree is None or not self.known.is_exact:
             return None
         seed, hashes, place_then = tree
-        at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
-        was = np.zeros(len(rows), np.int64)
-        place = np.zeros(len(rows), np.uint64)
-        if len(keys):
-            both = keys[at] == self.known.keys
-            was[both], place[both] = then[at[both]], place_then[at[both]]
-        gone = (then > 0) & ~meet(self.known.keys, keys)
+        was, place, gone = then, place_then.copy(), np.zeros(len(keys), bool)
+        if not np.array_equal(keys, self.known.keys):
+            gone = (then > 0) & ~meet(self.known.keys, keys)
+            at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
+            was = np.zeros(len(rows), np.int64)
+            place = np.zeros(len(rows), np.uint64)
+            if len(keys):
+                both = keys[at] == self.known.keys
+                was[both], place[both] = then[at[both]], place_then[at[both]]
         changed = was != rows
         come = np.nonzero(changed & (was == 0))[0]
         texts = self.answers.ids(self.known.order[come])
@@ -268,7 +269,7 @@ class Indexed:
     def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
         """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
         self._begin()
-        kept = pack(rows[self.known.order].view(np.uint64))
+        kept = pack_counts(rows[self.known.order])
         run = {
             "salt": self.folder.salt_sha256,
             "answers": self._answers_digest,

@@ -88,14 +88,12 @@ class Known:
         """
         if len(keys) == len(self.keys) and bool((keys == self.keys).all()):
             return np.asarray(keys[answers != self.answers])
-        key, answer = np.concatenate([keys, self.keys]), np.concatenate([answers, self.answers])
-        order = np.lexsort((answer, key))
-        key, answer = key[order], answer[order]
-        same = (key[1:] == key[:-1]) & (answer[1:] == answer[:-1])  # of a subject who is in both, and answered alike
-        stays = np.zeros(len(key), bool)
-        stays[1:] |= same
-        stays[:-1] |= same
-        return np.unique(key[~stays])
+        if not len(keys):
+            return self.keys
+        gone = keys[~meet(self.keys, keys)]
+        at = np.minimum(np.searchsorted(keys, self.keys), len(keys) - 1)
+        other = (keys[at] != self.keys) | (answers[at] != self.answers)
+        return np.sort(np.concatenate([gone, self.keys[other]]))
 
 
 def _answers(terms: Terms, hasher: Hasher) -> Hashes:
@@ -191,22 +189,21 @@ class Held:
     others: Hashes
 
     def packed(self) -> bytes:
-        kind = next(kind for kind in _COUNTS if not len(self.rows) or self.rows.max() <= np.iinfo(kind).max)
-        head = np.array([len(self.keys), kind.itemsize], "<u8")
-        return head.tobytes() + pack(self.keys, self.others) + self.rows.astype(kind).tobytes()
+        head = np.array([len(self.keys), len(self.others)], "<u8")
+        return head.tobytes() + pack(self.keys, self.others) + pack_counts(self.rows)
 
     @classmethod
     def unpack(cls, data: bytes) -> Held | None:
         """None for what cannot be one."""
         if len(data) < _HEAD:
             return None
-        known, size = np.frombuffer(data, "<u8", 2).tolist()
-        kind = next((kind for kind in _COUNTS if kind.itemsize == size), None)
-        end = len(data) - known * size
-        if kind is None or known * 8 > end - _HEAD or end % 8:
+        known, others = np.frombuffer(data, "<u8", 2).tolist()
+        end = _HEAD + 8 * (known + others)
+        rows = None if end > len(data) else unpack_counts(data[end:], known)
+        if rows is None:
             return None
         keys = np.frombuffer(data[_HEAD:end], "<u8")
-        return cls(keys[:known], np.frombuffer(data, kind, offset=end).astype(np.int64), keys[known:])
+        return cls(keys[:known], rows, keys[known:])
 
     def has_any(self, keys: Hashes) -> bool:
         """keys: in order."""
@@ -232,11 +229,24 @@ def pack(*columns: Hashes) -> bytes:
     return b"".join(np.ascontiguousarray(column, "<u8").tobytes() for column in columns)
 
 
-def unpack(data: bytes, columns: int = 2) -> tuple[Hashes, ...] | None:
-    """None for what cannot be so many columns."""
-    if len(data) % (8 * columns):
+def unpack(data: bytes) -> tuple[Hashes, Hashes] | None:
+    """Two columns. None for what cannot be these."""
+    if len(data) % 16:
         return None
-    return tuple(np.frombuffer(data, "<u8").reshape(columns, -1))
+    half = np.frombuffer(data, "<u8").reshape(2, -1)
+    return half[0], half[1]
+
+
+def pack_counts(counts: Ints) -> bytes:
+    """In as few bytes each as the greatest one takes."""
+    kind = next(kind for kind in _COUNTS if not len(counts) or counts.max() <= np.iinfo(kind).max)
+    return counts.astype(kind).tobytes()
+
+
+def unpack_counts(data: bytes, count: int) -> Ints | None:
+    """None for what cannot be so many."""
+    kind = next((kind for kind in _COUNTS if kind.itemsize * count == len(data)), None)
+    return None if kind is None else np.frombuffer(data, kind).astype(np.int64)
 
 
 def meet(some: Hashes, keys: Hashes) -> npt.NDArray[np.bool_]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from ledger.consent import Scope
 from ledger.shards.found import Found
-from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Terms
+from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Terms, settled
 from ledger.shards.text_hash import TextHash
 from ledger.snapshot import NONE, Snapshot
 
@@ -114,10 +114,7 @@ class Index:
         self.deep: Rows = np.full(len(plain) + 1, -1, kind)
         self.deep[who] = np.arange(len(who))
         at, number = terms.rows_of(who)
-        self.own: Codes = plain[who]
         plain[who] = BY_ROW
-        self.plain: Codes = np.append(plain, np.uint8(NO_RECORD))
-        self.basis: Codes = np.append(basis, np.uint8(NO_BASIS))
 
         self.no_at: Ints = np.append(terms.no_at[at], NONE)
         self.no_reason: Codes = np.append(terms.no_reason[at], np.uint8(ALLOWED))
@@ -129,6 +126,11 @@ class Index:
         whole = np.nonzero(scope == Scope.EVERYTHING)[0]
         self.everything: Rows = np.full(len(who), -1, kind)
         self.everything[number[whole]] = whole
+        own = self.everything
+        self.own = settled(self.no_at[own], self.no_reason[own], self.yes_at[own], self.yes_lapsed[own])
+        basis[who] = self.yes_basis[own]
+        self.plain: Codes = np.append(plain, np.uint8(NO_RECORD))
+        self.basis: Codes = np.append(basis, np.uint8(NO_BASIS))
         # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
         no_at = self.no_at[:-1]
         standing = (no_at != NONE) & ~(

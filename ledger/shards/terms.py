@@ -75,15 +75,12 @@ class Terms:
         return np.diff(self.starts, append=len(self))
 
     def plain(self) -> tuple[Codes, Codes, Bools]:
-        """Of each subject: the reason that all rows have for which nothing finer speaks, what it rests on where they are allowed,
-        and whether anything is said at a finer scope, or of content since a moment."""
+        """Of each subject: the reason that all of its rows have, what that rests on where it is a yes, and whether there is none
+        of these, as something is said at a finer scope, or of content since a moment."""
         own: Any = slice(None) if self.one_each else self.starts
-        lapsed, no_at = self.yes_lapsed[own], self.no_at[own]
-        stands = (no_at != NONE) & ~((lapsed == ALLOWED) & (self.yes_at[own] > no_at))
-        plain, basis = np.where(stands, self.no_reason[own], lapsed), self.yes_basis[own].copy()
-        none = self.scope[own] != Scope.EVERYTHING
-        plain[none], basis[none] = NO_RECORD, NO_BASIS
-        return plain, basis, none | (self.yes_since[own] != NONE) | (self.counts() != 1)
+        reason = settled(self.no_at[own], self.no_reason[own], self.yes_at[own], self.yes_lapsed[own])
+        by_row = (self.scope[own] != Scope.EVERYTHING) | (self.yes_since[own] != NONE) | (self.counts() != 1)
+        return reason, self.yes_basis[own].copy(), by_row
 
     def digest(self) -> str:
         """answers_sha256: what decides rows alone, terms resolved at decided_at. Equal answers, equal digest."""
@@ -106,6 +103,12 @@ class Terms:
             if none is not None:
                 digest.update(np.array([none], kind).data)
         return digest.hexdigest()
+
+
+def settled(no_at: Ints, no_reason: Codes, yes_at: Ints, yes_lapsed: Codes) -> Codes:
+    """The reason that rows have for which these alone speak."""
+    stands = (no_at != NONE) & ~((yes_lapsed == ALLOWED) & (yes_at > no_at))
+    return np.where(stands, no_reason, yes_lapsed)
 
 
 def _one(column: Any) -> Any:

@@ -164,7 +164,7 @@ def held(one: object, seen: set[int] | None = None) -> int:
     if isinstance(one, np.ndarray):
         return one.nbytes
     if isinstance(one, pa.Array | pa.ChunkedArray):
-        return one.nbytes
+        return int(one.nbytes)
     if isinstance(one, dict):
         return sum(held(value, seen) for value in one.values())
     if isinstance(one, tuple | list):

@@ -24,13 +24,14 @@ import pyarrow as pa
 from ledger import times
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.shards import subtrees
+from ledger.shards import held, subtrees
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
+from ledger.shards.held import Hashes, Held, Ints, meet, pack_counts, unpack_counts
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
-from ledger.shards.subject_index import Hasher, Hashes, Held, Ints, Known, ShardSubjects, meet, pack_counts, unpack, unpack_counts
+from ledger.shards.subject_index import Hasher, Known, ShardSubjects, unpack
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.subtrees import Subtrees
 from ledger.snapshot import RULE_VERSION, Snapshot
@@ -134,8 +135,7 @@ class Indexed:
             return False
         if not len(changed):
             return True
-        held = self.subjects(index["subjects"])
-        return held is not None and not held.has_any(changed)
+        return self.has_any(index["subjects"], changed) is False
 
     def changed_since(self, digest: str) -> Hashes | None:
         """The keys of those who are answered otherwise now; None where it is unknown how they were."""
@@ -146,8 +146,11 @@ class Indexed:
 
     def subjects(self, digest: str) -> Held | None:
         """Who is in a shard, and with how many kept rows."""
-        data = self.folder.read(SUBJECTS, digest)
-        return None if data is None else Held.unpack(data)
+        return self.folder.read_by(SUBJECTS, digest, held.read)
+
+    def has_any(self, digest: str, changed: Hashes) -> bool | None:
+        """Whether any of these is in a shard; None where that cannot be told."""
+        return self.folder.read_by(SUBJECTS, digest, lambda file, digest: held.has_any(file, digest, changed))
 
     def _answers_of(self, digest: str) -> tuple[Hashes, Hashes] | None:
         """Keys and answers as they were."""
@@ -161,18 +164,18 @@ class Indexed:
 
         From what the last whole run counted in all, less the shards that do not stay as they were then.
         """
-        held = {name: line["index"]["subjects"] for name, line in stays.items()}
+        now = {name: line["index"]["subjects"] for name, line in stays.items()}
         then = {name: line.get("index", {}).get("subjects", "") for name, line in self.run.get("lines", {}).items()}
-        keys, rows = self._kept_then() if len(held) * 2 > len(then) else (None, None)
+        keys, rows = self._kept_then() if len(now) * 2 > len(then) else (None, None)
         if keys is not None and rows is not None:
             for name, digest in then.items():
-                if held.get(name) != digest and ((gone := self.subjects(digest)) is None or not _add(keys, rows, gone, -1)):
+                if now.get(name) != digest and ((gone := self.subjects(digest)) is None or not _add(keys, rows, gone, -1)):
                     keys = None
                     break
         if keys is None or rows is None:
             keys, then = self.known.keys, {}
             rows = np.zeros(len(keys), np.int64)
-        for name, digest in held.items():
+        for name, digest in now.items():
             if then.get(name) != digest and ((more := self.subjects(digest)) is None or not _add(keys, rows, more, 1)):
                 del stays[name]
         some = rows != 0
@@ -259,7 +262,7 @@ class Indexed:
         self._begin()
         entry = {
             "salt": self.folder.salt_sha256,
-            "subjects": self.folder.write(SUBJECTS, subjects.packed()),
+            "subjects": self.folder.write(SUBJECTS, *subjects.held().packed()),
             "answers": self._answers_digest,
             "input": source or "",
             "output": output,
@@ -292,14 +295,14 @@ def _indexes(seed: bytes, ids: Any) -> list[bytes]:
     return prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
 
 
-def _add(keys: Hashes, rows: Ints, held: Held, sign: int) -> bool:
+def _add(keys: Hashes, rows: Ints, more: Held, sign: int) -> bool:
     """Add a shard's kept rows to those by key. False, and nothing added, where one of its people is not among the keys."""
-    some = held.rows != 0
-    key, more = held.keys[some], held.rows[some]
+    some = more.rows != 0
+    key = more.keys[some]
     at = np.searchsorted(keys, key)
     if len(at) and (at[-1] == len(keys) or (keys[at] != key).any()):
         return False
-    rows[at] += sign * more
+    rows[at] += sign * more.rows[some]
     return True
 
 

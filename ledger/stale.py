@@ -24,9 +24,9 @@ from ledger.log.trust import Trust
 from ledger.rerun import Indexed
 from ledger.shards.answers import ALLOWED, EXPIRED, Answers
 from ledger.shards.columns import Columns
+from ledger.shards.held import Hashes, Ints, meet
 from ledger.shards.index_folder import IndexFolder, identity
 from ledger.shards.journal import Line, journal_path, latest
-from ledger.shards.subject_index import Hashes, Ints, meet
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.statement import RunRecord
 from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path
@@ -118,16 +118,18 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     found, to_redo = [], 0
     for shard in record.shards:
         line, path = lines.get(shard.output), folder / shard.output
-        held = changed = None
+        changed = any_of = held = None
         if line is not None and _is_of(line, shard.output_sha256, record, path, categories, index):
-            held, changed = indexed.subjects(line["index"]["subjects"]), indexed.changed_since(line["index"]["answers"])
-        if held is None or changed is None:
-            to_redo += 1
-            found.append(StaleShard(path=str(path), rows=shard.rows_kept, since=record.decided_at, is_known=False))
-            continue
-        if not held.has_any(changed):
+            changed = indexed.changed_since(line["index"]["answers"])
+        if line is not None and changed is not None:
+            any_of = indexed.has_any(line["index"]["subjects"], changed)
+            held = indexed.subjects(line["index"]["subjects"]) if any_of else None
+        if any_of is False:
             continue
         to_redo += 1
+        if held is None or changed is None:
+            found.append(StaleShard(path=str(path), rows=shard.rows_kept, since=record.decided_at, is_known=False))
+            continue
         lost = meet(changed, held.keys) & (held.rows > 0) & ~since.is_allowed(held.keys)
         if lost.any():
             rows_lost = min(int(held.rows[lost].sum()), shard.rows_kept)

@@ -18,22 +18,17 @@ import pyarrow as pa
 from ledger.consent import MAX_ID_BYTES, Scope
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Keys
+from ledger.shards.held import Hashes, Held, Ints, meet, pack
 from ledger.shards.terms import Terms
 from ledger.shards.text_hash import TextHash
 
 SALT_BYTES = 32
 
-Hashes = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
 
 Ranks = npt.NDArray[Any]
 
-_COUNTS = tuple(np.dtype(kind) for kind in ("u1", "<u2", "<u4", "<i8"))
-_HEAD = 16
 _DENSE = 8
 """A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
-_MANY = 4096
-"""Of more keys than these a sample is looked for first: in most shards it already settles it."""
 _BLOCK = 1 << 12
 """Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
 _WIDE = 5
@@ -165,8 +160,7 @@ class ShardSubjects:
         self._ranks.append(self._known.rank[codes])
         self._kept.append(self._known.rank[kept])
 
-    def packed(self) -> bytes:
-        """For `Held.unpack`."""
+    def held(self) -> Held:
         ranks, kept = _joined(self._ranks, np.int32), _joined(self._kept, np.int32)
         if len(ranks) * _DENSE > len(self._known.keys):
             there = np.zeros(len(self._known.keys), bool)
@@ -176,41 +170,7 @@ class ShardSubjects:
         else:  # at the cost of the shard, not of all whom the ledger knows
             ranks = _once(ranks)
             rows = np.bincount(np.searchsorted(ranks, kept), minlength=len(ranks))
-        return Held(self._known.keys[ranks], rows, _once(_joined(self._others, np.uint64))).packed()
-
-
-@dataclass(frozen=True)
-class Held:
-    """Who is in a shard. keys: in order, the hashes of those whom the ledger knew; rows: of how many kept rows each; others: the
-    hashes of all others, in order."""
-
-    keys: Hashes
-    rows: Ints
-    others: Hashes
-
-    def packed(self) -> bytes:
-        head = np.array([len(self.keys), len(self.others)], "<u8")
-        return head.tobytes() + pack(self.keys, self.others) + pack_counts(self.rows)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Held | None:
-        """None for what cannot be one."""
-        if len(data) < _HEAD:
-            return None
-        known, others = np.frombuffer(data, "<u8", 2).tolist()
-        end = _HEAD + 8 * (known + others)
-        rows = None if end > len(data) else unpack_counts(data[end:], known)
-        if rows is None:
-            return None
-        keys = np.frombuffer(data[_HEAD:end], "<u8")
-        return cls(keys[:known], rows, keys[known:])
-
-    def has_any(self, keys: Hashes) -> bool:
-        """keys: in order."""
-        return any(
-            bool(meet(keys[:_MANY], some).any()) or (len(keys) > _MANY and bool(meet(keys, some).any()))
-            for some in (self.keys, self.others)
-        )
+        return Held(self._known.keys[ranks], rows, _once(_joined(self._others, np.uint64)))
 
 
 def _joined(parts: list[Any], kind: Any) -> Any:
@@ -225,38 +185,9 @@ def _once(values: Any) -> Any:
     return values[first]
 
 
-def pack(*columns: Hashes) -> bytes:
-    return b"".join(np.ascontiguousarray(column, "<u8").tobytes() for column in columns)
-
-
 def unpack(data: bytes) -> tuple[Hashes, Hashes] | None:
     """Two columns. None for what cannot be these."""
     if len(data) % 16:
         return None
     half = np.frombuffer(data, "<u8").reshape(2, -1)
     return half[0], half[1]
-
-
-def pack_counts(counts: Ints) -> bytes:
-    """In as few bytes each as the greatest one takes."""
-    kind = next(kind for kind in _COUNTS if not len(counts) or counts.max() <= np.iinfo(kind).max)
-    return counts.astype(kind).tobytes()
-
-
-def unpack_counts(data: bytes, count: int) -> Ints | None:
-    """None for what cannot be so many."""
-    kind = next((kind for kind in _COUNTS if kind.itemsize * count == len(data)), None)
-    return None if kind is None else np.frombuffer(data, kind).astype(np.int64)
-
-
-def meet(some: Hashes, keys: Hashes) -> npt.NDArray[np.bool_]:
-    """Of each key, whether it is among some. Both in order."""
-    found = np.zeros(len(keys), bool)
-    if len(some) and len(keys):
-        if len(some) < len(keys):
-            at = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
-            found[at[keys[at] == some]] = True
-        else:
-            at = np.minimum(np.searchsorted(some, keys), len(some) - 1)
-            found = some[at] == keys
-    return found

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from ledger.shards import held as files
 from ledger.shards.answers import Answers
 from ledger.shards.found import Found
-from ledger.shards.subject_index import Hasher, Held, Known, ShardSubjects, pack_counts, unpack_counts
+from ledger.shards.held import Held, pack_counts, unpack_counts
+from ledger.shards.subject_index import Hasher, Known, ShardSubjects
 from ledger.snapshot import NONE, SCHEMA
 from tests.benchmarks.scale import held
 from tests.shards.deciding import ANSWERS, T0
@@ -93,14 +97,17 @@ def test_the_subjects_of_a_shard() -> None:
             expected |= set(HASHER.ids(keys.subjects).tolist())
             for key in HASHER.ids(answers.ids(kept)).tolist():
                 kept_rows[key] = kept_rows.get(key, 0) + 1
-        held = Held.unpack(subjects.packed())
+        head, rest = subjects.held().packed()
+        digest = sha256(head).hexdigest()
+        held = files.read(io.BytesIO(head + rest), digest)
         assert held is not None
         assert sorted([*held.keys.tolist(), *held.others.tolist()]) == sorted(expected)
         assert {k: n for k, n in zip(held.keys.tolist(), held.rows.tolist(), strict=True) if n} == kept_rows
         assert (np.diff(held.keys.astype(object)) > 0).all() and (np.diff(held.others.astype(object)) > 0).all()
         for key in expected:
-            assert held.has_any(np.array([key], np.uint64))
-        assert not held.has_any(np.array([key + 1 for key in sorted(expected) if key + 1 not in expected], np.uint64))
+            assert files.has_any(io.BytesIO(head + rest), digest, np.array([key], np.uint64))
+        nobody = np.array([key + 1 for key in sorted(expected) if key + 1 not in expected], np.uint64)
+        assert files.has_any(io.BytesIO(head + rest), digest, nobody) is False
 
 
 @pytest.mark.parametrize("most", [0, 1, 255, 256, 65_536, 2**32, 2**62])
@@ -113,14 +120,20 @@ def test_counts_in_as_few_bytes_as_they_need(most: int) -> None:
     assert len(packed) == 4 * next(size for size in (1, 2, 4, 8) if most < 256**size)
 
 
-def test_what_cannot_be_a_shards_subjects_is_none() -> None:
-    """Whatever was cut off, and counts that would reach beyond the file or wrap around."""
-    whole = Held(np.arange(5, dtype=np.uint64), np.arange(5), np.arange(7, dtype=np.uint64)).packed()
-    assert Held.unpack(whole) is not None
-    for end in range(len(whole)):
-        assert Held.unpack(whole[:end]) is None, end
-    for known, others in ((2**64 - 1, 2**64 - 1), (2**61, 0), (0, 2**61), (6, 7), (2**64 - 7, 12)):
-        assert Held.unpack(np.array([known, others], "<u8").tobytes() + whole[16:]) is None
+def test_a_shards_subjects_that_were_edited_or_torn_tell_nothing() -> None:
+    """Whatever byte is another, and wherever it ends: what is read is refused, or was not changed."""
+    random = np.random.default_rng(5)
+    keys, others = (np.unique(random.integers(0, 2**64, 1500, np.uint64)) for _ in range(2))
+    head, rest = Held(keys, np.arange(len(keys)), others).packed()
+    digest, whole = sha256(head).hexdigest(), head + rest
+    asked = np.sort(np.concatenate([keys[700:701], others[800:801]]))
+    for at in [*range(len(head)), *random.integers(0, len(whole), 600).tolist()]:
+        edited = bytearray(whole)
+        edited[at] ^= 1 << (at % 8)
+        for data in (bytes(edited), whole[:at]):
+            assert files.read(io.BytesIO(data), digest) is None, at
+            for key in asked:
+                assert files.has_any(io.BytesIO(data), digest, np.array([key], np.uint64)) in (True, None), at
 
 
 def test_whom_answers_differ_about() -> None:

@@ -47,7 +47,7 @@ class Answers:
         self, rows: Any, decided_at: datetime, snapshot_sha256: str = "", again: Callable[[], Any] | None = None
     ) -> None:
         self.source = snapshot_sha256, decided_at
-        self._again = again or (lambda: rows)
+        self._again: Callable[[], Any] | None = again or (lambda: rows)
         terms = Terms(rows, decided_at)
         self.unknown, self.digest, self._subject = len(terms.starts), terms.digest(), terms.subject
         self._terms: Terms | None = terms
@@ -55,11 +55,20 @@ class Answers:
         self._index: Index | None = None
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the index, and without what it was made of: whoever gets it decides by it, and builds nothing."""
+        return vars(self) | {"_index": self.index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     @property
     def terms(self) -> Terms:
         """What the index is made of; at hand until the first id is looked up."""
-        terms = self._terms
-        return Terms(self._again(), self.source[1]) if terms is None else terms
+        if (terms := self._terms) is not None:
+            return terms
+        assert self._again is not None, "another process has sent the index alone"
+        return Terms(self._again(), self.source[1])
 
     @property
     def index(self) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -79,6 +80,15 @@ def test_terms_are_read_again_once_the_index_is_made() -> None:
     before = Known.of(answers, HASHER)
     answers.subjects(pa.array(["p000000003"], pa.large_string()))
     assert not read and Known.of(answers, HASHER).packed() == before.packed() and len(read) == 1
+
+
+def test_answers_are_sent_with_their_index() -> None:
+    rows = plain(9)
+    answers = Answers(rows, T0, again=lambda: rows)
+    sent = pickle.loads(pickle.dumps(answers))
+    ids = pa.array(["p000000003", "q"], pa.large_string())
+    assert sent.subjects(ids).tolist() == answers.subjects(ids).tolist() == [3, 9]
+    assert (sent.digest, sent.source) == (answers.digest, answers.source)
 
 
 def test_the_subjects_of_a_shard() -> None:

@@ -24,19 +24,17 @@ import pyarrow as pa
 from ledger import times
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.shards import subtrees
+from ledger.shards import held, subtrees
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
+from ledger.shards.held import Hashes, Held, Ints, meet, pack_counts, unpack_counts
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
 from ledger.shards.inputs import Input
 from ledger.shards.journal import Journal, Line
-from ledger.shards.subject_index import Hasher, Hashes, Ints, Known, ShardSubjects, meet, pack, unpack
+from ledger.shards.subject_index import Hasher, Known, ShardSubjects, unpack
 from ledger.shards.subjects import KeptSubjects
 from ledger.shards.subtrees import Subtrees
 from ledger.snapshot import RULE_VERSION, Snapshot
-
-_MANY = 4096
-"""Of more keys than these a sample is looked for first: in most shards it already settles it."""
 
 
 @dataclass(frozen=True)
@@ -137,45 +135,47 @@ class Indexed:
             return False
         if not len(changed):
             return True
-        held = self.subjects(index["subjects"])
-        return held is not None and not _any(changed, held[0])
+        return self.has_any(index["subjects"], changed) is False
 
     def changed_since(self, digest: str) -> Hashes | None:
         """The keys of those who are answered otherwise now; None where it is unknown how they were."""
         if digest not in self._changed:
-            earlier = None if digest == self._answers_digest else self._columns(ANSWERS, digest, 2)
-            if digest == self._answers_digest:
-                self._changed[digest] = np.zeros(0, np.uint64)
-            else:
-                self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
+            earlier = self._answers_of(digest)
+            self._changed[digest] = None if earlier is None else self.known.changed(*earlier)
         return self._changed[digest]
 
-    def subjects(self, digest: str) -> tuple[Hashes, Ints] | None:
+    def subjects(self, digest: str) -> Held | None:
         """Who is in a shard, and with how many kept rows."""
-        held = self._columns(SUBJECTS, digest, 2)
-        return None if held is None else (held[0], held[1].view(np.int64))
+        return self.folder.read_by(SUBJECTS, digest, held.read)
 
-    def _columns(self, kind: str, digest: str, count: int) -> tuple[Hashes, ...] | None:
-        data = self.folder.read(kind, digest)
-        return None if data is None else unpack(data, count)
+    def has_any(self, digest: str, changed: Hashes) -> bool | None:
+        """Whether any of these is in a shard; None where that cannot be told."""
+        return self.folder.read_by(SUBJECTS, digest, lambda file, digest: held.has_any(file, digest, changed))
+
+    def _answers_of(self, digest: str) -> tuple[Hashes, Hashes] | None:
+        """Keys and answers as they were."""
+        if digest == self._answers_digest:
+            return self.known.keys, self.known.answers
+        data = self.folder.read(ANSWERS, digest)
+        return None if data is None else unpack(data)
 
     def _kept(self, stays: dict[str, Line]) -> tuple[Hashes, Ints]:
         """Of the shards that stay, by key: kept rows, where there are any. One whose counts cannot be read stays no longer.
 
         From what the last whole run counted in all, less the shards that do not stay as they were then.
         """
-        held = {name: line["index"]["subjects"] for name, line in stays.items()}
+        now = {name: line["index"]["subjects"] for name, line in stays.items()}
         then = {name: line.get("index", {}).get("subjects", "") for name, line in self.run.get("lines", {}).items()}
-        keys, rows = self._kept_then() if len(held) * 2 > len(then) else (None, None)
+        keys, rows = self._kept_then() if len(now) * 2 > len(then) else (None, None)
         if keys is not None and rows is not None:
             for name, digest in then.items():
-                if held.get(name) != digest and ((gone := self.subjects(digest)) is None or not _add(keys, rows, gone, -1)):
+                if now.get(name) != digest and ((gone := self.subjects(digest)) is None or not _add(keys, rows, gone, -1)):
                     keys = None
                     break
         if keys is None or rows is None:
             keys, then = self.known.keys, {}
             rows = np.zeros(len(keys), np.int64)
-        for name, digest in held.items():
+        for name, digest in now.items():
             if then.get(name) != digest and ((more := self.subjects(digest)) is None or not _add(keys, rows, more, 1)):
                 del stays[name]
         some = rows != 0
@@ -186,10 +186,9 @@ class Indexed:
         run = self.run
         if run.get("salt") != self.folder.salt_sha256:
             return None, None
-        answers, kept = self._columns(ANSWERS, run["answers"], 2), self._columns(KEPT, run["kept"], 1)
-        if answers is None or kept is None or len(answers[0]) != len(kept[0]):
-            return None, None
-        return answers[0], kept[0].view(np.int64).copy()
+        answers, data = self._answers_of(run["answers"]), self.folder.read(KEPT, run["kept"])
+        kept = None if answers is None or data is None else unpack_counts(data, len(answers[0]))
+        return (None, None) if answers is None or kept is None else (answers[0], kept)
 
     def _by_new_answers(self, line: Line, answers_sha256: str) -> Line:
         deciding = {**line["deciding"], "answers_sha256": answers_sha256}
@@ -220,13 +219,15 @@ class Indexed:
         if keys is None or then is None or tree is None or not self.known.is_exact:
             return None
         seed, hashes, place_then = tree
-        at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
-        was = np.zeros(len(rows), np.int64)
-        place = np.zeros(len(rows), np.uint64)
-        if len(keys):
-            both = keys[at] == self.known.keys
-            was[both], place[both] = then[at[both]], place_then[at[both]]
-        gone = (then > 0) & ~meet(self.known.keys, keys)
+        was, place, gone = then, place_then.copy(), np.zeros(len(keys), bool)
+        if not np.array_equal(keys, self.known.keys):
+            gone = (then > 0) & ~meet(self.known.keys, keys)
+            at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
+            was = np.zeros(len(rows), np.int64)
+            place = np.zeros(len(rows), np.uint64)
+            if len(keys):
+                both = keys[at] == self.known.keys
+                was[both], place[both] = then[at[both]], place_then[at[both]]
         changed = was != rows
         come = np.nonzero(changed & (was == 0))[0]
         texts = self.answers.ids(self.known.order[come])
@@ -261,7 +262,7 @@ class Indexed:
         self._begin()
         entry = {
             "salt": self.folder.salt_sha256,
-            "subjects": self.folder.write(SUBJECTS, subjects.packed()),
+            "subjects": self.folder.write(SUBJECTS, *subjects.held().packed()),
             "answers": self._answers_digest,
             "input": source or "",
             "output": output,
@@ -271,7 +272,7 @@ class Indexed:
     def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
         """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
         self._begin()
-        kept = pack(rows[self.known.order].view(np.uint64))
+        kept = pack_counts(rows[self.known.order])
         run = {
             "salt": self.folder.salt_sha256,
             "answers": self._answers_digest,
@@ -294,18 +295,14 @@ def _indexes(seed: bytes, ids: Any) -> list[bytes]:
     return prefix_tree.indexes(seed, ids.cast(pa.large_binary()).to_pylist())
 
 
-def _any(changed: Hashes, keys: Hashes) -> bool:
-    return bool(meet(changed[:_MANY], keys).any()) or (len(changed) > _MANY and bool(meet(changed, keys).any()))
-
-
-def _add(keys: Hashes, rows: Ints, held: tuple[Hashes, Ints], sign: int) -> bool:
+def _add(keys: Hashes, rows: Ints, more: Held, sign: int) -> bool:
     """Add a shard's kept rows to those by key. False, and nothing added, where one of its people is not among the keys."""
-    some = held[1] != 0
-    key, more = held[0][some], held[1][some]
+    some = more.rows != 0
+    key = more.keys[some]
     at = np.searchsorted(keys, key)
     if len(at) and (at[-1] == len(keys) or (keys[at] != key).any()):
         return False
-    rows[at] += sign * more
+    rows[at] += sign * more.rows[some]
     return True
 
 

@@ -8,7 +8,7 @@ under statement and journal, and on the shards being the files that they were (s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +24,9 @@ from ledger.log.trust import Trust
 from ledger.rerun import Indexed
 from ledger.shards.answers import ALLOWED, EXPIRED, Answers
 from ledger.shards.columns import Columns
+from ledger.shards.held import Hashes, Ints, meet
 from ledger.shards.index_folder import IndexFolder, identity
 from ledger.shards.journal import Line, journal_path, latest
-from ledger.shards.subject_index import Hashes, Ints, meet
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.statement import RunRecord
 from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path
@@ -105,8 +105,7 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     index = IndexFolder.open(folder)
     if index is None:
         raise UsageError(f"there is no index beside {folder}", hint=f"{_AUDIT}: an index is left by the next run")
-    rows = snapshot.rows()
-    indexed = Indexed(index, Answers(rows, now, snapshot.sha256))
+    indexed = Indexed(index, Answers(snapshot.rows(), now, snapshot.sha256, snapshot.rows))
     lines = latest(_journal(folder), [key.public for key in trust.run], indexed.all_lines)
     if indexed.run.get("decided_at") != times.text(record.decided_at) or not indexed.known.is_exact:
         raise UsageError(f"the index beside {folder} is not that of the run which its statement speaks of", hint=_AUDIT)
@@ -115,23 +114,26 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     if covered < act["tree_size"] or snapshot.header.as_of < times.parse(act["as_of"]):
         raise UsageError("the answers are older than those of the run", hint="compile them anew with `consent snapshot`")
     categories = canonical.encode({"listed": sorted(snapshot.header.categories)} if snapshot.header.categories else {}).decode()
-    since = _Since(indexed, rows, act["tree_size"], record.decided_at, now)
+    since = _Since(indexed, act["tree_size"], record.decided_at, now)
     found, to_redo = [], 0
     for shard in record.shards:
         line, path = lines.get(shard.output), folder / shard.output
-        held = changed = None
+        changed = any_of = held = None
         if line is not None and _is_of(line, shard.output_sha256, record, path, categories, index):
-            held, changed = indexed.subjects(line["index"]["subjects"]), indexed.changed_since(line["index"]["answers"])
+            changed = indexed.changed_since(line["index"]["answers"])
+        if line is not None and changed is not None:
+            any_of = indexed.has_any(line["index"]["subjects"], changed)
+            held = indexed.subjects(line["index"]["subjects"]) if any_of else None
+        if any_of is False:
+            continue
+        to_redo += 1
         if held is None or changed is None:
-            to_redo += 1
             found.append(StaleShard(path=str(path), rows=shard.rows_kept, since=record.decided_at, is_known=False))
             continue
-        hits = meet(changed, held[0])
-        to_redo += bool(hits.any())
-        lost = hits & (held[1] > 0) & ~since.is_allowed(held[0])
+        lost = meet(changed, held.keys) & (held.rows > 0) & ~since.is_allowed(held.keys)
         if lost.any():
-            rows_lost = min(int(held[1][lost].sum()), shard.rows_kept)
-            found.append(StaleShard(path=str(path), rows=rows_lost, since=since(held[0][lost]), is_known=True))
+            rows_lost = min(int(held.rows[lost].sum()), shard.rows_kept)
+            found.append(StaleShard(path=str(path), rows=rows_lost, since=since(held.keys[lost]), is_known=True))
     return Stale(
         run_id=record.run_id,
         purpose=record.purpose,
@@ -166,14 +168,12 @@ def _is_of(line: Line, output_sha256: str, record: RunRecord, path: Path, catego
 class _Since:
     """From when those who were allowed are not, as far as the answers tell."""
 
-    def __init__(self, indexed: Indexed, rows: Any, entries: int, decided_at: datetime, now: datetime) -> None:
-        self._known, self._answers = indexed.known, indexed.answers
+    def __init__(self, indexed: Indexed, entries: int, decided_at: datetime, now: datetime) -> None:
+        self._known = indexed.known
         self._entries, self._decided_at = entries, decided_at
-        self._rows: Mapping[str, Any] = {
-            name: rows[name].to_numpy() for name in ("no_position", "no_at", "yes_position", "yes_at", "yes_expires_at")
-        }
-        answers = self._answers
-        self._all_allowed = (answers.plain[:-1] == ALLOWED) & ~answers.needs_row[:-1]
+        self._terms = indexed.answers.terms
+        plain, _, by_row = self._terms.plain()
+        self._all_allowed = (plain == ALLOWED) & ~by_row
 
     def _codes(self, keys: Hashes) -> Ints:
         """-1 for those whom the answers do not know."""
@@ -191,12 +191,13 @@ class _Since:
         return min(map(self._of, self._codes(keys).tolist()))
 
     def _of(self, code: int) -> datetime:
-        low, high = np.searchsorted(self._answers.owner, [code, code + 1]).tolist() if code >= 0 else (0, 0)
-        of = {name: values[low:high] for name, values in self._rows.items()}
-        ran_out = self._answers.yes_lapsed[low:high] == EXPIRED
+        terms = self._terms
+        at, _ = terms.rows_of(np.array([code] if code >= 0 else [], np.int64))
+        expires = terms.yes_expires_at[at]
+        ran_out = (terms.yes_lapsed[at] == EXPIRED) & (expires > times.micros(self._decided_at))
         moments = [
-            *of["no_at"][of["no_position"] >= self._entries].tolist(),
-            *of["yes_expires_at"][ran_out & (of["yes_expires_at"] > times.micros(self._decided_at))].tolist(),
-            *of["yes_at"][of["yes_position"] >= self._entries].tolist(),
+            *terms.no_at[at][terms.no_position[at] >= self._entries].tolist(),
+            *expires[ran_out].tolist(),
+            *terms.yes_at[at][terms.yes_position[at] >= self._entries].tolist(),
         ]
         return times.from_micros(min(moments)) if moments else self._decided_at

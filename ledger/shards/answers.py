@@ -1,16 +1,15 @@
 """A snapshot's rows as an index, built once per process: which subject is which, and what stands for it.
 
-Ids are found by a 64-bit hash under a secret and confirmed by comparing their bytes: a hash only proposes a candidate, so a
-collision costs a comparison and never an answer.
+Ids are found by a 64-bit hash under a secret and confirmed by comparing their bytes (see `found`): a collision never costs an
+answer. Of subjects whom one answer settles that answer alone is held; rows are held of the others.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import secrets
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,191 +18,171 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger import times
-from ledger.consent import NO, REASONS, Scope
+from ledger.consent import Scope
+from ledger.shards.found import Found
+from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Terms, settled
 from ledger.shards.text_hash import TextHash
-from ledger.snapshot import NONE, Snapshot, text_parts
+from ledger.snapshot import NONE, Snapshot
 
-NO_BASIS = 255
+__all__ = ["ALLOWED", "BY_ROW", "EXPIRED", "NOTICE_CHANGED", "NOT_COVERED", "NO_BASIS", "NO_RECORD", "Answers", "answers_at"]
 
-ALLOWED, NOT_COVERED, NOTICE_CHANGED, EXPIRED, NO_RECORD = (
-    REASONS.index(r) for r in ("allowed", "not_covered", "notice_changed", "expired", "no_record")
-)
-_STATE_REASON = np.array([REASONS.index(state) for state in NO] + [ALLOWED] * (256 - len(NO)), np.uint8)
+BY_ROW = 255
+"""In place of a reason: the subject alone does not settle it."""
 
+Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[Any]
 Codes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
-
-
-class _Found:
-    """Hashes in order, with a directory over their top bits, so that a look-up touches one or two of them."""
-
-    def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
-        bits = len(hashes).bit_length() + 1  # two to four places for each
-        self._shift = np.uint64(64 - bits)
-        self._order = np.argsort(hashes)
-        # One more at the end, so that whoever goes on there reads something.
-        self._hashes = np.append(hashes[self._order], np.uint64(0))
-        counts = np.bincount((self._hashes[:-1] >> self._shift).astype(np.int64), minlength=1 << bits)
-        kind = np.int32 if len(hashes) < 1 << 31 else np.int64
-        self._start: npt.NDArray[Any] = (np.cumsum(counts) - counts).astype(kind)
-
-    def candidates(self, hashes: npt.NDArray[np.uint64], confirm: Any) -> Ints:
-        """The entry of each hash that `confirm(queries, entries) -> bools` accepts, else -1."""
-        found = np.full(len(hashes), -1, np.int64)
-        last = len(self._hashes) - 1
-        query, asked = np.arange(len(hashes)), hashes
-        at: npt.NDArray[Any] = self._start[(hashes >> self._shift).astype(np.int64)]
-        while len(query):
-            there = self._hashes[at]
-            same = np.nonzero((there == asked) & (at < last))[0]
-            if len(same):
-                entries, queries = self._order[at[same]], query[same]
-                good = confirm(queries, entries)
-                found[queries[good]] = entries[good]
-            # They are in order: what is asked for is behind smaller ones, or behind another text with its hash.
-            go_on = np.nonzero((there <= asked) & (at < last) & (found[query] < 0))[0]
-            query, asked, at = query[go_on], asked[go_on], at[go_on] + 1
-        return found
 
 
 class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
-    Subjects have codes 0..n-1 and n for "unknown to the ledger". `row(...)`s are rows of the snapshot, -1 for none.
-    owner, scope: of each row of the snapshot, its subject's code and its scope.
-    source: the snapshot's digest and decided_at.
+    Subjects have codes 0..n-1 and n for "unknown to the ledger". source: the snapshot's digest and decided_at.
+    again: the same rows once more, where they are no longer in memory.
     """
 
-    def __init__(self, rows: Any, decided_at: datetime, snapshot_sha256: str = "") -> None:
+    def __init__(
+        self, rows: Any, decided_at: datetime, snapshot_sha256: str = "", again: Callable[[], Any] | None = None
+    ) -> None:
         self.source = snapshot_sha256, decided_at
-        n = rows.num_rows
-        column = {name: rows[name].combine_chunks() for name in rows.column_names}
-        longest = max(pc.max(pc.binary_length(column[name])).as_py() or 0 for name in ("subject_id", "scope_id"))
-        self._hash = TextHash(secrets.token_bytes(32), longest)
-        number = {name: _numpy(column[name]) for name in rows.column_names if name not in ("subject_id", "scope_id")}
-        self.no_at: Ints = np.append(number["no_at"], NONE)
-        self.no_reason: Codes = np.append(_STATE_REASON[number["no_state"]], np.uint8(ALLOWED))
-        self.no_position: Ints = np.append(number["no_position"], -1)
-        self.yes_at: Ints = np.append(number["yes_at"], NONE)
-        self.yes_since: Ints = np.append(number["yes_content_since"], NONE)
-        self.yes_basis: Codes = np.append(number["yes_basis"], np.uint8(NO_BASIS))
-        lapsed = np.where(
-            number["yes_accepted"],
-            np.where(
-                (number["yes_expires_at"] != NONE) & (number["yes_expires_at"] <= times.micros(decided_at)), EXPIRED, ALLOWED
-            ),
-            NOTICE_CHANGED,
-        )
-        self.yes_lapsed: Codes = np.append(np.where(number["yes_at"] == NONE, NO_RECORD, lapsed), NO_RECORD).astype(np.uint8)
+        self._again: Callable[[], Any] | None = again or (lambda: rows)
+        terms = Terms(rows, decided_at)
+        self.unknown, self.digest, self._subject = len(terms.starts), terms.digest(), terms.subject
+        self._terms: Terms | None = terms
+        self._hashed: tuple[TextHash, Hashes, Ints] | None = None
+        self._index: Index | None = None
+        self._lock = threading.Lock()
 
-        subject = column["subject_id"].cast(pa.large_string())
-        first = np.ones(n, bool)
-        if n:
-            first[1:] = pc.not_equal(subject[1:], subject[:-1]).to_numpy(zero_copy_only=False)
-        starts = np.nonzero(first)[0]
-        self.unknown = len(starts)
-        self._subject = subject.take(pa.array(starts))
-        self.owner, self.scope = np.cumsum(first) - 1, number["scope"]
-        with ThreadPoolExecutor(2) as aside:  # neither hashing nor NumPy holds the rest up
-            digest = aside.submit(self._digest, column, number)
-            subjects = aside.submit(lambda: _Found(self._hash(self._subject)))
-            self._index_scopes(self.scope, self.owner, column["scope_id"].cast(pa.large_string()))
-            self.digest, self._subjects = digest.result(), subjects.result()
+    def __getstate__(self) -> dict[str, Any]:
+        """With the index, and without what it was made of: whoever gets it decides by it, and builds nothing."""
+        return vars(self) | {"_index": self.index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
 
-    def _index_scopes(self, scope: Codes, code: Ints, items: Any) -> None:
-        """scope, items: of each row of the snapshot. code: of its subject."""
-        n = len(code)
-        self.everything: Ints = np.full(self.unknown + 1, -1, np.int64)
-        whole = np.nonzero(scope == Scope.EVERYTHING)[0]
-        self.everything[code[whole]] = whole
-        self.finer: Bools = np.zeros(self.unknown + 1, bool)
-        self.finer[code[scope != Scope.EVERYTHING]] = True
-        # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
-        standing = (self.no_at[:n] != NONE) & ~(
-            (self.yes_lapsed[:n] == ALLOWED) & (self.yes_since[:n] == NONE) & (self.yes_at[:n] > self.no_at[:n])
-        )
-        self._finer_index: dict[Scope, tuple[Ints, Ints, Any, _Found]] = {}
-        self.unknown_item: dict[Scope, Ints] = {}
-        for finer in (Scope.CATEGORY, Scope.CONTENT):
-            at = np.nonzero(scope == finer)[0]
-            item = items.take(pa.array(at))
-            index = _Found(_mix(self._hash(item), code[at]))
-            self._finer_index[finer] = at, code[at], item, index
-            worst = np.full(self.unknown + 1, -1, np.int64)
-            held = at[standing[at]]
-            held = held[np.lexsort((self.no_position[held], self.no_at[held]))]
-            worst[code[held]] = held  # of several the last assignment stays: the latest, by t and then position
-            self.unknown_item[finer] = worst
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
-        # A subject without finer scopes or a content_since has one answer for every row.
-        own = self.everything
-        in_force = self.yes_lapsed[own] == ALLOWED
-        stands = (self.no_at[own] != NONE) & ~(in_force & (self.yes_at[own] > self.no_at[own]))
-        self.plain: Codes = np.where(stands, self.no_reason[own], self.yes_lapsed[own])
-        self.needs_row: Bools = self.finer | (self.yes_since[own] != NONE)
+    @property
+    def terms(self) -> Terms:
+        """What the index is made of; at hand until the first id is looked up."""
+        if (terms := self._terms) is not None:
+            return terms
+        assert self._again is not None, "another process has sent the index alone"
+        return Terms(self._again(), self.source[1])
+
+    @property
+    def index(self) -> Index:
+        """Made when it is first asked for."""
+        if self._index is None:
+            with self._lock:
+                if self._index is None:
+                    longest = pc.max(pc.binary_length(self._subject)).as_py() or 0
+                    hashed = self._hashed or self.hashed(TextHash(secrets.token_bytes(32), longest))
+                    self._index = Index(self.terms, *hashed)
+                    self._terms = self._hashed = None
+        return self._index
+
+    def hashed(self, text_hash: TextHash) -> tuple[TextHash, Hashes, Ints]:
+        """The hashes of all ids, by code, and the codes in the order of these. The index is made of those asked for last."""
+        hashes = text_hash(self._subject)
+        hashed = text_hash, hashes, np.argsort(hashes)
+        if self._index is None:
+            self._hashed = hashed
+        return hashed
 
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
             asked = text if len(queries) == len(text) else text.take(pa.array(queries))
-            return np.asarray(_numpy(pc.equal(self._subject.take(pa.array(entries)), asked)))
+            return np.asarray(_numpy(pc.equal(self.ids(entries), asked)))
 
-        found = self._subjects.candidates(self._hash(text), confirm)
-        return np.where(found < 0, self.unknown, found)
+        index = self.index
+        found = index.subjects.candidates(index.text_hash(text), confirm)
+        found[found < 0] = self.unknown
+        return found
 
     def ids(self, codes: Ints) -> Any:
         """The ids of known subjects, as a pyarrow array of text."""
-        return self._subject.take(pa.array(codes))
+        return self._subject.take(pa.array(codes)).cast(pa.large_string())
 
-    def items(self) -> Iterator[tuple[Ints, Any]]:
-        """Rows of the snapshot of a finer scope, and the id of the category or content item of each."""
-        for at, _, item, _ in self._finer_index.values():
-            yield at, item
 
-    def finer_rows(self, scope: Scope, codes: Ints, item: Any) -> Ints:
-        """The snapshot's row of each (subject code, item), -1 for none. item: large_string, nulls allowed."""
-        at, owners, items, index = self._finer_index[scope]
+class Index:
+    """plain: by code, the reason that all rows of a subject have, or BY_ROW; basis: what its yes to everything rests on.
+
+    deep: by code, the number of a subject with BY_ROW, -1 for others. By that number, own: the reason where nothing finer speaks;
+    everything: the row at that scope; unknown_item: the row that one of an unknown item is held to; -1 for none. By row: the
+    columns, with what stands for none at their end.
+    """
+
+    def __init__(self, terms: Terms, text_hash: TextHash, hashes: Hashes, order: Ints) -> None:
+        self.text_hash, self.subjects = text_hash, Found(hashes, order)
+        plain, basis, by_row = terms.plain()
+        who = np.nonzero(by_row)[0]
+        kind = np.int32 if len(terms) < 1 << 31 else np.int64
+        self.deep: Rows = np.full(len(plain) + 1, -1, kind)
+        self.deep[who] = np.arange(len(who))
+        at, number = terms.rows_of(who)
+        plain[who] = BY_ROW
+
+        self.no_at: Ints = np.append(terms.no_at[at], NONE)
+        self.no_reason: Codes = np.append(terms.no_reason[at], np.uint8(ALLOWED))
+        self.yes_at: Ints = np.append(terms.yes_at[at], NONE)
+        self.yes_since: Ints = np.append(terms.yes_since[at], NONE)
+        self.yes_basis: Codes = np.append(terms.yes_basis[at], np.uint8(NO_BASIS))
+        self.yes_lapsed: Codes = np.append(terms.yes_lapsed[at], np.uint8(NO_RECORD))
+        scope = terms.scope[at]
+        whole = np.nonzero(scope == Scope.EVERYTHING)[0]
+        self.everything: Rows = np.full(len(who), -1, kind)
+        self.everything[number[whole]] = whole
+        own = self.everything
+        self.own = settled(self.no_at[own], self.no_reason[own], self.yes_at[own], self.yes_lapsed[own])
+        basis[who] = self.yes_basis[own]
+        self.plain: Codes = np.append(plain, np.uint8(NO_RECORD))
+        self.basis: Codes = np.append(basis, np.uint8(NO_BASIS))
+        # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
+        no_at = self.no_at[:-1]
+        standing = (no_at != NONE) & ~(
+            (self.yes_lapsed[:-1] == ALLOWED) & (self.yes_since[:-1] == NONE) & (self.yes_at[:-1] > no_at)
+        )
+        position = terms.no_position[at]
+        items = terms.scope_id.take(pa.array(at))
+        self._item_hash = TextHash(secrets.token_bytes(32), pc.max(pc.binary_length(items)).as_py() or 0)
+        self._finer: dict[Scope, tuple[Rows, Rows, Any, Found]] = {}
+        self.unknown_item: dict[Scope, Rows] = {}
+        for finer in (Scope.CATEGORY, Scope.CONTENT):
+            rows = np.nonzero(scope == finer)[0]
+            item = items.take(pa.array(rows)).cast(pa.large_string())
+            index = Found(_mix(self._item_hash(item), number[rows]))
+            self._finer[finer] = rows.astype(kind), number[rows].astype(kind), item, index
+            worst = np.full(len(who), -1, kind)
+            held = rows[standing[rows]]
+            held = held[np.lexsort((position[held], no_at[held]))]
+            worst[number[held]] = held  # of several the last assignment stays: the latest, by t and then position
+            self.unknown_item[finer] = worst
+
+    def finer_rows(self, scope: Scope, numbers: Rows, item: Any) -> Ints:
+        """The row of each (subject's number, item), -1 for none. item: large_string, nulls allowed."""
+        at, owners, items, index = self._finer[scope]
         if not len(at):
             return np.full(len(item), -1, np.int64)
         known = item.is_valid().to_numpy(zero_copy_only=False)
         filled = pc.fill_null(item, "") if item.null_count else item
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
-            same_owner = (owners[entries] == codes[queries]) & known[queries]
+            same_owner = (owners[entries] == numbers[queries]) & known[queries]
             return np.asarray(same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries)))))
 
-        found = index.candidates(_mix(self._hash(filled), codes), confirm)
+        found = index.candidates(_mix(self._item_hash(filled), numbers), confirm)
         return np.where(found < 0, -1, at[found])
 
-    def _digest(self, column: dict[str, Any], number: dict[str, Any]) -> str:
-        """answers_sha256: what decides rows alone, terms resolved at decided_at. Equal answers, equal digest."""
-        digest = hashlib.sha256(b"consent-ledger/answers/v1\n")
-        for name in ("subject_id", "scope_id"):
-            for part in text_parts(column[name]):
-                digest.update(part)
-        for values, kind in (
-            (number["scope"], "u1"),
-            (self.no_at, "<i8"),
-            (self.no_reason, "u1"),
-            (self.no_position, "<i8"),
-            (self.yes_at, "<i8"),
-            (self.yes_since, "<i8"),
-            (self.yes_lapsed, "u1"),
-            (self.yes_basis, "u1"),
-        ):
-            digest.update(np.ascontiguousarray(values, kind).data)
-        return digest.hexdigest()
 
-
-def _mix(hashes: npt.NDArray[np.uint64], codes: Ints) -> npt.NDArray[np.uint64]:
-    """One hash of an item's hash and its subject's code (the finaliser of splitmix64)."""
-    x = hashes + codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+def _mix(hashes: Hashes, numbers: Rows) -> Hashes:
+    """One hash of an item's hash and its subject's number (the finaliser of splitmix64)."""
+    x = hashes + numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    mixed: Hashes = x ^ (x >> np.uint64(31))
     return mixed
 
 
@@ -214,4 +193,4 @@ def _numpy(array: Any) -> Any:
 @functools.lru_cache(maxsize=2)
 def answers_at(snapshot: Snapshot, decided_at: datetime) -> Answers:
     """Those of a snapshot, its yeses judged as they stood then; built once."""
-    return Answers(snapshot.rows(), decided_at, snapshot.sha256)
+    return Answers(snapshot.rows(), decided_at, snapshot.sha256, snapshot.rows)

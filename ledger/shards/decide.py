@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.consent import REASONS, Scope
-from ledger.shards.answers import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Answers
+from ledger.shards.answers import ALLOWED, BY_ROW, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Answers, Index
 from ledger.shards.columns import Keys
 from ledger.snapshot import NONE
 from ledger.statements.decided import BASES
@@ -69,7 +69,7 @@ class Decisions:
 def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions:
     """categories: those that the purpose lists, empty for any."""
     subjects = answers.subjects(keys.subjects)
-    pairs = _decide_pairs(keys, subjects, answers)
+    pairs = _decide_pairs(keys, subjects, answers.index)
     codes, unmapped, basis = pairs if keys.row_of is None else _all_must_allow(keys.rows, keys.row_of, *pairs)
     if categories:
         assert keys.category is not None, "checked with the schema"
@@ -92,25 +92,27 @@ def once_a_row(subjects: Ints, row_of: Ints | None) -> Ints:
     return once
 
 
-def _decide_pairs(keys: Keys, subjects: Ints, answers: Answers) -> tuple[Codes, Bools, Codes]:
+def _decide_pairs(keys: Keys, subjects: Ints, answers: Index) -> tuple[Codes, Bools, Codes]:
     """Reason, unmapped and basis of each (row, subject) pair."""
     codes = answers.plain[subjects]
-    basis = answers.yes_basis[answers.everything[subjects]]
+    basis = answers.basis[subjects]
     unmapped = np.zeros(len(subjects), bool)
-    pairs = np.nonzero(answers.needs_row[subjects])[0]
+    pairs = np.nonzero(codes == BY_ROW)[0]
     if len(pairs):
-        at, unknown = _finer_rows(keys, pairs, subjects[pairs], answers)
+        numbers = answers.deep[subjects[pairs]]
+        codes[pairs] = answers.own[numbers]
+        at, unknown = _finer_rows(keys, pairs, numbers, answers)
         # Where the ledger has nothing for the row's items, nor what an unknown item is held to, the subject does settle it.
-        speaks = answers.yes_since[answers.everything[subjects[pairs]]] != NONE
+        speaks = answers.yes_since[answers.everything[numbers]] != NONE
         for scope in at:
-            speaks |= (at[scope] >= 0) | (unknown[scope] & (answers.unknown_item[scope][subjects[pairs]] >= 0))
+            speaks |= (at[scope] >= 0) | (unknown[scope] & (answers.unknown_item[scope][numbers] >= 0))
         pairs, at = pairs[speaks], {scope: rows[speaks] for scope, rows in at.items()}
         unknown = {scope: rows[speaks] for scope, rows in unknown.items()}
-        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, subjects[pairs], at, unknown, answers)
+        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, numbers[speaks], at, unknown, answers)
     return codes, unmapped, basis
 
 
-def _finer_rows(keys: Keys, pairs: Ints, subjects: Ints, answers: Answers) -> tuple[dict[Scope, Ints], dict[Scope, Bools]]:
+def _finer_rows(keys: Keys, pairs: Ints, numbers: Ints, answers: Index) -> tuple[dict[Scope, Ints], dict[Scope, Bools]]:
     """At each scope finer than everything the snapshot's row of the pair's item, -1 for none, and whether the item is unknown."""
     row = pairs if keys.row_of is None else keys.row_of[pairs]
     at, unknown = {}, {}
@@ -119,20 +121,20 @@ def _finer_rows(keys: Keys, pairs: Ints, subjects: Ints, answers: Answers) -> tu
             at[scope], unknown[scope] = np.full(len(row), -1), np.ones(len(row), bool)
         else:
             item = column.take(pa.array(row))
-            at[scope], unknown[scope] = answers.finer_rows(scope, subjects, item), item.is_null().to_numpy(zero_copy_only=False)
+            at[scope], unknown[scope] = answers.finer_rows(scope, numbers, item), item.is_null().to_numpy(zero_copy_only=False)
     return at, unknown
 
 
 def _decide_each(
-    keys: Keys, pairs: Ints, subjects: Ints, finer: dict[Scope, Ints], unknown: dict[Scope, Bools], answers: Answers
+    keys: Keys, pairs: Ints, numbers: Ints, finer: dict[Scope, Ints], unknown: dict[Scope, Bools], answers: Index
 ) -> tuple[Codes, Bools, Codes]:
     """The pairs for which the subject alone does not settle it: something at a finer scope, or a content_since.
 
-    finer, unknown: as `_finer_rows` has them.
+    numbers: of the subjects, as `Index` has them. finer, unknown: as `_finer_rows` has them.
     """
     row = pairs if keys.row_of is None else keys.row_of[pairs]
     created = np.full(len(row), NONE) if keys.created is None else keys.created[row]
-    at = {Scope.EVERYTHING: answers.everything[subjects], **finer}
+    at = {Scope.EVERYTHING: answers.everything[numbers], **finer}
 
     reach = {scope: _not_covered(answers, at[scope], created) for scope in _SCOPES}
     force = {scope: (answers.yes_lapsed[at[scope]] == ALLOWED) & ~reach[scope] for scope in _SCOPES}
@@ -150,7 +152,7 @@ def _decide_each(
         no = at[scope]
         stands = standing[scope]
         if scope in unknown:
-            held = np.where(unknown[scope], answers.unknown_item[scope][subjects], -1)
+            held = np.where(unknown[scope], answers.unknown_item[scope][numbers], -1)
             no, stands = np.where(unknown[scope], held, no), np.where(unknown[scope], held >= 0, stands)
             column = keys.category if scope is Scope.CATEGORY else keys.content
             if column is not None:
@@ -173,7 +175,7 @@ def _decide_each(
     return codes, unmapped, basis
 
 
-def _not_covered(answers: Answers, at: Ints, created: Ints) -> Bools:
+def _not_covered(answers: Index, at: Ints, created: Ints) -> Bools:
     """Whether there is a yes that speaks only of content created since a moment, and the row's is older or unknown."""
     since = answers.yes_since[at]
     return np.asarray((since != NONE) & ((created == NONE) | (created < since)))

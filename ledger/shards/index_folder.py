@@ -13,16 +13,18 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, ShardError, UsageError
 from ledger.objects import Address, Place
 from ledger.shards.publish import HashingSink
 from ledger.shards.subject_index import SALT_BYTES
+
+T = TypeVar("T")
 
 FORMAT = "consent-ledger/run-index/v1"
 SUBJECTS, ANSWERS, KEPT, TREE, RUN = "subjects", "answers", "kept", "tree", "run"
@@ -80,14 +82,15 @@ class IndexFolder:
         files.withdraw(self.path / _SALT)
         files.create_private(self.path / _SALT, self.salt)
 
-    def write(self, kind: str, data: bytes, *, sync: bool = False) -> str:
-        """The digest by which it is found again."""
+    def write(self, kind: str, data: bytes, rest: bytes = b"", *, sync: bool = False) -> str:
+        """The digest by which it is found again. rest: of the file, which its digest does not cover."""
         digest = sha256(data).hexdigest()
         path = self.path / f"{digest}.{kind}"
         temporary = files.temporary_beside(path)
         try:
             with files.open_private(temporary) as file:
                 file.write(data)
+                file.write(rest)
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())
@@ -99,16 +102,18 @@ class IndexFolder:
 
     def read(self, kind: str, digest: str) -> bytes | None:
         """What has this digest; None where it is not there, or has another."""
+        data = self.read_by(kind, digest, lambda file, _: file.read())
+        return data if data is not None and sha256(data).hexdigest() == digest else None
+
+    def read_by(self, kind: str, digest: str, reader: Callable[[BinaryIO, str], T | None]) -> T | None:
+        """What `reader(file, digest)` says of the file of that name; None where it is not there, or cannot be read."""
         if not _OURS.fullmatch(f"{digest}.{kind}"):
             return None
         try:
-            with open(self.path / f"{digest}.{kind}", "rb", opener=_opener) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return None
-                data = file.read()
+            with open(f"{self.path}/{digest}.{kind}", "rb", buffering=0, opener=_opener) as file:
+                return reader(file, digest) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         except OSError:
             return None
-        return data if sha256(data).hexdigest() == digest else None
 
     def read_run(self, digest: str) -> dict[str, Any] | None:
         """What a whole run left: of it all shards' lines are under `lines`, by name."""

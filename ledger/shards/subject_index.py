@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ledger.consent import MAX_ID_BYTES
+from ledger.consent import MAX_ID_BYTES, Scope
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Keys
+from ledger.shards.held import Hashes, Held, Ints, meet, pack
+from ledger.shards.terms import Terms
 from ledger.shards.text_hash import TextHash
 
 SALT_BYTES = 32
 
-Hashes = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
 
+Ranks = npt.NDArray[Any]
+
+_DENSE = 8
+"""A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
+_BLOCK = 1 << 12
+"""Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
+_WIDE = 5
+"""Columns of 64 bits."""
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _NONE: Hashes = np.zeros(0, np.uint64)
 
@@ -45,18 +54,19 @@ class Hasher:
 @dataclass(frozen=True)
 class Known:
     """What the ledger answers. keys: the hash of each of its subjects' ids, in order; answers: of all that decides that
-    subject's rows. order: each key's subject code; of_code: each code's key."""
+    subject's rows. order: each key's subject code; rank: each code's key."""
 
     keys: Hashes
     answers: Hashes
     order: Ints
-    of_code: Hashes
+    rank: Ranks
 
     @classmethod
     def of(cls, answers: Answers, hasher: Hasher) -> Known:
-        of_code = hasher.ids(answers.ids(np.arange(answers.unknown)))
-        order = np.argsort(of_code)
-        return cls(of_code[order], _answers(answers, hasher)[order], order, of_code)
+        _, of_code, order = answers.hashed(hasher.ids)
+        rank = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
+        rank[order] = np.arange(len(order))
+        return cls(of_code[order], _answers(answers.terms, hasher)[order], order, rank)
 
     @property
     def is_exact(self) -> bool:
@@ -73,52 +83,63 @@ class Known:
         """
         if len(keys) == len(self.keys) and bool((keys == self.keys).all()):
             return np.asarray(keys[answers != self.answers])
-        key, answer = np.concatenate([keys, self.keys]), np.concatenate([answers, self.answers])
-        order = np.lexsort((answer, key))
-        key, answer = key[order], answer[order]
-        same = (key[1:] == key[:-1]) & (answer[1:] == answer[:-1])  # of a subject who is in both, and answered alike
-        stays = np.zeros(len(key), bool)
-        stays[1:] |= same
-        stays[:-1] |= same
-        return np.unique(key[~stays])
+        if not len(keys):
+            return self.keys
+        gone = keys[~meet(self.keys, keys)]
+        at = np.minimum(np.searchsorted(keys, self.keys), len(keys) - 1)
+        other = (keys[at] != self.keys) | (answers[at] != self.answers)
+        return np.sort(np.concatenate([gone, self.keys[other]]))
 
 
-def _answers(answers: Answers, hasher: Hasher) -> Hashes:
+def _answers(terms: Terms, hasher: Hasher) -> Hashes:
     """One hash for each subject: multilinear (see text_hash) over the hashes of its rows, each over what decides of the row."""
-    rows = len(answers.owner)
+    rows = len(terms)
     if not rows:
         return _NONE
     items = np.zeros(rows, np.uint64)
-    for at, text in answers.items():
-        items[at] = hasher.items(text)
-    head = (
-        answers.scope.astype(np.uint64)
-        | answers.no_reason[:rows].astype(np.uint64) << np.uint64(8)
-        | answers.yes_lapsed[:rows].astype(np.uint64) << np.uint64(16)
-        | answers.yes_basis[:rows].astype(np.uint64) << np.uint64(24)
-    )
-    times = (answers.no_at, answers.no_position, answers.yes_at, answers.yes_since)
-    words = [head]
-    for wide in (items, *(column[:rows].view(np.uint64) for column in times)):
-        words += [wide & _LOW, wide >> _HALF]
-    halves = []
-    for half in (0, 1):
-        numbers = hasher.numbers(half, 0, len(words) + 1)
-        total = np.full(rows, numbers[0])
-        for number, word in zip(numbers[1:], words, strict=True):
-            total += number * word
-        halves.append(total >> _HALF)
-    starts = np.nonzero(np.diff(answers.owner, prepend=-1))[0]
-    counts = np.diff(starts, append=rows)
-    ordinal = np.arange(rows) - starts[answers.owner]
+    finer = np.nonzero(terms.scope != Scope.EVERYTHING)[0]
+    items[finer] = hasher.items(terms.scope_id.take(pa.array(finer)))
+    halves = [np.empty(rows, np.uint64), np.empty(rows, np.uint64)]
+    secret = [hasher.numbers(half, 0, 2 + 2 * _WIDE) for half in (0, 1)]
+    for first in range(0, rows, _BLOCK):
+        block = slice(first, min(rows, first + _BLOCK))
+        words = _words(terms, items, block)
+        for total, numbers in zip(halves, secret, strict=True):
+            sums = numbers[1] * words[0] + numbers[0]
+            for number, word in zip(numbers[2:], words[1:], strict=True):
+                sums += number * word
+            total[block] = sums >> _HALF
+    counts = terms.counts()
+    own: Any = slice(None) if terms.one_each else terms.starts
+    several = np.nonzero(counts > 1)[0]
+    at, place = terms.rows_of(several)
+    more = at > terms.starts[several][place]  # that are not their subject's first
+    at, owner = at[more], several[place[more]]
+    ordinal = at - terms.starts[owner]
     whole = []
     for half in (0, 1):
         numbers = hasher.numbers(half, 1, 2 + 2 * int(counts.max()))
-        each = halves[0] * numbers[2 + 2 * ordinal] + halves[1] * numbers[3 + 2 * ordinal]
-        total = numbers[0] + numbers[1] * counts.astype(np.uint64) + np.add.reduceat(each, starts)
+        total = numbers[0] + numbers[1] * counts.astype(np.uint64)
+        total += halves[0][own] * numbers[2]
+        total += halves[1][own] * numbers[3]
+        np.add.at(total, owner, halves[0][at] * numbers[2 + 2 * ordinal] + halves[1][at] * numbers[3 + 2 * ordinal])
         whole.append(total >> _HALF)
     hashes: Hashes = whole[0] << _HALF | whole[1]
     return hashes
+
+
+def _words(terms: Terms, items: Hashes, block: slice) -> list[Hashes]:
+    """Of some rows, 32 bits each: all that decides."""
+    words = [
+        terms.scope[block].astype(np.uint64)
+        | terms.no_reason[block].astype(np.uint64) << np.uint64(8)
+        | terms.yes_lapsed[block].astype(np.uint64) << np.uint64(16)
+        | terms.yes_basis[block].astype(np.uint64) << np.uint64(24)
+    ]
+    for wide in (items, terms.no_at, terms.no_position, terms.yes_at, terms.yes_since):
+        wide = wide[block].view(np.uint64)
+        words += [wide & _LOW, wide >> _HALF]
+    return words
 
 
 class ShardSubjects:
@@ -126,46 +147,47 @@ class ShardSubjects:
 
     def __init__(self, known: Known, hasher: Hasher) -> None:
         self._known, self._hasher = known, hasher
-        self._codes: list[Ints] = []
+        self._ranks: list[Ranks] = []
+        self._kept: list[Ranks] = []
         self._others: list[Hashes] = []
-        self._kept: list[Ints] = []
 
     def add(self, keys: Keys, codes: Ints, kept: Ints) -> None:
         """A row group. codes: the subject's of each pair, as `Answers.subjects` has them; kept: of kept rows, each once a row."""
-        unknown = codes == len(self._known.of_code)
-        self._codes.append(np.unique(codes[~unknown]))
+        unknown = codes == len(self._known.keys)
         if unknown.any():
-            self._others.append(np.unique(self._hasher.ids(keys.subjects.filter(pa.array(unknown)))))
-        self._kept.append(kept)
+            self._others.append(self._hasher.ids(keys.subjects.filter(pa.array(unknown))))
+            codes = codes[~unknown]
+        self._ranks.append(self._known.rank[codes])
+        self._kept.append(self._known.rank[kept])
 
-    def packed(self) -> bytes:
-        known = self._known.of_code[np.concatenate([_NONE.astype(np.int64), *self._codes])]
-        keys = np.unique(np.concatenate([known, *self._others]))
-        kept, rows = np.unique(np.concatenate([_NONE.astype(np.int64), *self._kept]), return_counts=True)
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, np.searchsorted(keys, self._known.of_code[kept]), rows)
-        return pack(keys, counts.view(np.uint64))
+    def held(self) -> Held:
+        ranks, kept = _joined(self._ranks, np.int32), _joined(self._kept, np.int32)
+        if len(ranks) * _DENSE > len(self._known.keys):
+            there = np.zeros(len(self._known.keys), bool)
+            there[ranks] = True
+            ranks = np.nonzero(there)[0]
+            rows = np.bincount(kept, minlength=len(there))[ranks]
+        else:  # at the cost of the shard, not of all whom the ledger knows
+            ranks = _once(ranks)
+            rows = np.bincount(np.searchsorted(ranks, kept), minlength=len(ranks))
+        return Held(self._known.keys[ranks], rows, _once(_joined(self._others, np.uint64)))
 
 
-def pack(*columns: Hashes) -> bytes:
-    return b"".join(np.ascontiguousarray(column, "<u8").tobytes() for column in columns)
+def _joined(parts: list[Any], kind: Any) -> Any:
+    return np.concatenate([np.zeros(0, kind), *parts])
 
 
-def unpack(data: bytes, columns: int = 2) -> tuple[Hashes, ...] | None:
-    """None for what cannot be so many columns."""
-    if len(data) % (8 * columns):
+def _once(values: Any) -> Any:
+    """In order, each once. `np.unique` puts them into a hash table first, which takes ten times as long."""
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    first[1:] = values[1:] != values[:-1]
+    return values[first]
+
+
+def unpack(data: bytes) -> tuple[Hashes, Hashes] | None:
+    """Two columns. None for what cannot be these."""
+    if len(data) % 16:
         return None
-    return tuple(np.frombuffer(data, "<u8").reshape(columns, -1))
-
-
-def meet(some: Hashes, keys: Hashes) -> npt.NDArray[np.bool_]:
-    """Of each key, whether it is among some. Both in order."""
-    found = np.zeros(len(keys), bool)
-    if len(some) and len(keys):
-        if len(some) < len(keys):
-            at = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
-            found[at[keys[at] == some]] = True
-        else:
-            at = np.minimum(np.searchsorted(some, keys), len(some) - 1)
-            found = some[at] == keys
-    return found
+    half = np.frombuffer(data, "<u8").reshape(2, -1)
+    return half[0], half[1]

@@ -42,17 +42,17 @@ def bucket(place: Words) -> Ints:
 
 
 def pack(seed: bytes, hashes: npt.NDArray[np.uint8], place: Words) -> bytes:
-    """place: by key, whatever it is for those who are not in the set."""
-    return seed + hashes.tobytes() + np.ascontiguousarray(place, "<u8").tobytes()
+    """place: by key, whatever it is for those who are not in the set. Of each only the first bits are kept."""
+    return seed + hashes.tobytes() + bucket(place).astype("<u2").tobytes()
 
 
 def unpack(data: bytes, keys: int) -> tuple[bytes, npt.NDArray[np.uint8], Words] | None:
     """seed, hashes and places. None for what is none of so many keys."""
     head = SEED_BYTES + _COUNT * HASH_BYTES
-    if len(data) != head + 8 * keys:
+    if len(data) != head + 2 * keys:
         return None
     hashes = np.frombuffer(data[SEED_BYTES:head], np.uint8).reshape(_COUNT, HASH_BYTES).copy()
-    return data[:SEED_BYTES], hashes, np.frombuffer(data, "<u8", offset=head).copy()
+    return data[:SEED_BYTES], hashes, np.frombuffer(data, "<u2", offset=head).astype(np.uint64) << _SHIFT
 
 
 def few(touched: Ints) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 _HALF = np.uint64(32)
 _WORD = 4
@@ -29,11 +30,12 @@ class TextHash:
         self._keys = np.frombuffer(stream, "<u8").reshape(2, -1)
 
     def __call__(self, text: Any) -> npt.NDArray[np.uint64]:
-        """text: large_string; a null has any hash."""
+        """text: string or large_string; a null has any hash."""
         _, ends, content = text.buffers()
         if len(text) == 0:
             return np.zeros(0, np.uint64)
-        offsets = np.frombuffer(ends, np.int64)[text.offset : text.offset + len(text) + 1]
+        kind = np.int64 if pa.types.is_large_string(text.type) else np.int32
+        offsets = np.frombuffer(ends, kind)[text.offset : text.offset + len(text) + 1]
         start, size = offsets[:-1] - offsets[0], np.diff(offsets)
         # A word may begin at any byte; the last one of all may reach beyond the text.
         padded = np.zeros(int(offsets[-1] - offsets[0]) + _WORD - 1, np.uint8)

@@ -144,6 +144,7 @@ def _index(millions: float) -> dict[str, Any]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     answers = Answers(frozen.rows(), now)
+    answers.subjects(pa.array(["nobody"], pa.large_string()))
     return {
         "millions": millions,
         "freeze_seconds": froze,
@@ -163,7 +164,7 @@ def held(one: object, seen: set[int] | None = None) -> int:
     if isinstance(one, np.ndarray):
         return one.nbytes
     if isinstance(one, pa.Array | pa.ChunkedArray):
-        return one.nbytes
+        return int(one.nbytes)
     if isinstance(one, dict):
         return sum(held(value, seen) for value in one.values())
     if isinstance(one, tuple | list):

@@ -31,11 +31,12 @@ from ledger.rerun import Indexed
 from ledger.shards import index_folder
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
+from ledger.shards.held import meet
 from ledger.shards.index_folder import IndexFolder
 from ledger.shards.journal import Journal
 from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile
-from ledger.shards.subject_index import Hasher, Known, meet
+from ledger.shards.subject_index import Hasher, Known
 from ledger.shards.subjects import KeptSubjects, SubjectText, tree_of
 from ledger.snapshot import Header, Snapshot, freeze
 from ledger.statements.statement import parse_run

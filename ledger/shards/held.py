@@ -1,0 +1,144 @@
+"""Who is in a shard, as a file of a run's index: in parts, by the first bits of the hashes. Whether some of a few people are
+among them is told from its head, whose digest is the file's, and the parts where they would be, whose digests the head has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+
+_COUNTS = tuple(np.dtype(kind) for kind in ("u1", "<u2", "<u4", "<i8"))
+_PART, _MOST_BITS = 1024, 16
+_FIRST, _DIGEST = 24, 32
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Of the file's beginning. keys, others: where each part begins among these, and where the last one ends."""
+
+    size: int
+    bits: int
+    keys: list[int]
+    others: list[int]
+    digests: bytes
+
+    @classmethod
+    def read(cls, file: BinaryIO, digest: str) -> _Head | None:
+        data = file.read(_FIRST)
+        if len(data) < _FIRST or (bits := int.from_bytes(data[16:], "little")) > _MOST_BITS:
+            return None
+        parts, size = 1 << bits, _size(bits)
+        data += file.read(size - _FIRST)
+        if len(data) < size or sha256(data).hexdigest() != digest:
+            return None
+        bounds = np.frombuffer(data, "<u8", 2 * (parts + 1), _FIRST).tolist()
+        return cls(size, bits, bounds[: parts + 1], bounds[parts + 1 :], data[_FIRST + 16 * (parts + 1) :])
+
+    def part(self, file: BinaryIO, part: int) -> tuple[Hashes, Hashes] | None:
+        known = self._read(file, self.size, *self.keys[part : part + 2])
+        others = self._read(file, self.size + 8 * self.keys[-1], *self.others[part : part + 2])
+        if sha256(known + others).digest() != self.digests[part * _DIGEST : (part + 1) * _DIGEST]:
+            return None
+        return np.frombuffer(known, "<u8"), np.frombuffer(others, "<u8")
+
+    @staticmethod
+    def _read(file: BinaryIO, base: int, first: int, end: int) -> bytes:
+        if first == end:
+            return b""
+        file.seek(base + 8 * first)
+        return file.read(8 * (end - first))
+
+
+def _size(bits: int) -> int:
+    return _FIRST + 16 * ((1 << bits) + 1) + _DIGEST * ((1 << bits) + 1)
+
+
+@dataclass(frozen=True)
+class Held:
+    """keys: in order, the hashes of those whom the ledger knew; rows: of how many kept rows each; others: the hashes of all
+    others, in order."""
+
+    keys: Hashes
+    rows: Ints
+    others: Hashes
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """The file: its head and the rest."""
+        bits = min(_MOST_BITS, ((len(self.keys) + len(self.others)) // _PART).bit_length())
+        edges = np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - bits if bits else 0)
+        keys, others = (np.concatenate([[0], np.searchsorted(some, edges), [len(some)]]) for some in (self.keys, self.others))
+        known, more, counts = pack(self.keys), pack(self.others), pack_counts(self.rows)
+        bounds = zip((8 * keys).tolist(), (8 * keys[1:]).tolist(), (8 * others).tolist(), (8 * others[1:]).tolist(), strict=False)
+        digests = [sha256(known[a:b] + more[c:d]).digest() for a, b, c, d in bounds]
+        head = np.concatenate([[len(self.keys), len(self.others), bits], keys, others]).astype("<u8").tobytes()
+        return head + b"".join([*digests, sha256(counts).digest()]), known + more + counts
+
+
+def read(file: BinaryIO, digest: str) -> Held | None:
+    """All of a file, from its beginning. None where it is another, or torn."""
+    if (head := _Head.read(file, digest)) is None:
+        return None
+    parts = []
+    for number in range(1 << head.bits):
+        if (part := head.part(file, number)) is None:
+            return None
+        parts.append(part)
+    file.seek(head.size + 8 * (head.keys[-1] + head.others[-1]))
+    counts = file.read()
+    rows = unpack_counts(counts, head.keys[-1])
+    if rows is None or sha256(counts).digest() != head.digests[-_DIGEST:]:
+        return None
+    return Held(np.concatenate([keys for keys, _ in parts]), rows, np.concatenate([others for _, others in parts]))
+
+
+def has_any(file: BinaryIO, digest: str, asked: Hashes) -> bool | None:
+    """Whether any of these is among a file's. None where what would tell is another, or torn. asked: in order."""
+    if (head := _Head.read(file, digest)) is None:
+        return None
+    cuts = np.arange(1, 1 << head.bits, dtype=np.uint64) << np.uint64(64 - head.bits if head.bits else 0)
+    bounds = [0, *np.searchsorted(asked, cuts).tolist(), len(asked)]
+    for number, (first, end) in enumerate(pairwise(bounds)):
+        if first == end:
+            continue
+        if (part := head.part(file, number)) is None:
+            return None
+        if any(meet(asked[first:end], some).any() for some in part):
+            return True
+    return False
+
+
+def pack(*columns: Hashes) -> bytes:
+    return b"".join(np.ascontiguousarray(column, "<u8").tobytes() for column in columns)
+
+
+def pack_counts(counts: Ints) -> bytes:
+    """In as few bytes each as the greatest one takes."""
+    kind = next(kind for kind in _COUNTS if not len(counts) or counts.max() <= np.iinfo(kind).max)
+    return counts.astype(kind).tobytes()
+
+
+def unpack_counts(data: bytes, count: int) -> Ints | None:
+    """None for what cannot be so many."""
+    kind = next((kind for kind in _COUNTS if kind.itemsize * count == len(data)), None)
+    return None if kind is None else np.frombuffer(data, kind).astype(np.int64)
+
+
+def meet(some: Hashes, keys: Hashes) -> npt.NDArray[np.bool_]:
+    """Of each key, whether it is among some. Both in order."""
+    found = np.zeros(len(keys), bool)
+    if len(some) and len(keys):
+        if len(some) < len(keys):
+            at = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
+            found[at[keys[at] == some]] = True
+        else:
+            at = np.minimum(np.searchsorted(some, keys), len(some) - 1)
+            found = some[at] == keys
+    return found

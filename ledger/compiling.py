@@ -15,14 +15,15 @@ from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
 from ledger.snapshot import Header, Snapshot
-from ledger.spoken import read as spoken_of
+from ledger.spoken import whole as spoken_of
 from ledger.store.documents import completed_at, purpose_of
 from ledger.store.erased import Erasures
+from ledger.store.folder import Folder
 from ledger.store.history import History
 
 
 def compile_at(
-    origin: str,
+    folder: Folder,
     purpose: str,
     tree_size: int | None,
     as_of: datetime | None,
@@ -72,7 +73,8 @@ def compile_at(
         if on_progress is not None:
             on_progress(position, size)
 
-    spoken = spoken_of(history, 0, size, token=purpose, accepts=current.accepts, as_of=moment, on_progress=progress)
+    what = {"token": purpose, "accepts": current.accepts, "as_of": moment}
+    spoken = spoken_of(history, folder.path, size, progress, **what)
     if RightEdge(size, spoken.after).root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     said, erasures = [], Erasures(history)
@@ -91,7 +93,7 @@ def compile_at(
     erasures.settle(size)
     beyond = tuple(erasures.beyond(size))
     signed = history.signed_once(note)
-    header = Header(origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
+    header = Header(folder.origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
     salts = np.frombuffer(spoken.salts, f"V{SALT_BYTES}")[folding.first_positions(spoken.acts)].tobytes()
     return replace(snapshot.freeze(header, folding.latest_per_scope(spoken.acts))[0], salts=salts)
 

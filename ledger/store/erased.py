@@ -56,6 +56,19 @@ class Erasures:
             if position < act or (document["state"] in YES and counts_from <= at):
                 raise IntegrityError(f"entry {position} is open, and entry {act} has erased that person", hint=_WHOLE)
 
+    def found(self) -> dict[str, Any]:
+        """Of a pass over some of the log, as JSON: what `adopt` reads."""
+        return {"acts": sorted(self.acts), "met": list(self._met.items()), "gone": list(self._gone.items())}
+
+    def adopt(self, rest: Mapping[str, Any]) -> bool:
+        """Add what another pass has found of all the entries after these; False: it knew of other erasures."""
+        if rest["acts"] != sorted(self.acts):
+            return False
+        self._met.update((position, act) for position, act in rest["met"])
+        for act, positions in rest["gone"]:
+            self._gone.setdefault(act, []).extend(positions)
+        return True
+
     def beyond(self, size: int) -> list[int]:
         """After a pass over the first `size` entries: the erasures after these that have taken some of them."""
         return sorted(act for act in self._gone if act >= size)

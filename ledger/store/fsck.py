@@ -6,11 +6,14 @@ The columns beside the canonical bytes are checked against them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import sqlalchemy as sa
 
@@ -19,6 +22,7 @@ from ledger.consent import Event, lookalike
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import tiles
 from ledger.log.entry import subject_tagger
+from ledger.store import second
 from ledger.store.alike import Said
 from ledger.store.append import HEAD, INDEX, MOVED, index_values
 from ledger.store.database import check_revision, check_storage, reading
@@ -71,8 +75,6 @@ def _check_storage(engine: sa.Engine) -> None:
 
 
 def _fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], None] | None) -> FsckReport:
-    # An auditor need not hold it; the tags are then taken as the entries have them.
-    tag_key = folder.tag_key() if (folder.path / "tag.key").exists() else None
     anchors = folder.read_anchors()
     with reading(engine) as connection:
         check_revision(connection)
@@ -81,8 +83,8 @@ def _fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], N
         if connection.scalars(sa.select(_head.c.id)).all() != [HEAD if folder.moved_to is None else MOVED]:
             raise IntegrityError("column id of table head is not that of its one row, so that no append would find it")
         try:
-            check = _Check(connection, history, tag_key)
-            report = check.run(head.size, head.root, on_progress)
+            check = _Check(connection, history, _tag_key(folder))
+            report = check.run(folder.path, head.size, head.root, on_progress)
             keys = run_keys(check.key_acts)
         except (VerificationError, TypeError, ValueError, KeyError, AttributeError) as error:
             if isinstance(error, IntegrityError) and not isinstance(error, VerificationError):
@@ -94,6 +96,24 @@ def _fsck(engine: sa.Engine, folder: Folder, on_progress: Callable[[int, int], N
             hint=f"run `consent key end {handed_out[0].rpartition('/')[2]}` again, or take its line out",
         )
     return report
+
+
+def second_half(connection: sa.Connection, history: History, folder: Folder, out: IO[bytes], *, first: int, end: int) -> None:
+    """What `fsck` has a second process do."""
+    check = _Check(connection, history, _tag_key(folder))
+    check.begin_at(first)
+    check.go_over(first, end)
+    out.write(json.dumps(check.found()).encode())
+
+
+def _tag_key(folder: Folder) -> bytes | None:
+    # An auditor need not hold it; the tags are then taken as the entries have them.
+    return folder.tag_key() if (folder.path / "tag.key").exists() else None
+
+
+def _written(tree: tiles.Growing) -> list[Any]:
+    """A tree as JSON."""
+    return [tree.size, [[level, number, hashes.hex()] for (level, number), hashes in tree.partial().items()]]
 
 
 def _event(said: Said) -> tuple[dict[str, Any], Event]:
@@ -109,6 +129,7 @@ class _Check:
         self._pending: list[bytes] = []
         self._tiles_seen = self._events = self._erased = 0
         self._notices: set[str] = set()
+        self._before: Any = None
         self._same_moment: tuple[str, int] | None = None
         """The last recording that was found to be its checkpoint's: all of a transaction have the same."""
         self._erasures = Erasures(history)
@@ -117,25 +138,20 @@ class _Check:
             sa.select(_checkpoints.c.size, _checkpoints.c.note, _checkpoints.c.recorded_at).order_by(_checkpoints.c.size)
         ).all()
 
-    def run(self, size: int, root: bytes, on_progress: Callable[[int, int], None] | None) -> FsckReport:
+    def run(self, folder: Path, size: int, root: bytes, on_progress: Callable[[int, int], None] | None) -> FsckReport:
         sizes = [row.size for row in self._checkpoints]
         if sizes[-1:] != ([size] if size else []) or (sizes and sizes[0] < 1):
             raise IntegrityError("table checkpoints does not end at the head")
-        covering = 0
-        for some in self._history.stretches(_COLUMNS, size):
+
+        def progress(position: int) -> None:
             if on_progress is not None:
-                on_progress(some.first, size)
-            start, whole = 0, len(some.said)
-            while start < whole:
-                end = min(sizes[covering] - some.first, whole)
-                for run in some.runs(start, end):
-                    self._run(some, *run, self._checkpoints[covering].recorded_at)
-                self._pending += some.leaves[start:end]
-                if some.first + end == sizes[covering]:
-                    self._checkpoint(covering)
-                    covering += 1
-                start = end
-            self._extend()
+                on_progress(position, size)
+
+        with second.beside(folder, __name__, size) as (middle, other):
+            self.go_over(0, middle, lambda position: progress(position * size // middle))
+            rest = None if other is None else other.answer()
+        if middle < size and (rest is None or not self._adopt(json.loads(rest))):
+            self.go_over(middle, size, progress)
         self._count("entries", _entries, size)
         self._count("openings", _openings, size - self._erased)
         self._last_tiles()
@@ -147,6 +163,57 @@ class _Check:
             self._tombstones()
         events, erased = self._events, self._erased
         return FsckReport(size=size, events=events, acts=size - events - erased, erased=erased, root=root)
+
+    def go_over(self, first: int, end: int, progress: Callable[[int], None] = lambda position: None) -> None:
+        """The entries first..end-1, and the checkpoints that end with one of them."""
+        sizes = [row.size for row in self._checkpoints]
+        covering = bisect_right(sizes, first)
+        for some in self._history.stretches(_COLUMNS, end, first):
+            progress(some.first)
+            start, whole = 0, len(some.said)
+            while start < whole:
+                until = min(sizes[covering] - some.first, whole)
+                for run in some.runs(start, until):
+                    self._run(some, *run, self._checkpoints[covering].recorded_at)
+                self._pending += some.leaves[start:until]
+                if some.first + until == sizes[covering]:
+                    self._checkpoint(covering)
+                    covering += 1
+                start = until
+            self._extend()
+
+    def begin_at(self, first: int) -> None:
+        """Take the entries before as they are stored in tiles: whoever goes over those compares."""
+        self._tree = tiles.Growing.stored(first, self._history.tile)
+        self._before = _written(self._tree)
+
+    def found(self) -> dict[str, Any]:
+        """What `_adopt` reads."""
+        return {
+            "before": self._before,
+            "after": _written(self._tree),
+            "tiles": self._tiles_seen,
+            "events": self._events,
+            "erased": self._erased,
+            "notices": sorted(self._notices),
+            "keys": self.key_acts,
+            "erasures": self._erasures.found(),
+        }
+
+    def _adopt(self, rest: Mapping[str, Any]) -> bool:
+        """Go on from what a second process has found of all the entries after these, unless it began with another tree or knew
+        of other erasures."""
+        if rest["before"] != _written(self._tree) or not self._erasures.adopt(rest["erasures"]):
+            return False
+        size, hashes = rest["after"]
+        after = {(level, number): bytes.fromhex(text) for level, number, text in hashes}
+        self._tree = tiles.Growing.stored(size, lambda level, number: after[level, number])
+        self._tiles_seen += rest["tiles"]
+        self._events += rest["events"]
+        self._erased += rest["erased"]
+        self._notices.update(rest["notices"])
+        self.key_acts += rest["keys"]
+        return True
 
     def _tombstones(self) -> None:
         """The two tables about erasures are what their acts say; and no yes has come in by an erased id."""

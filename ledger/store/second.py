@@ -21,7 +21,7 @@ from ledger.store import database
 from ledger.store.folder import Folder
 from ledger.store.history import History
 
-WORTHWHILE = 100_000
+WORTHWHILE = 250_000
 """Entries from which on it saves more than its start takes."""
 _RUN = "import json, sys; a = json.loads(sys.stdin.buffer.readline()); sys.path[:] = a['path']; from {} import main; main(a)"
 

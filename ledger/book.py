@@ -413,7 +413,7 @@ class Ledger:
     ) -> Snapshot:
         from ledger import compiling
 
-        work = partial(compiling.compile_at, self.origin, purpose, tree_size, as_of, on_progress)
+        work = partial(compiling.compile_at, self.folder, purpose, tree_size, as_of, on_progress)
         frozen: Snapshot = self._anchored(work, as_it_stands=True)
         return frozen
 

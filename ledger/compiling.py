@@ -3,26 +3,27 @@ signed root. Nothing is decided by an index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+
+import numpy as np
 
 from ledger import folding, snapshot, times
 from ledger.errors import IntegrityError, SnapshotError, UsageError
-from ledger.log import merkle
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
 from ledger.snapshot import Header, Snapshot
+from ledger.spoken import whole as spoken_of
 from ledger.store.documents import completed_at, purpose_of
 from ledger.store.erased import Erasures
+from ledger.store.folder import Folder
 from ledger.store.history import History
-from ledger.store.opened import Erased
 
 
 def compile_at(
-    origin: str,
+    folder: Folder,
     purpose: str,
     tree_size: int | None,
     as_of: datetime | None,
@@ -67,39 +68,34 @@ def compile_at(
             hint="declared: " + (", ".join(sorted(history.purposes(size))) or "none yet"),
         )
     current = declared[-1][1]
-    edge, said, erasures = RightEdge(), [], Erasures(history)
-    salts = bytearray(SALT_BYTES * size)
-    sources: dict[str, datetime] = {}
 
-    def events() -> Iterator[tuple[int, dict[str, Any]]]:
-        for opened in history.opened(size):
-            edge.append(merkle.leaf_hash(opened.entry))
-            document = {} if isinstance(opened, Erased) else opened.document()
-            erasures.see(opened, document)
-            if isinstance(opened, Erased):
-                continue
-            salts[SALT_BYTES * opened.position : SALT_BYTES * (opened.position + 1)] = opened.salt
-            if opened.is_event:
-                yield opened.position, document
-            elif document["act"] == "purpose_declared" and document["token"] == purpose:
-                said.append(purpose_of(document))
-            elif document["act"] == "import_finished":
-                source = document.get("source", "")
-                sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
-            if on_progress is not None and opened.position % 8192 == 0:
-                on_progress(opened.position, size)
+    def progress(position: int) -> None:
+        if on_progress is not None:
+            on_progress(position, size)
 
-    acts = folding.acts_of(events(), purpose, current.accepts, moment)
-    if edge.root() != history.open(note).root:
+    what = {"token": purpose, "accepts": current.accepts, "as_of": moment}
+    spoken = spoken_of(history, folder.path, size, progress, **what)
+    if RightEdge(size, spoken.after).root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
+    said, erasures = [], Erasures(history)
+    sources: dict[str, datetime] = {}
+    for position, act in spoken.gone:
+        erasures.gone(position, act)
+    for position, document in spoken.others:
+        erasures.said(position, None, document)
+        if document["act"] == "purpose_declared" and document["token"] == purpose:
+            said.append(purpose_of(document))
+        elif document["act"] == "import_finished":
+            source = document.get("source", "")
+            sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
     if said != declared:  # they were found by a column that nothing has signed
         raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
     erasures.settle(size)
     beyond = tuple(erasures.beyond(size))
     signed = history.signed_once(note)
-    header = Header(origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
-    first = b"".join(salts[SALT_BYTES * at : SALT_BYTES * (at + 1)] for at in folding.first_positions(acts))
-    return replace(snapshot.freeze(header, folding.latest_per_scope(acts))[0], salts=first)
+    header = Header(folder.origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
+    salts = np.frombuffer(spoken.salts, f"V{SALT_BYTES}")[folding.first_positions(spoken.acts)].tobytes()
+    return replace(snapshot.freeze(header, folding.latest_per_scope(spoken.acts))[0], salts=salts)
 
 
 def require_erasures(history: History, size: int, known: Sequence[int]) -> None:

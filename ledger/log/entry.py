@@ -18,6 +18,8 @@ from ledger.errors import VerificationError
 
 SALT_BYTES = 32
 ENTRY_BYTES = 32
+_BODY = b"consent-ledger/body/v1\n"
+_EVENT = b"consent-ledger/event/v1\n"
 
 
 def subject_tag(key: bytes, subject_id: str) -> bytes:
@@ -59,7 +61,7 @@ def event_body(salt: bytes, canonical: bytes) -> bytes:
     """Raises VerificationError for a salt of another length, with which another event could have the same body."""
     if len(salt) != SALT_BYTES:
         raise _wrong(salt, "salt")
-    return sha256(b"consent-ledger/body/v1\n" + salt + canonical).digest()
+    return sha256(_BODY + salt + canonical).digest()
 
 
 def event_entry(tag: bytes, body: bytes) -> bytes:
@@ -68,7 +70,20 @@ def event_entry(tag: bytes, body: bytes) -> bytes:
         raise _wrong(tag, "tag")
     if len(body) != 32:
         raise _wrong(body, "body")
-    return sha256(b"consent-ledger/event/v1\n" + tag + body).digest()
+    return sha256(_EVENT + tag + body).digest()
+
+
+def opens_event(entry: bytes, tag: bytes | None, body: bytes | None, salt: bytes | None, canonical: bytes | None) -> bool:
+    """Whether the body is that of the event, and the entry that of tag and body; of what is no bytes at all it is not."""
+    try:
+        return (
+            len(salt) == SALT_BYTES  # type: ignore[arg-type]
+            and len(tag) == 32  # type: ignore[arg-type]
+            and sha256(_BODY + salt + canonical).digest() == body  # type: ignore[operator]
+            and sha256(_EVENT + tag + body).digest() == entry  # type: ignore[operator]
+        )
+    except TypeError:
+        return False
 
 
 def act_entry(salt: bytes, canonical: bytes) -> bytes:

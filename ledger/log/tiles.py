@@ -97,6 +97,23 @@ class Growing:
         self.size = 0
         self._open: list[tuple[list[bytes], RightEdge]] = []
 
+    @classmethod
+    def stored(cls, size: int, read: TileReader) -> Growing:
+        """That of the first `size` leaves, from its tiles, which may have grown since. Raises IntegrityError."""
+        tree, level = cls(), 0
+        tree.size = size
+        while count := size >> HEIGHT * level:
+            index, width = divmod(count, WIDTH)
+            stored = read(level, index) if width else b""
+            hashes = [stored[start : start + HASH_BYTES] for start in range(0, width * HASH_BYTES, HASH_BYTES)]
+            if len(stored) < width * HASH_BYTES:
+                raise IntegrityError(f"tile {index} of level {level} ends before its hash {width}")
+            edge = RightEdge()
+            edge.extend(hashes)
+            tree._open.append((hashes, edge))
+            level += 1
+        return tree
+
     def extend(self, leaf_hashes: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
         """Add leaves on the right: the tiles that they complete, each after those below it."""
         full: dict[tuple[int, int], bytes] = {}

@@ -1,4 +1,4 @@
-"""Of the many events of a log most say the same, but for who, which item, when, and the id: a *form*.
+"""Of the many events of a log most say the same, but for who, which item, the id, when, and when it was recorded: a *form*.
 
 > One event of a form goes the whole way: it is parsed, made, checked, and written out again. Of the others only what differs is
 > looked at, and only where it is so plain that it needs no escape in JSON. Whatever is not plain goes the whole way too.
@@ -22,23 +22,26 @@ MAX_PLAIN = 128
 _MAX_FORMS = 4096
 _PLAIN = r'[^"\\\x00-\x1f]'
 _SAME = rf'":"{_PLAIN}*",'
+_MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 _EVENT = re.compile(
     rf'(\{{(?:"(?:actor|category|channel){_SAME})*)'
     rf'(?:"content_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",)?'
     rf'((?:"content_since{_SAME})?)'
     rf'"event_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",'
     rf'((?:"(?:evidence_sha256|expires_at|jurisdiction|notice|notice_sha256){_SAME})*)'
-    r'(?:"occurred_at":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)",)?'
-    rf'("purposes":\[[^\]\\\x00-\x1f]*\],(?:"(?:reason|recorded_at|recorded_by|state){_SAME})*)'
+    rf'(?:"occurred_at":"({_MOMENT})",)?'
+    rf'("purposes":\[[^\]\\\x00-\x1f]*\],(?:"reason{_SAME})?)'
+    rf'"recorded_at":"({_MOMENT})",'
+    rf'((?:"(?:recorded_by|state){_SAME})*)'
     rf'"subject_id":"({_PLAIN}{{1,{MAX_PLAIN}}})"\}}'
 )
 _match = _EVENT.fullmatch
 _moment = datetime.fromisoformat
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Form:
-    """What its events say alike. document: of the first that was met. ends: expires_at of a yes."""
+    """What its events say alike; itself alone equals it. document: of the first that was met. ends: expires_at of a yes."""
 
     document: dict[str, Any]
     ends: str | None
@@ -52,6 +55,7 @@ class Said(NamedTuple):
     event_id: str
     content_id: str | None
     occurred_at: str | None
+    recorded_at: str
 
     def document(self) -> dict[str, Any]:
         """What `canonical.decode` makes of its bytes."""
@@ -62,22 +66,26 @@ class Said(NamedTuple):
             document["content_id"] = self.content_id
         if self.occurred_at is not None:
             document["occurred_at"] = self.occurred_at
+        document["recorded_at"] = self.recorded_at
         return document
 
 
-_forms: dict[tuple[str, str, str, str, bool, bool], Form] = {}
+_forms: dict[tuple[str, str, str, str, str, bool, bool], Form] = {}
+_recorded: str | None = None
+"""The last moment of a recording that was read: all of a transaction have the same."""
 
 
 def read(data: bytes) -> Said | None:
     """An event from its canonical bytes; None for what is not plain, or no event: `read_event` tells which."""
+    global _recorded
     try:
         found = _match(data.decode())
     except (UnicodeDecodeError, AttributeError):  # AttributeError: no bytes at all
         return None
     if found is None or len(data) > canonical.MAX_BYTES:
         return None
-    first, content_id, second, event_id, third, occurred_at, last, subject_id = found.groups()
-    key = first, second, third, last, content_id is None, occurred_at is None
+    first, content_id, second, event_id, third, occurred_at, fourth, recorded_at, last, subject_id = found.groups()
+    key = first, second, third, fourth, last, content_id is None, occurred_at is None
     form = _forms.get(key)
     if form is None:
         try:
@@ -88,12 +96,16 @@ def read(data: bytes) -> Said | None:
         if len(_forms) >= _MAX_FORMS:
             _forms.clear()
         _forms[key] = form
-    elif occurred_at is not None:
+    else:
         try:
-            _moment(occurred_at)
+            if occurred_at is not None:
+                _moment(occurred_at)
+            if recorded_at != _recorded:
+                _moment(recorded_at)
+                _recorded = recorded_at
         except ValueError:
             return None
         # Canonical times sort as text.
-        if form.ends is not None and occurred_at >= form.ends:
+        if form.ends is not None and occurred_at is not None and occurred_at >= form.ends:
             return None
-    return Said(form, subject_id, event_id, content_id, occurred_at)
+    return Said(form, subject_id, event_id, content_id, occurred_at, recorded_at)

@@ -22,12 +22,14 @@ from ledger.log.trust import Trust
 from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.opened import Erased, Opened, checked
+from ledger.store.stretch import Stretch, stretch
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
 _entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
 _checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
 _erasures, _tombstones, _leaves = (t.__table__ for t in (Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
-_AT_ONCE = 8192
+_AT_ONCE = 512
+"""Rows that are held at once: with many more of them Python looks for what it could free of them, again and again."""
 _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
 _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
     _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
@@ -159,6 +161,11 @@ class History:
             self._nodes[level, index] = found
         return found
 
+    def edge(self, size: int) -> list[bytes]:
+        """The right edge of the tree of the first `size` entries, from the tiles as they are stored."""
+        levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+        return [self.node(level, (size >> level + 1) << 1) for level in levels]
+
     def forget_tile(self, level: int, number: int) -> None:
         """Read it anew when it is asked for again: it was written."""
         self._tiles.pop((level, number), None)
@@ -188,27 +195,29 @@ class History:
 
     def opened(self, size: int, first: int = 0) -> Iterator[Opened | Erased]:
         """The entries first..size-1 in log order, each checked against its entry. Raises IntegrityError for a gap."""
-        return (opened for opened, _ in self.opened_beside((), size, first))
+        for _, rows in self._windows((), size, first):
+            for position, entry, tag, body, salt, stored in rows:
+                if salt is None and stored is None:
+                    yield self.erased(position, entry, tag, body)
+                else:
+                    yield checked(position, entry, tag, body, salt, stored)
 
-    def opened_beside(self, names: Sequence[str], size: int, first: int = 0) -> Iterator[tuple[Opened | Erased, Sequence[Any]]]:
-        """The same, each with what these columns of `openings` hold beside it."""
+    def stretches(self, names: Sequence[str], size: int, first: int = 0) -> Iterator[Stretch]:
+        """The same, many at once, with what these columns of `openings` hold beside each."""
+        return (stretch(begin, rows, self.erased) for begin, rows in self._windows(names, size, first))
+
+    def _windows(self, names: Sequence[str], size: int, first: int) -> Iterator[tuple[int, list[Sequence[Any]]]]:
         window = _entries.c.position.between(sa.bindparam("first"), sa.bindparam("last"))
         some = _OPENED.add_columns(*(_openings.c[name] for name in names)).where(window).order_by(_entries.c.position)
-        expected = first
-        while expected < size:
-            end = min(expected + _AT_ONCE, size)
-            for position, entry, tag, body, salt, stored, *beside in driven(
-                self._con, some, {"first": expected, "last": end - 1}
-            ):
-                if position != expected:
+        for begin in range(first, size, _AT_ONCE):
+            end = min(begin + _AT_ONCE, size)
+            rows = driven(self._con, some, {"first": begin, "last": end - 1})
+            for expected, row in zip(range(begin, end), rows, strict=False):
+                if row[0] != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
-                if salt is None and stored is None:
-                    yield self.erased(position, entry, tag, body), beside
-                else:
-                    yield checked(position, entry, tag, body, salt, stored), beside
-                expected += 1
-            if expected != end:
-                raise IntegrityError(f"table entries ends at {expected}, and {size} entries are signed")
+            if len(rows) != end - begin:
+                raise IntegrityError(f"table entries ends at {begin + len(rows)}, and {size} entries are signed")
+            yield begin, rows
 
     def entries(self, first: int, end: int) -> Iterator[bytes]:
         """The entries first..end-1 as they are stored: whoever asks hashes them. Raises IntegrityError for a gap."""

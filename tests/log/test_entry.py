@@ -66,3 +66,15 @@ def test_many_tags_under_one_key_are_each_the_tag(key: bytes, subject_ids: list[
 
 def test_a_key_longer_than_a_block_is_hashed_first() -> None:
     assert entry.subject_tagger(b"k" * 65)("u") == entry.subject_tag(b"k" * 65, "u")
+
+
+def test_an_event_opens_its_entry_and_no_other() -> None:
+    tag = bytes(range(32))
+    body = entry.event_body(SALT, EVENT)
+    good = [entry.event_entry(tag, body), tag, body, SALT, EVENT]
+    assert entry.opens_event(*good)
+    for at, part in enumerate(good):
+        for other in (None, "text", 7, b"", part[:-1], part + b"\0", bytes(len(part)), part[:-1] + bytes([part[-1] ^ 1])):
+            assert not entry.opens_event(*good[:at], other, *good[at + 1 :])
+    # What moves from the salt to the event hashes alike.
+    assert not entry.opens_event(*good[:3], SALT[:31], SALT[31:] + EVENT)

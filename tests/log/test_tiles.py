@@ -205,3 +205,17 @@ def test_a_growing_tree_hands_out_the_tiles_of_the_standard() -> None:
             assert growing.root() == tree.mth(0, size + added)
             assert {**full, **growing.partial()} == expected(tree, size + added)
             assert all(len(tile) == 8192 for tile in full.values())
+
+
+def test_a_tree_that_was_stored_goes_on_as_one_that_grew() -> None:
+    total = 256 * 256 + 600
+    tree = Definition([b"%d" % number for number in range(total)])
+    stored = expected(tree, total)
+    for size in (0, 1, 255, 256, 257, 1000, 256 * 256, 256 * 256 + 300, total):
+        grown, found = tiles.Growing(), tiles.Growing.stored(size, lambda level, index: stored[level, index])
+        grown.extend(tree.leaves(0, size))
+        assert found.partial() == grown.partial() and found.root() == grown.root()
+        assert found.extend(tree.leaves(size, total)) == grown.extend(tree.leaves(size, total))
+        assert found.root() == grown.root() == tree.mth(0, total)
+    with pytest.raises(IntegrityError, match="tile 3 of level 0 ends before its hash 232"):
+        tiles.Growing.stored(1000, lambda level, index: stored[level, index][: 231 * 32])

@@ -24,6 +24,7 @@ from ledger.log import trust as trust_lines
 from ledger.log.keys import PrivateKey, PublicKey, is_key_name
 from ledger.log.note import Verifier
 from ledger.log.trust import Trust
+from ledger.store import anchor_file
 
 VARIABLE = "CONSENT_LEDGER"
 LOG_KEY, NEXT_LOG_KEY = "log.key", "log.key.next"
@@ -262,11 +263,8 @@ class Folder:
         size = _size(note)
         with locks.exclusive(self.path) as held:
             for path in self.anchors:
-                if held:
-                    files.sweep(path)
                 if not path.is_file() or _size(_text(path)) < size:
-                    # Its name is not synced: after a crash an older head may stand there, which the database extends as well.
-                    files.publish_bytes(path, note.encode(), sync=False)
+                    anchor_file.write(path, note.encode(), alone=held)
 
 
 @lru_cache(maxsize=4)
@@ -286,8 +284,7 @@ def _size(note: str) -> int:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TEXT + 1)
+        data = anchor_file.read(path)
         if len(data) > _MAX_TEXT:
             raise IntegrityError(f"{path} is too large")
         return data.decode("utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ledger import locks
@@ -70,6 +70,17 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
         for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine, "checkout")
+    def is_still_it(connection: object, record: Any, _: object) -> None:
+        """A connection that was kept is of the file that has the name now: what is written to one that was moved away is lost."""
+        try:
+            status = _file(engine).stat()
+        except OSError:
+            raise exc.InvalidatePoolError from None
+        file = (status.st_dev, status.st_ino)
+        if record.info.setdefault("file", file) != file:
+            raise exc.InvalidatePoolError
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

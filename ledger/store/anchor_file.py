@@ -30,8 +30,11 @@ def read(path: Path) -> bytes:
     for _ in range(_TRIES):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            data = os.pread(descriptor, _MAX + 1, 0)
-            if os.path.samestat(os.fstat(descriptor), path.stat()) and os.pread(descriptor, _MAX + 1, 0) == data:
+            status = os.fstat(descriptor)
+            size = min(status.st_size, _MAX) + 1
+            data = os.pread(descriptor, size, 0)
+            whole = len(data) == min(status.st_size, size)
+            if whole and os.path.samestat(status, path.stat()) and os.pread(descriptor, size, 0) == data:
                 break
         finally:
             os.close(descriptor)

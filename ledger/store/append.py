@@ -282,10 +282,10 @@ class Transaction:
             raise IntegrityError("the database does not hold the rows that were inserted")
         leaves = [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
-            self.history.forget_tile(level, number)
             changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
             if database.changed(self._con, _CHANGE_TILE, changed) == 0:
                 insert(self._con, _tiles, [(level, number, hashes)])
+            self.history.reread_tile(level, number)
         self._edge.extend(leaves)
         self.size += len(leaves)
 

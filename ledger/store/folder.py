@@ -238,8 +238,7 @@ class Folder:
 
     def log_trust(self) -> Trust:
         """The keys that may sign this ledger's checkpoints, each until it was replaced."""
-        trust = self.trust()
-        return replace(trust, log=tuple(v for v in trust.log if v.name == self.origin), run=())
+        return _log_trust(self.trust_text(), self.origin)
 
     def read_anchors(self) -> list[tuple[Path, str]]:
         """(file, note). Raises IntegrityError for one that is missing: a removed anchor would hide a restored backup."""
@@ -270,6 +269,12 @@ class Folder:
 @lru_cache(maxsize=4)
 def _trust(text: str) -> Trust:
     return replace(trust_lines.parse(text), policy=None)
+
+
+@lru_cache(maxsize=4)
+def _log_trust(text: str, origin: str) -> Trust:
+    trust = _trust(text)
+    return replace(trust, log=tuple(v for v in trust.log if v.name == origin), run=())
 
 
 def _keys(line: str) -> Trust:
@@ -304,9 +309,15 @@ def load_protected(path: Path, passphrase: Passphrase | None) -> tuple[PrivateKe
     pem = files.read_private(path)
     secret = secret_for(path, passphrase) if PrivateKey.is_protected(pem) else None
     try:
-        return PrivateKey.from_pem(pem, secret), secret
+        return _unprotected(pem) if secret is None else PrivateKey.from_pem(pem, secret), secret
     except ConsentLedgerError as error:
         raise ConsentLedgerError(f"{path}: {error}", hint=error.hint) from error
+
+
+@lru_cache(maxsize=4)
+def _unprotected(pem: bytes) -> PrivateKey:
+    # What the file held is read, with all that is asked of the file, each time; to parse it takes longer.
+    return PrivateKey.from_pem(pem)
 
 
 def secret_for(path: Path, passphrase: Passphrase | None) -> bytes:

@@ -162,10 +162,11 @@ class History:
             self._nodes[level, index] = found
         return found
 
-    def forget_tile(self, level: int, number: int) -> None:
-        """Read it anew when it is asked for again: it was written."""
-        self._tiles.pop((level, number), None)
-        self._nodes.clear()
+    def reread_tile(self, level: int, number: int) -> None:
+        """It was written. Where what it held before stands in it still, so do the hashes over that."""
+        before = self._tiles.pop((level, number), None)
+        if before is None or not self.tile(level, number).startswith(before):
+            self._nodes.clear()
 
     def now(self) -> datetime:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""

@@ -110,8 +110,8 @@ class _Writing:
         try:
             self._append(turn)
         finally:
-            others = turn is not None and turn.pass_on()
-            database.linger(self._engine, others=others or bool(self._others))
+            if turn is not None and (turn.pass_on() or self._others):
+                database.linger(self._engine)
         try:
             for (waiting, _), one in zip(self._others, self._told[1:], strict=True):
                 waiting.answer(_refusal(one) if isinstance(one, ConsentLedgerError) else _answer(one))

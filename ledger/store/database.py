@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -34,8 +33,6 @@ _counting = threading.Lock()
 _holders: dict[sa.Engine, int] = {}
 _lingering: dict[sa.Engine, float] = {}
 """Until when."""
-_written: WeakKeyDictionary[sa.Engine, float] = WeakKeyDictionary()
-"""When last."""
 _REVISIONS: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("alembic_version"))
 _NONE: Mapping[str, Any] = {}
 
@@ -92,13 +89,9 @@ def _let_go(engine: sa.Engine) -> None:
         engine.dispose()
 
 
-def linger(engine: sa.Engine, *, others: bool) -> None:
-    """Hold it for a moment longer, where others write as well, or this process wrote just before: else each closes the last
-    connection, and the next opens one."""
+def linger(engine: sa.Engine) -> None:
+    """Hold it for a moment longer, where others write as well: else each closes the last connection, and the next opens one."""
     with _counting:
-        before, _written[engine] = _written.get(engine, 0), time.monotonic()
-        if not others and _written[engine] - before > LINGER_SECONDS:
-            return
         begun, _lingering[engine] = engine in _lingering, time.monotonic() + LINGER_SECONDS
         if not begun:
             _holders[engine] = _holders.get(engine, 0) + 1

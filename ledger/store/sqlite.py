@@ -73,14 +73,18 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
 
     @event.listens_for(engine, "checkout")
     def is_still_it(connection: object, record: Any, _: object) -> None:
-        """A connection that was kept is of the file that has the name now: what is written to one that was moved away is lost."""
-        try:
-            status = _file(engine).stat()
-        except OSError:
-            raise exc.InvalidatePoolError from None
-        file = (status.st_dev, status.st_ino)
-        if record.info.setdefault("file", file) != file:
-            raise exc.InvalidatePoolError
+        """A connection that was kept is of the files that have the names now: what is written to others is lost."""
+        file = _file(engine)
+        for path in (file, file.with_name(f"{file.name}-wal")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                found = None
+            else:
+                found = status.st_dev, status.st_ino
+            if record.info.get(path) not in (None, found):
+                raise exc.InvalidatePoolError
+            record.info[path] = found
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -64,6 +64,7 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
             spare.replace(path)
             kept.replace(spare)
     except OSError as error:
+        files.discard(kept)
         raise ConsentLedgerError(f"cannot write {path}: {error.strerror}", hint=files.advice(error)) from error
 
 

@@ -74,7 +74,7 @@ def test_what_was_broken_off_is_gone_on_with(tmp_path: Path, monkeypatch: pytest
     class Killed(BaseException):
         pass
 
-    real = {"link": os.link, "pwrite": os.pwrite, "fdatasync": os.fdatasync}
+    real: dict[str, Callable[..., Any]] = {"link": os.link, "pwrite": os.pwrite, "fdatasync": os.fdatasync}
     replace = Path.replace
     steps = 0
 
@@ -92,7 +92,7 @@ def test_what_was_broken_off_is_gone_on_with(tmp_path: Path, monkeypatch: pytest
 
         for name, work in real.items():
             monkeypatch.setattr(os, name, step(work))
-        monkeypatch.setattr(Path, "replace", step(replace))  # type: ignore[arg-type]
+        monkeypatch.setattr(Path, "replace", step(replace))
 
     for left in range(5):
         dying(left)

@@ -46,13 +46,11 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
 
     alone: nobody else writes it meanwhile. Raises ConsentLedgerError.
     """
-    spare = path.with_name(f".{path.name}.spare")
+    spare = _spare(path)
     if not alone:
         files.publish_bytes(path, data, sync=False)
         return
     if not _written_over(spare, data):
-        files.sweep(path)
-        files.sweep(spare)
         files.publish_bytes(spare, data, sync=False)
     kept = files.temporary_beside(path)
     try:
@@ -66,6 +64,16 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
     except OSError as error:
         files.discard(kept)
         raise ConsentLedgerError(f"cannot write {path}: {error.strerror}", hint=files.advice(error)) from error
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left. For whoever alone may write it now."""
+    files.sweep(path)
+    files.sweep(_spare(path))
+
+
+def _spare(path: Path) -> Path:
+    return path.with_name(f".{path.name}.spare")
 
 
 def _written_over(spare: Path, data: bytes) -> bool:

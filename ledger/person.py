@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,13 +59,13 @@ def warnings_of(history: History, subject_ids: Sequence[str]) -> list[list[str]]
 
 def decisions(history: History, subject_id: str, events: Sequence[Event], content_id: str | None) -> list[dict[str, Any]]:
     """For each purpose's current version: everything (each category that it lists), and each scope that an event names."""
-    now, current = history.now(), current_purposes(history)
+    now, current = history.now(), current_purposes(history.purposes())
     return [decision for purpose in current for decision in of_purpose(purpose, subject_id, events, content_id, now)]
 
 
-def current_purposes(history: History) -> list[Purpose]:
+def current_purposes(declared: Mapping[str, Sequence[tuple[datetime, Purpose]]]) -> list[Purpose]:
     """The last version of each."""
-    return [versions[-1][1] for _, versions in sorted(history.purposes().items())]
+    return [versions[-1][1] for _, versions in sorted(declared.items())]
 
 
 def of_purpose(

@@ -21,7 +21,7 @@ from itertools import chain
 import sqlalchemy as sa
 
 from ledger import person, receipts, times, turns
-from ledger.consent import Event
+from ledger.consent import Event, Purpose
 from ledger.errors import ConsentLedgerError, EventConflict, InvalidEvent, Suppressed
 from ledger.log.keys import PrivateKey
 from ledger.person import Recorded
@@ -104,6 +104,7 @@ class _Writing:
         self._others: list[tuple[Waiting, Act]] = []
         self._outcomes: list[tuple[_Outcome, Sequence[str]]] = []
         self._told: list[Recorded | ConsentLedgerError] = []
+        self._purposes: list[Purpose] = []
 
     def record(self, turn: Turn | None) -> Recorded:
         try:
@@ -132,7 +133,7 @@ class _Writing:
             if alone or not isinstance(error, Exception):
                 raise
             # It may be of an act that came along. Whether ours was recorded is not known either.
-            self._act = replace(self._act, again=True)
+            self._act, self._outcomes = replace(self._act, again=True), []
             self._append(None)
 
     def _let_go(self) -> None:
@@ -141,7 +142,16 @@ class _Writing:
         self._others = []
 
     def _plan(self, tx: Transaction, turn: Turn | None) -> None:
+        self._purposes = person.current_purposes(tx.declared)
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
+        self._record(tx, [self._act, *self._taken(turn)])
+        # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
+        if late := self._taken(turn):
+            self._record(tx, late)
+
+    def _taken(self, turn: Turn | None) -> list[Act]:
+        """The acts of those who wait by now."""
+        acts: list[Act] = []
         for waiting in turn.waiting() if turn is not None else ():
             try:
                 act = Act.of_message(waiting.asked)
@@ -150,16 +160,20 @@ class _Writing:
                 continue
             if waiting.take():
                 self._others.append((waiting, act))
-        acts = [self._act, *(act for _, act in self._others)]
+                acts.append(act)
+        return acts
+
+    def _record(self, tx: Transaction, acts: Sequence[Act]) -> None:
         warnings = person.warnings_of(tx.history, [act.event.subject_id for act in acts])
-        self._outcomes = list(zip(_record_all(tx, acts), warnings, strict=True))
+        self._outcomes += zip(_record_all(tx, acts), warnings, strict=True)
 
     def _read_back(self, history: History) -> None:
         """What everyone will be told."""
         stored = [outcome for outcome, _ in self._outcomes if isinstance(outcome, Stored)]
         try:
             with told_that_it_was_recorded():
-                telling = _Telling(history, {each.event.subject_id for each in stored}) if stored else None
+                subject_ids = {each.event.subject_id for each in stored}
+                telling = _Telling(history, self._purposes, subject_ids) if stored else None
         except ConsentLedgerError as error:
             self._told = [outcome if isinstance(outcome, InvalidEvent) else error for outcome, _ in self._outcomes]
             return
@@ -194,16 +208,16 @@ def _dated(tx: Transaction, act: Act) -> Event:
     moment = tx.recorded_at
     if act.again and (found := tx.history.events([act.event.event_id or ""])):
         moment = found[0][1].occurred_at or moment
-    return replace(act.event, occurred_at=moment)
+    # Of a yes it is to be checked that it ends later.
+    return replace(act.event, occurred_at=moment) if act.event.is_yes else act.event.filled_in(occurred_at=moment)
 
 
 class _Telling:
     """What several people are told at one moment."""
 
-    def __init__(self, history: History, subject_ids: set[str]) -> None:
-        self._history = history
+    def __init__(self, history: History, purposes: Sequence[Purpose], subject_ids: set[str]) -> None:
+        self._history, self._purposes = history, purposes
         self._now = history.now()
-        self._purposes = person.current_purposes(history)
         self._opened = history.opened_of(subject_ids)
 
     def of(self, stored: Stored, warnings: Sequence[str]) -> Recorded:

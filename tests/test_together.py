@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import ledger
-from ledger import ConsentLedgerError, Event, Ledger, files, together, turns
+from ledger import ConsentLedgerError, Event, IntegrityError, Ledger, together, turns
 from ledger.errors import EventConflict, InvalidEvent
+from ledger.store import anchor_file, database
 from ledger.store.append import Transaction
 
 pytestmark = pytest.mark.skipif(not turns.AVAILABLE, reason="queues are Linux's")
@@ -100,6 +101,45 @@ def test_each_becomes_what_it_would_have_become_alone(book: Ledger) -> None:
     assert (book.folder.path / "head").read_text() == book.checkpoint()
 
 
+def test_who_comes_while_others_are_recorded_comes_along(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them with the id of an act that this very transaction has recorded."""
+    before, whole = checkpoints(book), Transaction.events
+    late: list[Future[Any]] = []
+
+    def meanwhile(self: Transaction, events: Any, recorded_by: str) -> Any:
+        some = list(whole(self, events, recorded_by))
+        if not late:
+            for act in (lambda: book.record(yes("late")), lambda: book.record(yes("ann", event_id="e1"))):
+                late.append(pool.submit(act))
+                time.sleep(0.2)
+        return some
+
+    monkeypatch.setattr(Transaction, "events", meanwhile)
+    with ThreadPoolExecutor(4) as pool:
+        first = at_once(book, lambda: book.record(yes("ann", event_id="e1")), lambda: book.record(yes("bob")))
+        told = [one.result() for one in (*first, *late)]
+    assert checkpoints(book) == before + 1
+    assert [one.event.subject_id for one in told] == ["ann", "bob", "late", "ann"]
+    assert [one.repeated for one in told] == [False, False, False, True] and told[0].position == told[3].position
+    assert [book.receipt(one.event.event_id) for one in told] == [one.receipt for one in told]
+    assert book.fsck().events == 3
+
+
+def test_a_connection_that_was_kept_is_of_the_database_that_is_there(book: Ledger, tmp_path: Path) -> None:
+    """A backup was put back while a process held its connection: what it records is not written to a file that nobody finds."""
+    book.record(yes("ann"))
+    path = book.folder.path / "ledger.db"
+    (tmp_path / "backup.db").write_bytes(path.read_bytes())
+    with database.held(book._engine):
+        book.withdraw("ann")
+        for name in ("ledger.db-wal", "ledger.db-shm"):
+            (book.folder.path / name).unlink()
+        (tmp_path / "backup.db").replace(path)
+        for use in (lambda: book.withdraw("bob"), lambda: book.look("train-ai")):
+            with pytest.raises(IntegrityError, match="rolled back"):
+                use()
+
+
 def test_an_act_that_breaks_the_transaction_takes_no_other_along(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Transaction.events
 
@@ -137,7 +177,7 @@ def test_all_are_told_that_the_head_could_not_be_written(book: Ledger, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise ConsentLedgerError("cannot write head: no space left on device")
 
-    monkeypatch.setattr(files, "publish_bytes", fail)
+    monkeypatch.setattr(anchor_file, "write", fail)
     found = at_once(book, *(lambda n=n: book.record(yes(n)) for n in "abc"))
     for one in found:
         with pytest.raises(ConsentLedgerError, match="it was recorded, but the head could not be written"):

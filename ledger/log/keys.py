@@ -65,10 +65,11 @@ class PublicKey:
 class PrivateKey:
     """Signs; never printed, compared or pickled."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "public")
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
+        self.public = PublicKey(key.public_key().public_bytes_raw())
 
     @classmethod
     def generate(cls) -> PrivateKey:
@@ -113,7 +114,3 @@ class PrivateKey:
     def derived(self, label: bytes) -> bytes:
         """32 bytes that only who has this key can make. Nothing of the key shows in them."""
         return hmac.digest(self._key.private_bytes_raw(), label, "sha256")
-
-    @property
-    def public(self) -> PublicKey:
-        return PublicKey(self._key.public_key().public_bytes_raw())

@@ -38,7 +38,7 @@ from ledger.store.database import check_revision, insert, migrate, reading, writ
 from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
-from ledger.store.history import History, driven, purposes_of
+from ledger.store.history import History, purposes_of
 from ledger.store.journal import Acts
 from ledger.store.short import Forms, Short, recorded
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
@@ -59,7 +59,6 @@ _INSERTED = (
 )
 _AT = (_tiles.c.level == sa.bindparam("at_level"), _tiles.c.number == sa.bindparam("at_number"))
 _CHANGE_TILE = sa.update(_tiles).where(*_AT).values(hashes=sa.bindparam("new_hashes"))
-_ADD_TILE, _ADD_CHECKPOINT = sa.insert(_tiles), sa.insert(_checkpoints)
 _SWAP = (
     sa.update(_head)
     .where(_head.c.id == sa.bindparam("at_id"), _head.c.note == sa.bindparam("old"))
@@ -278,15 +277,15 @@ class Transaction:
         insert(self._con, _entries, entries)
         insert(self._con, _openings, openings)
         # What was hashed is what the database holds, byte for byte.
-        rows = driven(self._con, _INSERTED, {"first": first, "last": last})
+        rows = database.rows(self._con, _INSERTED, {"first": first, "last": last})
         if rows != [(*entry, *opening[1:3]) for entry, opening in zip(entries, openings, strict=True)]:
             raise IntegrityError("the database does not hold the rows that were inserted")
         leaves = [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
-            self.history.forget_tile(level, number)
             changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
-            if self._con.execute(_CHANGE_TILE, changed).rowcount == 0:
-                self._con.execute(_ADD_TILE, {"level": level, "number": number, "hashes": hashes})
+            if database.changed(self._con, _CHANGE_TILE, changed) == 0:
+                insert(self._con, _tiles, [(level, number, hashes)])
+            self.history.reread_tile(level, number)
         self._edge.extend(leaves)
         self.size += len(leaves)
 
@@ -397,10 +396,8 @@ def _append(
                 note = sign_checkpoint(new, key)
             else:
                 note = sign_checkpoint(new, key, transaction.successor)
-            row = {"size": new.size, "note": note, "recorded_at": times.micros(recorded_at)}
-            connection.execute(_ADD_CHECKPOINT, row)
-            swapped = connection.execute(_SWAP, {"at_id": HEAD, "old": old_note, "new": note}).rowcount
-            if swapped != 1:
+            insert(connection, _checkpoints, [(new.size, note, times.micros(recorded_at))])
+            if database.changed(connection, _SWAP, {"at_id": HEAD, "old": old_note, "new": note}) != 1:
                 raise IntegrityError("the head was changed while its lock was held")
             if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
                 raise IntegrityError("the database does not hold the checkpoint that was signed")
@@ -472,7 +469,7 @@ def finish_handover(connection: sa.Connection, folder: Folder) -> None:
 def check_not_moved(connection: sa.Connection, folder: Folder) -> None:
     """To append, with the lock held. Raises ConsentLedgerError for a ledger that goes on elsewhere."""
     # The database tells whoever opened it before, or has a folder of their own; the folder tells where a backup was restored.
-    if folder.moved_to is not None or connection.scalars(_HEAD_IDS).all() == [MOVED]:
+    if folder.moved_to is not None or database.rows(connection, _HEAD_IDS) == [(MOVED,)]:
         raise ConsentLedgerError(
             "this ledger was moved to another database: its log can be read, but not written to, nor asked for what holds now",
             hint="use the folder that `consent copy` made (where that left a ledger.toml.copied, see docs/operations.md)",

@@ -12,8 +12,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ _counting = threading.Lock()
 _holders: dict[sa.Engine, int] = {}
 _lingering: dict[sa.Engine, float] = {}
 """Until when."""
-_REVISIONS = sa.text("SELECT version_num FROM alembic_version")
+_REVISIONS: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("alembic_version"))
+_NONE: Mapping[str, Any] = {}
 
 
+@cache
 def _module(name: str) -> Any:
     """Of a database's name. Imported when it is first used: the other one's driver is not paid for."""
     return importlib.import_module(f"ledger.store.{name}")
@@ -167,6 +170,19 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
     _module(connection.dialect.name).insert(connection, table, rows)
 
 
+def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any] = _NONE) -> list[tuple[Any, ...]]:
+    """What a query finds, as the driver has it. statement: one that is made once, and kept. A value that is a list is of a
+    parameter that expands."""
+    found: list[tuple[Any, ...]] = _module(connection.dialect.name).rows(connection, statement, values)
+    return found
+
+
+def changed(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> int:
+    """How many rows a statement, of the same kind, has changed."""
+    count: int = _module(connection.dialect.name).changed(connection, statement, values)
+    return count
+
+
 def found(connection: sa.Connection, column: sa.Column[str], texts: Sequence[str]) -> list[str]:
     """Those of many texts that a column of texts holds."""
     some = sa.select(column).where(column.in_(_module(connection.dialect.name).texts("texts")))
@@ -219,7 +235,7 @@ def upgrade(connection: sa.Connection) -> None:
 
 def revision(connection: sa.Connection) -> str:
     """Of the schema, as `check_revision` found it good."""
-    return str(connection.scalar(_REVISIONS))
+    return str(rows(connection, _REVISIONS)[0][0])
 
 
 def shrink(engine: sa.Engine, *, wait: bool) -> None:
@@ -231,7 +247,7 @@ def shrink(engine: sa.Engine, *, wait: bool) -> None:
 
 def check_revision(connection: sa.Connection) -> str:
     """The schema's. Raises ConsentLedgerError for a schema of a newer version, IntegrityError for what is none."""
-    found = connection.scalars(_REVISIONS).all()
+    found = [name for (name,) in rows(connection, _REVISIONS)]
     if len(found) == 1 and re.fullmatch(r"[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
         raise ConsentLedgerError(
             f"the ledger was written by a newer version of consent-ledger: its schema is {found[0]}, this one knows {REVISION}",

@@ -23,6 +23,7 @@ from ledger.consent import Event
 from ledger.errors import IntegrityError, Suppressed
 from ledger.log import canonical
 from ledger.log.entry import event_tag, subject_tag
+from ledger.store import database
 from ledger.store.database import insert
 from ledger.store.documents import event_of
 from ledger.store.history import History
@@ -56,7 +57,7 @@ class Ended:
 
     def suppressing(self, events: Sequence[Event | Short]) -> Suppression:
         """What holds for the yeses among these."""
-        if self.connection.scalar(_ANY) is None or not (yeses := [event for event in events if event.is_yes]):
+        if not database.rows(self.connection, _ANY) or not (yeses := [event for event in events if event.is_yes]):
             return Suppression({}, set())
         tags = {subject_tag(self.tag_key, s): s for s in {event.subject_id for event in yeses}}
         ids = {event_tag(self.tag_key, i): i for i in {event.event_id for event in yeses if event.event_id is not None}}

@@ -24,6 +24,7 @@ from ledger.log import trust as trust_lines
 from ledger.log.keys import PrivateKey, PublicKey, is_key_name
 from ledger.log.note import Verifier
 from ledger.log.trust import Trust
+from ledger.store import anchor_file
 
 VARIABLE = "CONSENT_LEDGER"
 LOG_KEY, NEXT_LOG_KEY = "log.key", "log.key.next"
@@ -237,8 +238,7 @@ class Folder:
 
     def log_trust(self) -> Trust:
         """The keys that may sign this ledger's checkpoints, each until it was replaced."""
-        trust = self.trust()
-        return replace(trust, log=tuple(v for v in trust.log if v.name == self.origin), run=())
+        return _log_trust(self.trust_text(), self.origin)
 
     def read_anchors(self) -> list[tuple[Path, str]]:
         """(file, note). Raises IntegrityError for one that is missing: a removed anchor would hide a restored backup."""
@@ -263,15 +263,20 @@ class Folder:
         with locks.exclusive(self.path) as held:
             for path in self.anchors:
                 if held:
-                    files.sweep(path)
+                    anchor_file.sweep(path)
                 if not path.is_file() or _size(_text(path)) < size:
-                    # Its name is not synced: after a crash an older head may stand there, which the database extends as well.
-                    files.publish_bytes(path, note.encode(), sync=False)
+                    anchor_file.write(path, note.encode(), alone=held)
 
 
 @lru_cache(maxsize=4)
 def _trust(text: str) -> Trust:
     return replace(trust_lines.parse(text), policy=None)
+
+
+@lru_cache(maxsize=4)
+def _log_trust(text: str, origin: str) -> Trust:
+    trust = _trust(text)
+    return replace(trust, log=tuple(v for v in trust.log if v.name == origin), run=())
 
 
 def _keys(line: str) -> Trust:
@@ -286,8 +291,7 @@ def _size(note: str) -> int:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TEXT + 1)
+        data = anchor_file.read(path)
         if len(data) > _MAX_TEXT:
             raise IntegrityError(f"{path} is too large")
         return data.decode("utf-8")
@@ -307,9 +311,15 @@ def load_protected(path: Path, passphrase: Passphrase | None) -> tuple[PrivateKe
     pem = files.read_private(path)
     secret = secret_for(path, passphrase) if PrivateKey.is_protected(pem) else None
     try:
-        return PrivateKey.from_pem(pem, secret), secret
+        return _unprotected(pem) if secret is None else PrivateKey.from_pem(pem, secret), secret
     except ConsentLedgerError as error:
         raise ConsentLedgerError(f"{path}: {error}", hint=error.hint) from error
+
+
+@lru_cache(maxsize=4)
+def _unprotected(pem: bytes) -> PrivateKey:
+    # What the file held is read, with all that is asked of the file, each time; to parse it takes longer.
+    return PrivateKey.from_pem(pem)
 
 
 def secret_for(path: Path, passphrase: Passphrase | None) -> bytes:

@@ -53,12 +53,14 @@ _COVERING = (
     .order_by(_checkpoints.c.size)
     .limit(1)
 )
-_ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)))
+_SINCE = _openings.c.position >= sa.bindparam("first")
+_ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)), _SINCE)
 _BY_EVENT_ID = _INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
 _BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
 _ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
 _OF_SUBJECTS = _openings.c.subject_id.in_(sa.bindparam("subject_ids", expanding=True))
 _BY_SUBJECTS = _INDEXED.where(_OF_SUBJECTS)
+_BY_SUBJECTS_SINCE = _BY_SUBJECTS.where(_SINCE)
 _SEEN = sa.select(_openings.c.subject_id).where(_OF_SUBJECTS).distinct()
 _FIRST_LOOKALIKES = sa.select(_openings.c.lookalike, _openings.c.subject_id).where(
     _openings.c.position.in_(
@@ -100,7 +102,7 @@ class History:
 
     def head(self) -> tuple[str, Checkpoint]:
         """The signed note of the head, verified under our own key and origin."""
-        notes = self._con.scalars(_HEAD).all()
+        notes = [note for (note,) in database.rows(self._con, _HEAD)]
         if len(notes) != 1:
             raise IntegrityError(f"table head has {len(notes)} rows where there is one head")
         return notes[0], self.open(notes[0])
@@ -143,9 +145,10 @@ class History:
     def tile(self, level: int, number: int) -> bytes:
         if (level, number) in self._tiles:
             return self._tiles[level, number]
-        found = self._con.scalar(_TILE, {"level": level, "number": number})
-        if found is None:
+        rows = database.rows(self._con, _TILE, {"level": level, "number": number})
+        if not rows or rows[0][0] is None:
             raise IntegrityError(f"table tiles has no tile {level}/{number}")
+        (found,) = rows[0]
         if not isinstance(found, bytes | memoryview):
             raise IntegrityError(f"tile {level}/{number} of table tiles is no bytes")
         if len(self._tiles) < 4096:
@@ -166,10 +169,11 @@ class History:
         levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
         return [self.node(level, (size >> level + 1) << 1) for level in levels]
 
-    def forget_tile(self, level: int, number: int) -> None:
-        """Read it anew when it is asked for again: it was written."""
-        self._tiles.pop((level, number), None)
-        self._nodes.clear()
+    def reread_tile(self, level: int, number: int) -> None:
+        """It was written. Where what it held before stands in it still, so do the hashes over that."""
+        before = self._tiles.pop((level, number), None)
+        if before is None or not self.tile(level, number).startswith(before):
+            self._nodes.clear()
 
     def now(self) -> datetime:
         """The ledger's clock: the machine's, and never behind what is recorded, so that no act is left out as not yet done."""
@@ -182,7 +186,8 @@ class History:
 
     def recorded_at(self, size: int) -> datetime | None:
         """When the last entry of the first `size` was recorded."""
-        value = self._con.scalar(_RECORDED_AT, {"size": size})
+        rows = database.rows(self._con, _RECORDED_AT, {"size": size})
+        value = rows[0][0] if rows else None
         try:
             return None if value is None else times.from_micros(value)
         except (OverflowError, TypeError) as error:
@@ -206,12 +211,12 @@ class History:
         """The same, many at once, with what these columns of `openings` hold beside each."""
         return (stretch(begin, rows, self.erased) for begin, rows in self._windows(names, size, first))
 
-    def _windows(self, names: Sequence[str], size: int, first: int) -> Iterator[tuple[int, list[Sequence[Any]]]]:
+    def _windows(self, names: Sequence[str], size: int, first: int) -> Iterator[tuple[int, Sequence[Sequence[Any]]]]:
         window = _entries.c.position.between(sa.bindparam("first"), sa.bindparam("last"))
         some = _OPENED.add_columns(*(_openings.c[name] for name in names)).where(window).order_by(_entries.c.position)
         for begin in range(first, size, _AT_ONCE):
             end = min(begin + _AT_ONCE, size)
-            rows = driven(self._con, some, {"first": begin, "last": end - 1})
+            rows = database.rows(self._con, some, {"first": begin, "last": end - 1})
             for expected, row in zip(range(begin, end), rows, strict=False):
                 if row[0] != expected:
                     raise IntegrityError(f"table entries lacks position {expected}")
@@ -232,9 +237,9 @@ class History:
         if expected != end:
             raise IntegrityError(f"table entries ends at {expected}, and {end} entries are signed")
 
-    def _where(self, some: sa.Select[Any], values: dict[str, Any] | None = None) -> list[Opened]:
+    def _where(self, some: sa.Select[Any], values: dict[str, Any]) -> list[Opened]:
         """What a statement over `openings` finds, in log order."""
-        return [checked(*row) for row in sorted(self._con.execute(some, values), key=itemgetter(0))]
+        return [checked(*row) for row in sorted(database.rows(self._con, some, values), key=itemgetter(0))]
 
     def at(self, position: int) -> Opened:
         """Raises UsageError for an event that was erased."""
@@ -311,14 +316,14 @@ class History:
         if not self.has_erasures:
             return []
         found = []
-        for position in self._con.scalars(_ERASURES_OF, {"tag": tag}).all():
+        for (position,) in database.rows(self._con, _ERASURES_OF, {"tag": tag}):
             if (moment := self.recorded_at(position + 1)) is None:
                 raise IntegrityError(f"table checkpoints has none that covers entry {position}")
             found.append((position, moment))
         return found
 
     def _somebody_erased(self) -> bool:
-        return self.has_erasures and self._con.scalar(_ANY_ERASURE) is not None
+        return self.has_erasures and bool(database.rows(self._con, _ANY_ERASURE))
 
     def leaves(self, snapshot: int) -> list[tuple[bytes, bytes]]:
         """(index, value) of those who were erased since a snapshot, in the set that its act, at this position, commits to.
@@ -373,8 +378,8 @@ class History:
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
-        wanted = _openings.c.subject_id.in_([_storable(subject_id) for subject_id in subject_ids])
-        found = [(o.position, event_of(o.document())) for o in self._where(_INDEXED.where(wanted, _openings.c.position >= first))]
+        values = {"subject_ids": list(map(_storable, subject_ids)), "first": first}
+        found = [(o.position, event_of(o.document())) for o in self._where(_BY_SUBJECTS_SINCE, values)]
         if any(event.subject_id not in subject_ids for _, event in found):
             raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
         return found
@@ -416,8 +421,7 @@ class History:
 
     def acts(self, *kinds: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """(position, act) in log order, from position `first` on."""
-        some = _ACTS.where(_openings.c.position >= first) if first else _ACTS
-        return [(o.position, o.document()) for o in self._where(some, {"kinds": list(kinds)})]
+        return [(o.position, o.document()) for o in self._where(_ACTS, {"kinds": list(kinds), "first": first})]
 
     def purposes(self, size: int | None = None) -> dict[str, list[tuple[datetime, Purpose]]]:
         """Per token its versions, oldest first, among the first `size` entries."""
@@ -428,11 +432,12 @@ class History:
         first, size, note = self._covering
         if first <= position < size:  # no checkpoint ever comes between
             return size, note
-        row = self._con.execute(_COVERING, {"position": position}).first()
-        if row is None:
+        rows = database.rows(self._con, _COVERING, {"position": position})
+        if not rows:
             raise IntegrityError(f"table checkpoints has none that covers entry {position}")
-        self._covering = position, row[0], row[1]
-        return row[0], row[1]
+        size, note = rows[0]
+        self._covering = position, size, note
+        return size, note
 
     def proof(self, position: int, note: str | None = None) -> TlogProof:
         """The entry's inclusion proof and the checkpoint that covers it: the first, with one signature line, or the one given."""
@@ -461,12 +466,12 @@ class History:
 
     def seen(self, subject_ids: Collection[str]) -> list[str]:
         """Those of these ids that an act has."""
-        return list(self._con.scalars(_SEEN, {"subject_ids": list(map(_storable, subject_ids))}))
+        rows = database.rows(self._con, _SEEN, {"subject_ids": list(map(_storable, subject_ids))})
+        return [subject_id for (subject_id,) in rows]
 
     def first_lookalikes(self, keys: Collection[str]) -> dict[str, str]:
         """By what look-alikes share, the oldest subject id that does."""
-        rows = self._con.execute(_FIRST_LOOKALIKES, {"keys": list(map(_storable, keys))}).all()
-        return {row.lookalike: row.subject_id for row in rows}
+        return dict(database.rows(self._con, _FIRST_LOOKALIKES, {"keys": list(map(_storable, keys))}))
 
     def lookalikes(self, key: str) -> list[str]:
         """Subject ids that differ from one another only in case, space or normalisation; the oldest first."""
@@ -485,10 +490,3 @@ def purposes_of(acts: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datet
 def _storable(text: str) -> str:
     """What is looked up: no id holds a NUL, and PostgreSQL does not even take one to compare."""
     return "" if "\0" in text else text
-
-
-def driven(connection: sa.Connection, some: sa.Select[Any], values: dict[str, Any]) -> list[Sequence[Any]]:
-    """Rows as the driver has them: to make SQLAlchemy's of them takes as long as to fetch them."""
-    with connection.execute(some, values) as rows:
-        cursor: Any = rows.cursor
-        return list(cursor.fetchall())

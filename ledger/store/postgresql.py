@@ -11,7 +11,7 @@ proxy may hand out another session for each.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -151,6 +151,17 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
             copy.write_row(row)
     if cursor.rowcount != len(rows):
         raise IntegrityError(f"the database took {cursor.rowcount} rows of {len(rows)} into table {table.name}")
+
+
+def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """As the driver has them: to make SQLAlchemy's rows of them takes as long as to fetch them."""
+    with connection.execute(statement, values) as found:
+        cursor: Any = found.cursor
+        return list(cursor.fetchall())
+
+
+def changed(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> int:
+    return connection.execute(statement, values).rowcount
 
 
 def texts(name: str) -> sa.Select[Any]:

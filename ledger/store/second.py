@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from ledger import cores
 from ledger.store import database
 from ledger.store.folder import Folder
 from ledger.store.history import History
@@ -43,7 +44,7 @@ def beside(folder: Path, module: str, size: int, **arguments: Any) -> Iterator[t
     context. module: whose `second_half(connection, history, folder, out, first=, end=, **arguments)` writes the answer; what it
     is asked goes through a pipe too, as JSON."""
     first = size // 2 // 256 * 256
-    if size < WORTHWHILE or not first or _cores() < 2 or not sys.executable:
+    if size < WORTHWHILE or not first or cores.count() < 2 or not sys.executable:
         yield size, None
         return
     asked = {"path": sys.path, "folder": str(folder.resolve()), "module": module, "first": first, "end": size, **arguments}
@@ -66,10 +67,6 @@ def beside(folder: Path, module: str, size: int, **arguments: Any) -> Iterator[t
             yield first, Second(process)
         finally:
             process.kill()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(asked: dict[str, Any]) -> None:

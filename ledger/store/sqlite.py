@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ledger import locks
@@ -26,6 +26,9 @@ _PRAGMAS = (
     "cache_size=-131072",
     "secure_delete=ON",
 )
+_NAMED = SQLiteDialect_pysqlite(paramstyle="named")
+_FEW = 100
+"""Values in lists, up to which a statement's text is kept."""
 _KEPT = 2
 """Connections that stay open, idle, while their engine is held."""
 _ROOM = 64 << 10
@@ -67,6 +70,21 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
         for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine, "checkout")
+    def is_still_it(connection: object, record: Any, _: object) -> None:
+        """A connection that was kept is of the files that have the names now: what is written to others is lost."""
+        file = _file(engine)
+        for path in (file, file.with_name(f"{file.name}-wal")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                found = None
+            else:
+                found = status.st_dev, status.st_ino
+            if record.info.get(path) not in (None, found):
+                raise exc.InvalidatePoolError
+            record.info[path] = found
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -135,6 +153,39 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
 @cache
 def _insertion(table: sa.Table) -> str:
     return str(sa.insert(table).compile(dialect=SQLiteDialect_pysqlite()))
+
+
+def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Compiled by SQLAlchemy and run by the driver: a tenth of the time of going through both."""
+    return _run(connection, statement, values).fetchall()
+
+
+def changed(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> int:
+    return _run(connection, statement, values).rowcount
+
+
+def _run(connection: sa.Connection, statement: Any, values: Mapping[str, Any]) -> sqlite3.Cursor:
+    lengths = tuple([(name, len(value) if type(value) is list else None) for name, value in values.items()])
+    compiled = _compiled if sum(length or 0 for _, length in lengths) <= _FEW else _compiled.__wrapped__  # that of many is long
+    text, own = compiled(statement, lengths)
+    given = {**own, **values}
+    for name, length in lengths:
+        if length is not None:
+            given |= {f"{name}_{number}": one for number, one in enumerate(given.pop(name), 1)}
+    driver: Any = connection.connection.driver_connection
+    cursor: sqlite3.Cursor = driver.execute(text, given)
+    return cursor
+
+
+@lru_cache(512)
+def _compiled(statement: Any, lengths: tuple[tuple[str, int | None], ...]) -> tuple[str, dict[str, Any]]:
+    """lengths: by parameter; None: it is no list. The statement's text, and the values that it brings itself."""
+    compiled = statement.compile(dialect=_NAMED)
+    own = {name: value for name, value in compiled.params.items() if value is not None}
+    if any(length is not None for _, length in lengths):
+        some = statement.params({name: 0 if length is None else [""] * length for name, length in lengths})
+        compiled = some.compile(dialect=_NAMED, compile_kwargs={"render_postcompile": True})
+    return str(compiled), own
 
 
 def texts(name: str) -> sa.Select[Any]:

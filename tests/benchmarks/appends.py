@@ -1,7 +1,9 @@
 """Appends a second and how long each takes, by database and number of writers: `python -m tests.benchmarks.appends`.
 
-An append is one act recorded, committed, anchored, read back and handed out with its receipt. Beside it, a transaction of
-one row by the bare `sqlite3` module, synced (WAL, synchronous=FULL), and nothing else. The sides take turns.
+An append is one act recorded, committed, anchored, read back and handed out with its receipt. Each writer goes round PEOPLE of
+its own (default 500): what a person is told follows from all of their acts, so that one who acts all the time (PEOPLE=1) costs
+more with each act. Beside it, a transaction of one row by the bare `sqlite3` module, synced (WAL, synchronous=FULL), and nothing
+else. The sides take turns.
 SECONDS: for how long each (default 5). ROUNDS: how often (default 1); the median by rate counts. Prints a line of JSON a
 measurement. `cpu_ms`: of all writers together, per append.
 """
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ def _work(side: str, path: Path, name: str, seconds: float, together: Any, took:
             _repeat(lambda: plain.execute("INSERT INTO plain VALUES (?, ?)", (name, b"x" * 400)), seconds, together, took)
     else:
         with ledger.open(path) as book:
-            _repeat(lambda: book.withdraw(name), seconds, together, took)
+            people = cycle([f"{name}-{number}" for number in range(int(os.environ.get("PEOPLE", "500")))])
+            _repeat(lambda: book.withdraw(next(people)), seconds, together, took)
 
 
 def _repeat(append: _Append, seconds: float, together: Any, took: Any) -> None:

@@ -60,7 +60,8 @@ def created(where: Path, people: int) -> Path:
 
 
 def names(where: Path) -> set[str]:
-    return {path.relative_to(where).as_posix() for path in where.rglob("*") if not path.is_dir()}
+    # The file that an anchor replaced is of no meaning, and may be there or not.
+    return {path.relative_to(where).as_posix() for path in where.rglob("*") if not path.is_dir() and path.suffix != ".spare"}
 
 
 def size_of(where: Path) -> int:

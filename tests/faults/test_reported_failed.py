@@ -63,7 +63,7 @@ class Durable:
         return [c for c in calls if re.fullmatch(self.call, c.name) and re.fullmatch(self.path, c.path)][-self.last]
 
 
-WAL, DATABASE, HEAD = r"consent-ledger/ledger\.db-wal", r"consent-ledger/ledger\.db", r"consent-ledger/\.head\..*"
+WAL, DATABASE, HEAD = r"consent-ledger/ledger\.db-wal", r"consent-ledger/ledger\.db", r"consent-ledger/\.\.head\.spare\..*"
 DURABLE = (
     Durable("the rows of an act", AppendOfOne, "pwrite64", WAL, "failed, not stored", "failed, not stored"),
     Durable("the commit of an act", AppendOfOne, "fdatasync", WAL, "failed, not stored", "failed, not stored", last=2),

@@ -232,7 +232,7 @@ def test_an_anchor_that_cannot_be_written_is_told_as_recorded(book: Ledger, monk
     def fail(*_: object, **__: object) -> None:
         raise ConsentLedgerError("cannot write head: no space left on device")
 
-    monkeypatch.setattr("ledger.files.publish_bytes", fail)
+    monkeypatch.setattr("ledger.store.anchor_file.write", fail)
     with pytest.raises(ConsentLedgerError, match="was recorded"):
         book.record(yes(event_id="e1"))
     monkeypatch.undo()

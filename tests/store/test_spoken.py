@@ -20,7 +20,7 @@ from small_ledger import no, yes
 from test_event_bytes import MOMENTS, events
 
 import ledger
-from ledger import folding, times
+from ledger import cores, folding, times
 from ledger.consent import Event
 from ledger.errors import IntegrityError
 from ledger.store import alike, second
@@ -92,7 +92,7 @@ def _event(chance: random.Random, version: int) -> Event:
 def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """A second process whenever there is a log to divide; and whether each answered."""
     monkeypatch.setattr(second, "WORTHWHILE", 1)
-    monkeypatch.setattr(second, "_cores", lambda: 2)
+    monkeypatch.setattr(cores, "count", lambda: 2)
     answers, answer = list[bool](), second.Second.answer
 
     def told(self: second.Second) -> bytes | None:

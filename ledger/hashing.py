@@ -8,7 +8,6 @@ hashed here.
 from __future__ import annotations
 
 import subprocess
-import sys
 from array import array
 from contextlib import suppress
 from types import TracebackType
@@ -28,10 +27,10 @@ class Hashers:
 
     def __init__(self, texts: int) -> None:
         self._other: subprocess.Popen[bytes] | None = None
-        if texts >= _WORTH_IT and sys.executable and cores.count() > 1:
+        if texts >= _WORTH_IT and (python := cores.python()) is not None:
             with suppress(OSError):
                 self._other = subprocess.Popen(  # noqa: S603 - our own file
-                    [sys.executable, "-I", "-S", hashing_program.__file__],
+                    [python, "-I", "-S", hashing_program.__file__],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

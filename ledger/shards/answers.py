@@ -49,7 +49,7 @@ class Answers:
         self.source = snapshot_sha256, decided_at
         self._again: Callable[[], Any] | None = again or (lambda: rows)
         terms = Terms(rows, decided_at)
-        self.unknown, self.digest, self._subject = len(terms.starts), terms.digest(), terms.subject
+        self.unknown, self.digest, self._subject = len(terms.starts), terms.digest(), terms.subject.cast(pa.large_string())
         self._terms: Terms | None = terms
         self._hashed: tuple[TextHash, Hashes, Ints] | None = None
         self._index: Index | None = None
@@ -104,7 +104,7 @@ class Answers:
 
     def ids(self, codes: Ints) -> Any:
         """The ids of known subjects, as a pyarrow array of text."""
-        return self._subject.take(pa.array(codes)).cast(pa.large_string())
+        return self._subject.take(pa.array(codes))
 
 
 class Index:

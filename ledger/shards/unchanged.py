@@ -2,7 +2,8 @@
 
 Only where nothing in it can be of other rows than its own. Proven from the bytes; what is not proven is rewritten.
 - What the footer speaks of fills the file: no byte lies between, over or beside the column chunks, page indexes and the footer.
-- A chunk is pages, one after another, with as many values as the footer says: a dictionary, if any, and data.
+- A chunk is pages, one after another, with as many values as the footer says, and of as many rows as the row group has, each of
+  which was decided: a dictionary, if any, and data.
 - Every entry of a dictionary is used by a value of the chunk. Writers repeat one dictionary in each row group and in each shard
   (pandas Categoricals, enums of Polars and DuckDB): its entries may be values of dropped rows of another shard.
 - There are no bloom filters, and no page in Hadoop's LZ4: a rewritten shard has neither.
@@ -45,7 +46,8 @@ def only_of_its_rows(file: BinaryIO, footer: Footer) -> bool:
     try:
         chunks = [chunk for group in footer.groups() for chunk in group[_CHUNKS][1].values]
         leaves = itertools.cycle(footer.leaves)
-        return _fills(file, chunks) and all(map(_chunk, itertools.repeat(file), leaves, map(_metadata, chunks)))
+        rows = itertools.chain.from_iterable(itertools.repeat(rows, len(footer.leaves)) for rows in footer.rows)
+        return _fills(file, chunks) and all(map(_chunk, itertools.repeat(file), leaves, map(_metadata, chunks), rows))
     except (Malformed, ValueError, LookupError, TypeError, AttributeError, OverflowError, pa.ArrowException):
         return False
 
@@ -77,7 +79,7 @@ def _start(metadata: dict[int, Any]) -> int:
     return min(data, metadata.get(_DICTIONARY_AT) or data)
 
 
-def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any]) -> bool:
+def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any], rows: int) -> bool:
     if metadata[_CODEC] not in _CODECS:
         return False
     name = _CODECS[metadata[_CODEC]]
@@ -85,7 +87,8 @@ def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any]) -> bool:
     file.seek(_start(metadata))
     data = file.read(metadata[_SIZE])
     used: Bools | None = None
-    reader, values = Reader(data), 0
+    most = leaf.levels.count(_REPEATED)
+    reader, values, begun = Reader(data), 0, 0
     while reader.at < len(data):
         reader.renew()
         header = reader.struct()
@@ -99,21 +102,34 @@ def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any]) -> bool:
         elif kind in (_DATA, _DATA_V2):
             said = {number: value for number, (_, value) in header[5 if kind == _DATA else 8][1].items()}
             values += _few(said[1])
+            pages = _v1 if kind == _DATA else _v2
+            begun += _rows(body, header[2][1], said, most, codec, kind) if most else said[1]
             coded = said[2 if kind == _DATA else 4] in _DICTIONARY_CODED
             if coded and used is None:
                 return False
             if coded and used is not None and not used.all():
-                pages = _v1 if kind == _DATA else _v2
                 used[pages(body, header[2][1], said, leaf, codec)] = True
         else:
             return False
-    return values == metadata[_VALUES] and (used is None or bool(used.all()))
+    return values == metadata[_VALUES] and begun == rows and (used is None or bool(used.all()))
 
 
 def _few(count: int) -> int:
     if not 0 <= count <= _MOST:
         raise Malformed("there are too many")
     return count
+
+
+def _rows(body: memoryview, size: int, said: dict[int, Any], most: int, codec: Any, kind: int) -> int:
+    """How many rows begin in a page of a repeated leaf: where its repetition level is 0."""
+    if kind == _DATA_V2:
+        levels, start, end = bytes(body), 0, said[6]
+    else:
+        if said[4] != _RLE:
+            raise Malformed("its levels are not run lengths")
+        levels = bytes(body) if codec is None else codec.decompress(body, size, asbytes=True)
+        start, end = 4, 4 + int.from_bytes(levels[:4], "little")
+    return int((_hybrid(levels, start, end, most.bit_length(), said[1]) == 0).sum())
 
 
 def _v1(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: Any) -> Ints:

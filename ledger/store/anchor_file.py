@@ -11,6 +11,7 @@ over it and synced before it gets the anchor's name, which leads to a whole file
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -26,7 +27,6 @@ _TRIES = 100
 def read(path: Path) -> bytes:
     """At most _MAX bytes and one more. The file still had the name after it was read, and held the same when read again: so it
     was not being written over. Raises OSError."""
-    data = b""
     for _ in range(_TRIES):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -35,10 +35,10 @@ def read(path: Path) -> bytes:
             data = os.pread(descriptor, size, 0)
             whole = len(data) == min(status.st_size, size)
             if whole and os.path.samestat(status, path.stat()) and os.pread(descriptor, size, 0) == data:
-                break
+                return data
         finally:
             os.close(descriptor)
-    return data
+    raise BlockingIOError(errno.EAGAIN, "it is written over time and again", str(path))
 
 
 def write(path: Path, data: bytes, *, alone: bool) -> None:

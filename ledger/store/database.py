@@ -120,7 +120,7 @@ def close(engine: sa.Engine) -> None:
 
 def _before_fork() -> None:
     _counting.acquire()
-    for engine in _lingering:  # SQLite would have the child believe that it holds the locks of this process
+    for engine in _holders:  # SQLite would have the child believe that it holds the locks of this process
         engine.dispose()
 
 

@@ -75,7 +75,7 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
     def is_still_it(connection: object, record: Any, _: object) -> None:
         """A connection that was kept is of the files that have the names now: what is written to others is lost."""
         file = _file(engine)
-        for path in (file, file.with_name(f"{file.name}-wal")):
+        for path in (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm"))):
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -132,6 +132,7 @@ def may_lag(connection: sa.Connection) -> bool:
 def shrink(engine: sa.Engine, busy_seconds: float) -> None:
     """Write the database anew, without what was deleted or moved, and empty the journal. Raises LedgerBusy."""
     with closing(engine.raw_connection()) as connection:
+        connection.detach()  # nobody else is to wait as long as this one
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
         _empty_journal(cursor)

@@ -72,6 +72,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
             ],
         ),
         "",
+        "Where the time goes, and what was tried: [rewrite.md](rewrite.md).",
+        "",
         "## Audit, selections, import, fsck",
         "",
         *_table(

@@ -22,10 +22,7 @@ ORIGIN = "paper.example/log"
 
 
 def _key(word: str) -> PrivateKey:
-    raw = Ed25519PrivateKey.from_private_bytes(sha256(word.encode()).digest())
-    key = PrivateKey.generate()
-    key._key = raw
-    return key
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(sha256(word.encode()).digest()))
 
 
 LOG, RUN, WITNESS = _key("log"), _key("run"), _key("witness")

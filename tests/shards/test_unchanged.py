@@ -125,6 +125,35 @@ def test_entries_of_a_second_row_group_that_only_the_first_uses(tmp_path: Path) 
     assert proven(shard(tmp_path / "a" / "b.parquet", {"c": both.slice(0, 100)}))
 
 
+@pytest.mark.parametrize("column", ["text", "a list", "a struct of lists"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_values_behind_the_last_row_do_not_come_along(tmp_path: Path, world: World, column: str, version: str) -> None:
+    """A row group that says of itself that it is shorter than its chunks: nobody has decided the rows behind its end."""
+    text = [f"CANARY-{number}" if number >= ROWS - 9 else f"seen-{number}" for number in range(ROWS)]
+    values = {
+        "text": pa.array(text),
+        "a list": pa.array([[], None, *([word, None] for word in text[2:])]),
+        "a struct of lists": pa.array([{"l": [word, word]} for word in text]),
+    }[column]
+    source = shard(
+        tmp_path / "in" / "a.parquet", {"c": values}, compression="none", data_page_version=version, use_dictionary=False
+    )
+    assert proven(source) and b"CANARY" in source.read_bytes()
+
+    def shorter(fields: Any) -> None:
+        fields[3] = (fields[3][0], ROWS - 9)
+        group = fields[4][1].values[0]
+        group[3] = (group[3][0], ROWS - 9)
+        for one in group[1][1].values:  # statistics tell of all values
+            one[3][1].pop(12, None)
+
+    patch(source, shorter)
+    assert not proven(source)
+    world.run(source)
+    made = world.root / "out" / "a.parquet"
+    assert b"CANARY" not in made.read_bytes() and pq.read_table(made).num_rows == ROWS - 9
+
+
 @pytest.mark.parametrize("last", ["b", "c"])
 def test_enums_of_other_engines(tmp_path: Path, last: str) -> None:
     """Polars also writes what describes a chunk behind it, which may say anything; DuckDB does not."""

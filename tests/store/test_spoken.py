@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -196,9 +197,43 @@ def test_without_an_answer_one_goes_over_all(history: Path, answered: list[bool]
         monkeypatch.setattr(second, "_RUN", "import sys; sys.stdout.write('{{'); sys.exit(3)")
         assert book.look("train-ai").rows().equals(rows)
         book.fsck()
-        monkeypatch.setattr(second.sys, "executable", "/nowhere/python")
+        monkeypatch.setattr(cores, "python", lambda: "/nowhere/python")
         assert book.look("train-ai").rows().equals(rows)
     assert answered == [True, False, False]
+
+
+@pytest.mark.parametrize("given", ["garbage", "nothing", "cut", "more", "printed", "unbuffered", "a path that is no text"])
+def test_an_answer_that_is_not_whole_is_not_taken(
+    history: Path, answered: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    """Exit code 0 says nothing: other code of the installation runs in that process too."""
+    now, run = times.now(), second._RUN
+    monkeypatch.setattr(times, "now", lambda: now)
+    writes = "import json, os, sys; w = json.loads(sys.stdin.buffer.readline())['answer']; os.write(w, {!r}) # {{}}"
+    with ledger.open(history) as book:
+        frozen, report = book.look("train-ai"), book.fsck()
+        if given in ("garbage", "nothing"):
+            monkeypatch.setattr(second, "_RUN", writes.format(b"garbage" * 9 if given == "garbage" else b""))
+        elif given in ("cut", "more"):
+            wrong = "body.getbuffer()[:-1]" if given == "cut" else "body.getvalue() + b'x'"
+            source = (
+                Path(second.__file__)
+                .read_text(encoding="utf-8")
+                .replace("answer.write(body.getbuffer())", f"answer.write({wrong})")
+            )
+            (tmp_path / "other.py").write_text(source, encoding="utf-8")
+            monkeypatch.syspath_prepend(tmp_path)
+            monkeypatch.setattr(second, "_RUN", run.replace("from {} import", "'{}'; from other import"))
+        elif given == "printed":
+            (tmp_path / "sitecustomize.py").write_text("print('a line')", encoding="utf-8")
+            monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        elif given == "unbuffered":
+            monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+        else:
+            monkeypatch.setattr("sys.path", [*sys.path, tmp_path])
+        assert (book.look("train-ai").sha256, book.fsck()) == (frozen.sha256, report)
+    fits = given in ("printed", "unbuffered", "a path that is no text")
+    assert answered == [True, True, fits, fits]
 
 
 @pytest.mark.parametrize("what", ["erasures", "before"])

@@ -22,11 +22,12 @@ from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, checkpoint, note
 from ledger.log.trust import Trust
 from ledger.rerun import Indexed
-from ledger.shards.answers import ALLOWED, EXPIRED, Answers
+from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
 from ledger.shards.held import Hashes, Ints, meet
 from ledger.shards.index_folder import IndexFolder, identity
 from ledger.shards.journal import Line, journal_path, latest
+from ledger.shards.terms import ALLOWED, EXPIRED
 from ledger.snapshot import RULE_VERSION, Snapshot
 from ledger.statements.statement import RunRecord
 from ledger.statements.verify import load_trust, open_statement, read_statement, statement_path

@@ -22,8 +22,8 @@ from pyspark.sql.pandas.types import to_arrow_type
 from ledger import times
 from ledger.consent import NO, REASONS, Scope
 from ledger.errors import IntegrityError, UsageError
-from ledger.shards.answers import ALLOWED, EXPIRED, NO_RECORD, NOT_COVERED, NOTICE_CHANGED
 from ledger.shards.columns import Columns
+from ledger.shards.terms import ALLOWED, EXPIRED, NO_RECORD, NOT_COVERED, NOTICE_CHANGED
 from ledger.shards.work import account, in_order
 from ledger.snapshot import NONE, SCHEMA, Snapshot
 

@@ -46,7 +46,7 @@ def _nobody(place: Words, hashes: Bytes) -> None:
 
 
 def table(hashes: list[bytes]) -> Bytes:
-    """A hash a row."""
+    """A hash a row. hashes: one or more in each part."""
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
 
 
@@ -94,4 +94,4 @@ def _hashes(domain: int, left: Bytes, right: Bytes, each: Each) -> Bytes:
     size = 2 * HASH_BYTES
     data = np.concatenate([left, right], axis=1).tobytes()
     ends = np.arange(size, len(data) + 1, size, dtype=np.int64)
-    return np.frombuffer(each(bytes([domain]), data, ends), np.uint8).reshape(-1, HASH_BYTES)
+    return table([each(bytes([domain]), data, ends)])

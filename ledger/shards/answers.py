@@ -20,11 +20,9 @@ import pyarrow.compute as pc
 
 from ledger.consent import Scope
 from ledger.shards.found import Found
-from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Terms, settled
+from ledger.shards.terms import ALLOWED, NO_BASIS, NO_RECORD, Terms, settled
 from ledger.shards.text_hash import TextHash
 from ledger.snapshot import NONE, Snapshot
-
-__all__ = ["ALLOWED", "BY_ROW", "EXPIRED", "NOTICE_CHANGED", "NOT_COVERED", "NO_BASIS", "NO_RECORD", "Answers", "answers_at"]
 
 BY_ROW = 255
 """In place of a reason: the subject alone does not settle it."""

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.consent import REASONS, Scope
-from ledger.shards.answers import ALLOWED, BY_ROW, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED, Answers, Index
+from ledger.shards.answers import BY_ROW, Answers, Index
 from ledger.shards.columns import Keys
+from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED
 from ledger.snapshot import NONE
 from ledger.statements.decided import BASES
 

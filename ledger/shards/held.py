@@ -61,6 +61,11 @@ def _size(bits: int) -> int:
     return _FIRST + 16 * ((1 << bits) + 1) + _DIGEST * ((1 << bits) + 1)
 
 
+def _edges(bits: int) -> Hashes:
+    """The first hash that each part but the first may have."""
+    return np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - bits if bits else 0)
+
+
 @dataclass(frozen=True)
 class Held:
     """keys: in order, the hashes of those whom the ledger knew; rows: of how many kept rows each; others: the hashes of all
@@ -73,7 +78,7 @@ class Held:
     def packed(self) -> tuple[bytes, bytes]:
         """The file: its head and the rest."""
         bits = min(_MOST_BITS, ((len(self.keys) + len(self.others)) // _PART).bit_length())
-        edges = np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - bits if bits else 0)
+        edges = _edges(bits)
         keys, others = (np.concatenate([[0], np.searchsorted(some, edges), [len(some)]]) for some in (self.keys, self.others))
         known, more, counts = pack(self.keys), pack(self.others), pack_counts(self.rows)
         bounds = zip((8 * keys).tolist(), (8 * keys[1:]).tolist(), (8 * others).tolist(), (8 * others[1:]).tolist(), strict=False)
@@ -103,8 +108,7 @@ def has_any(file: BinaryIO, digest: str, asked: Hashes) -> bool | None:
     """Whether any of these is among a file's. None where what would tell is another, or torn. asked: in order."""
     if (head := _Head.read(file, digest)) is None:
         return None
-    cuts = np.arange(1, 1 << head.bits, dtype=np.uint64) << np.uint64(64 - head.bits if head.bits else 0)
-    bounds = [0, *np.searchsorted(asked, cuts).tolist(), len(asked)]
+    bounds = [0, *np.searchsorted(asked, _edges(head.bits)).tolist(), len(asked)]
     for number, (first, end) in enumerate(pairwise(bounds)):
         if first == end:
             continue

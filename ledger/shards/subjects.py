@@ -26,6 +26,7 @@ from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subtrees import Subtrees
+from ledger.snapshot import text_parts
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -101,12 +102,8 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
 
 def _texts(ids: Any) -> tuple[bytes, Ints]:
     """All of them, and where each ends."""
-    if not len(ids):
-        return b"", np.zeros(0, np.int64)
-    text = ids.cast(pa.large_binary())
-    _, offsets, content = text.buffers()
-    ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    return bytes(memoryview(content or b"")[ends[0] : ends[-1]]), ends[1:] - ends[0]
+    sizes, content = text_parts(ids)
+    return bytes(content), np.cumsum(np.frombuffer(sizes, "<u4"), dtype=np.int64)
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

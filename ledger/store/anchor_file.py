@@ -57,6 +57,7 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
         try:
             os.link(path, kept, follow_symlinks=False)
         except OSError:  # there is no anchor yet, or the file system has no second names
+            files.discard(kept)  # or it was made, though said not to be
             spare.replace(path)
         else:
             spare.replace(path)

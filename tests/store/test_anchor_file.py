@@ -124,6 +124,21 @@ def test_without_second_names_and_where_others_write(tmp_path: Path, monkeypatch
         assert read(head) == b"note %d" % number and _names(tmp_path) == {"head"}
 
 
+def test_a_second_name_that_was_made_and_said_not_to_be_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = tmp_path / "head"
+    link = os.link
+
+    def made_but_failed(*arguments: Any, **named: Any) -> None:
+        link(*arguments, **named)
+        raise OSError(5, "Input/output error")
+
+    write(head, b"note 1", alone=True)
+    monkeypatch.setattr(os, "link", made_but_failed)
+    for data in (b"note 2", b"note 3"):
+        write(head, data, alone=True)
+        assert read(head) == data and _names(tmp_path) == {"head"}
+
+
 def test_who_reads_what_is_written_over_reads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is opened, then replaced, then written over, while its reader stands still."""
     head = tmp_path / "head"

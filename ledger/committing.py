@@ -120,7 +120,7 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
     if not indexes:
         return EMPTY
     with Hashers(2 * sum(map(len, indexes))) as hashers:
-        return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.each)
+        return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.alike)
 
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:

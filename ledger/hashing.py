@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from ledger import cores, hashing_program
-from ledger.hashing_program import each
+from ledger.hashing_program import alike, each
 
 _WORTH_IT = 100_000
 """Texts that take longer to hash than a process to start."""
@@ -51,16 +51,28 @@ class Hashers:
             return each(head, data, all_ends)
         middle = all_ends[half - 1]
         theirs = array("q", [end - middle for end in all_ends[half:]])
-        asked = self._ask(head, memoryview(data)[middle : all_ends[-1]], theirs)
+        rest = memoryview(data)[middle : all_ends[-1]]
+        asked = self._ask(array("q", [len(head), 0, len(rest)]), head, array("q", [len(theirs)]), theirs, rest)
         own = each(head, data, all_ends[:half])
         told = self._told(_HASH * len(theirs)) if asked else None
-        return own + (each(head, data[middle:], theirs) if told is None else told)
+        return own + (each(head, bytes(rest), theirs) if told is None else told)
 
-    def _ask(self, head: bytes, data: memoryview, ends: array[int]) -> bool:
+    def alike(self, head: bytes, data: bytes, size: int) -> bytes:
+        """`alike` of all."""
+        count = len(data) // size
+        if self._other is None or count < _FEW:
+            return alike(head, data, size)
+        own, rest = data[: count // 2 * size], data[count // 2 * size :]
+        asked = self._ask(array("q", [len(head), size, len(rest)]), head, rest)
+        hashes = alike(head, own, size)
+        told = self._told(_HASH * (len(rest) // size)) if asked else None
+        return hashes + (alike(head, rest, size) if told is None else told)
+
+    def _ask(self, *parts: array[int] | bytes | memoryview) -> bool:
         assert self._other is not None
         assert self._other.stdin is not None
         try:
-            for part in (array("q", [len(head), len(ends)]), head, ends, data):
+            for part in parts:
                 self._other.stdin.write(part)
             self._other.stdin.flush()
         except OSError:

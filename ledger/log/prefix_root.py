@@ -11,17 +11,17 @@ from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
-Each = Callable[[bytes, bytes, npt.NDArray[np.int64]], bytes]
+Alike = Callable[[bytes, bytes, int], bytes]
 
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
 
 
 def root(
-    indexes: Bytes, values: Bytes, each: Each, level: int = 0, keep: Callable[[Words, Bytes], None] | None = None
+    indexes: Bytes, values: Bytes, alike: Alike, level: int = 0, keep: Callable[[Words, Bytes], None] | None = None
 ) -> bytes:
     """Of the tree of these leaves, both of 32 bytes a row, in any order. Raises ValueError where an index comes twice.
 
-    each: see `ledger.hashing_program.each`.
+    alike: see `ledger.hashing_program.alike`.
 
     keep: is told what stands at this level, and the leaves above it: the first 64 bits of an index below each, and the hashes;
     of leaves whose first 64 bits are alike nothing.
@@ -33,7 +33,8 @@ def root(
     place = place[order]
     if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
         return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
-    return _over(place, _hashes(0x10, indexes[order], values[order], each), each, level, keep or _nobody).tobytes()
+    leaves = _hashes(0x10, np.concatenate([indexes, values], axis=1)[order], alike)
+    return _over(place, leaves, alike, level, keep or _nobody).tobytes()
 
 
 def places(indexes: Bytes) -> Words:
@@ -62,7 +63,7 @@ def _depths(place: Words) -> npt.NDArray[np.int64]:
     return deepest
 
 
-def _over(place: Words, leaves: Bytes, each: Each, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
+def _over(place: Words, leaves: Bytes, alike: Alike, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
     """place, leaves: in the order of place."""
     depths = _depths(place)
     keep(place[depths <= level], leaves[depths <= level])
@@ -81,17 +82,14 @@ def _over(place: Words, leaves: Bytes, each: Each, level: int, keep: Callable[[W
         first = np.ones(len(bits), bool)
         first[1:] = above[1:] != above[:-1]
         parent = np.cumsum(first) - 1
-        sides = np.empty((2, int(parent[-1]) + 1, HASH_BYTES), np.uint8)
+        sides = np.empty((int(parent[-1]) + 1, 2, HASH_BYTES), np.uint8)
         sides[:] = np.frombuffer(EMPTY, np.uint8)
         side = (bits >> np.uint64(_BITS - depth) & np.uint64(1)).astype(np.int64)
-        sides[side, parent] = hashes
-        bits, hashes = bits[first], _hashes(0x11, sides[0], sides[1], each)
+        sides[parent, side] = hashes
+        bits, hashes = bits[first], _hashes(0x11, sides, alike)
     return hashes if len(hashes) else leaves
 
 
-def _hashes(domain: int, left: Bytes, right: Bytes, each: Each) -> Bytes:
+def _hashes(domain: int, sides: Bytes, alike: Alike) -> Bytes:
     """SHA-256 of the domain's byte and both sides, for each row."""
-    size = 2 * HASH_BYTES
-    data = np.concatenate([left, right], axis=1).tobytes()
-    ends = np.arange(size, len(data) + 1, size, dtype=np.int64)
-    return table([each(bytes([domain]), data, ends)])
+    return table([alike(bytes([domain]), sides.tobytes(), 2 * HASH_BYTES)])

@@ -10,29 +10,33 @@ WORKERS ?= 3
 BENCH ?= ../shared/bench
 WORKLOAD ?= build/workload
 
-.PHONY: demo test lint soak fuzz bench guard lock clean
+.PHONY: demo test lint soak fuzz bench guard bytecode lock clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed bytecode
 	$(BIN)/consent demo
 
-test: $(VENV)/.installed-dev tests/browser/node_modules lint
+test: $(VENV)/.installed-dev tests/browser/node_modules lint bytecode
 	$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --max-worker-restart 0 --no-loadscope-reorder --cov
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check ledger cli schemas tests
 	$(BIN)/mypy
 
-soak: $(VENV)/.installed-dev
+soak: $(VENV)/.installed-dev bytecode
 	$(BIN)/python -m pytest -m soak
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz --seconds 90
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev bytecode
 	BENCH=$(BENCH) WORKLOAD=$(WORKLOAD) $(BIN)/python -m tests.benchmarks
 
-guard: $(VENV)/.installed-dev
+guard: $(VENV)/.installed-dev bytecode
 	BENCH=$(BENCH) $(BIN)/python -m tests.benchmarks.guard
+
+# As pip does for what it copies. Where PYTHONDONTWRITEBYTECODE is set, each start would compile all of it again.
+bytecode: $(VENV)/.installed
+	$(BIN)/python -m compileall -q ledger cli schemas
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

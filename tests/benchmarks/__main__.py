@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks import appends, audits, imports, report, rewrite, selections
+from tests.benchmarks import appends, audits, imports, report, reruns, rewrite, selections
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
         "rewrite": rewrite.measure(workload, rounds, peers),
         "audit": audits.measure(workload, rounds, peers),
         "selection": selections.measure(workload, rounds, peers),
+        "rerun": reruns.measure(workload, rounds),
         "import": imports.measure(workload, rounds),
         "appends": appends.measure(rounds, 3),
     }

@@ -33,6 +33,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     ratios.append(("reading by a selection, beside bare reading", 1 / results["selection"]["read_to_bare"], 1 / 1.15))
     ratios.append(("import, beside the bare sqlite3 module", results["import"]["import_to_bare"], 0.25))
     (folder / "ratios.svg").write_text(_chart(ratios), encoding="utf-8")
+    rerun = results["rerun"]
     versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "duckdb", "polars", "sqlalchemy"))
     lines = [
         "# Benchmarks",
@@ -85,6 +86,27 @@ def write(results: dict[str, Any], folder: Path) -> None:
                 ("reading by it", f"{workload['rows'] / results['selection']['seconds']['selected']:,.0f} rows"),
                 ("reading bare", f"{workload['rows'] / results['selection']['seconds']['bare']:,.0f} rows"),
                 *((name, f"{results['import'][f'{name}_per_second']:,.0f} acts") for name in ("import", "bare", "fsck")),
+            ],
+        ),
+        "",
+        "## A run done again after one withdrawal",
+        "",
+        f"{rerun['shards']:,} shards of {rerun['rows']:,} rows; the person has rows in {rerun['held']:.0f} of them (median). "
+        "Goal: 2 % of a full run.",
+        "What it costs beyond these shards is the start of Python and its libraries, the snapshot and the statement.",
+        "",
+        *_table(
+            ("what", "s", "of a full run", "CPU, s", "of a full run"),
+            [
+                (
+                    what,
+                    *(
+                        text
+                        for by in (rerun["seconds"], rerun["cpu"])
+                        for text in (f"{by[side]:.1f}", f"{by[side] / by['full']:.1%}")
+                    ),
+                )
+                for what, side in (("all shards", "full"), ("again", "again"), ("`audit --stale`", "stale"))
             ],
         ),
         "",

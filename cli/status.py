@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from ledger.cli.options import Span, output_format, progress, shown, write_json
 
 import ledger
 from ledger import times
-from ledger.status import Unanswered
+
+if TYPE_CHECKING:
+    from ledger.status import Unanswered
 
 
 @click.command(epilog="Example: consent status --max-source-age 24h --max-unanswered 7d")

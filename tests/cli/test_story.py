@@ -188,9 +188,10 @@ def test_an_error_says_what_to_do_next(story: Callable[..., Any], line: str, cod
     assert not Path("out").exists()
 
 
-def test_verify_imports_neither_database_nor_engine() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
+def test_help_and_verify_import_neither_database_nor_engine(arguments: list[str]) -> None:
     code = (
-        "import sys; from ledger.cli import run; run(['verify', '--help']); "
+        f"import sys; from ledger.cli import run; run({arguments}); "
         "bad = {'sqlmodel', 'sqlalchemy', 'duckdb', 'pyarrow', 'numpy'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -31,6 +31,8 @@ WORTHWHILE = 60_000
 """Rows from which on it saves more than its start takes."""
 _LENGTH, _DIGEST = 8, 32
 _MAX_BYTES = 1 << 30
+_VERSION = 2
+"""Of marshal's form: later ones look for objects that come again."""
 
 
 class Ahead:
@@ -44,21 +46,23 @@ class Ahead:
     def chunks(self) -> Iterator[tuple[int, Prepared | None]]:
         """Of each of the file's chunks, in order, how many rows it has, and its acts where all were prepared."""
         before = b""
-        while (data := self._next(before)) is not None:
-            before = sha256(before + data).digest()
+        while (told := self._next(before)) is not None:
+            data, before = told
             count, columns = marshal.loads(data)  # noqa: S302 - our own process wrote it, and nobody altered it
             if not count:
                 self.whole = self._process.wait() == 0
                 return
             yield count, None if columns is None else Prepared(*columns)
 
-    def _next(self, before: bytes) -> bytes | None:
+    def _next(self, before: bytes) -> tuple[bytes, bytes] | None:
+        """(what it says, its digest)."""
         head = self._answer.read(_LENGTH + _DIGEST)
         length = int.from_bytes(head[:_LENGTH])
         if len(head) < _LENGTH + _DIGEST or length > _MAX_BYTES:
             return None
         data = self._answer.read(length)
-        return data if sha256(before + data).digest() == head[_LENGTH:] else None
+        digest = _digest(before, data)
+        return (data, digest) if digest == head[_LENGTH:] else None
 
 
 @contextlib.contextmanager
@@ -110,9 +114,15 @@ def _answer(out: IO[bytes], asked: Mapping[str, Any]) -> None:
 
 
 def _say(out: IO[bytes], before: bytes, what: tuple[int, Any]) -> bytes:
-    data = marshal.dumps(what)
-    digest = sha256(before + data).digest()
+    data = marshal.dumps(what, _VERSION)
+    digest = _digest(before, data)
     out.write(len(data).to_bytes(_LENGTH) + digest)
     out.write(data)
     out.flush()
     return digest
+
+
+def _digest(before: bytes, data: bytes) -> bytes:
+    digest = sha256(before)
+    digest.update(data)
+    return digest.digest()

@@ -50,6 +50,8 @@ HEAD, MOVED = 1, -1
 """The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
 _FEW = 100
 """So many ids are looked up with all that is recorded of them; of more it is first asked which are there."""
+_AT_ONCE = 512
+"""So many rows are read back together: with more of them they fall out of the processor's cache."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
@@ -153,17 +155,19 @@ class Transaction:
         """Append acts as they were prepared: all, or none where one is recorded, stands there twice, or may be of somebody who
         was erased. Those must be looked at one by one."""
         ids = acts.event_ids
-        if len(set(ids)) < len(ids) or database.found(self._con, _openings.c.event_id, ids):
+        if len(set(ids)) < len(ids):
             return False
         said_yes = [state in YES for state in acts.states]
         if self.ended.concerned(set(compress(acts.subject_ids, said_yes)), set(compress(ids, said_yes))):
             return False
         positions = range(self.size, self.size + len(ids))
-        stored = (acts.salts, acts.canonical, repeat(None), ids, acts.subject_ids, acts.lookalikes)
-        self._insert(
-            list(zip(positions, acts.entries, acts.tags, acts.bodies, strict=True)),
-            list(zip(positions, *stored, acts.states, acts.categories, acts.content_ids)),  # noqa: B905 - one has no end
-        )
+        beside = (ids, acts.subject_ids, acts.lookalikes, acts.states, acts.categories, acts.content_ids)
+        openings = list(zip(positions, acts.salts, acts.canonical, repeat(None), *beside))
+        if not database.insert_new(self._con, _openings.c.event_id, openings):
+            return False
+        entries = list(zip(positions, acts.entries, acts.tags, acts.bodies, strict=True))
+        insert(self._con, _entries, entries)
+        self._extend(entries, openings)
         return True
 
     def _chunk(self, events: Sequence[Event | Short], recorded_by: str) -> list[_Outcome | InvalidEvent]:
@@ -253,14 +257,19 @@ class Transaction:
         """Rows with their values in the order of the tables' columns."""
         if not entries:
             return
-        first, last = entries[0][0], entries[-1][0]
         insert(self._con, _entries, entries)
         insert(self._con, _openings, openings)
-        # What was hashed is what the database holds, byte for byte.
-        rows = database.rows(self._con, _INSERTED, {"first": first, "last": last})
-        if rows != [(*entry, *opening[1:3]) for entry, opening in zip(entries, openings, strict=True)]:
-            raise IntegrityError("the database does not hold the rows that were inserted")
-        leaves = [merkle.leaf_hash(row[1]) for row in rows]
+        self._extend(entries, openings)
+
+    def _extend(self, entries: Sequence[tuple[Any, ...]], openings: Sequence[tuple[Any, ...]]) -> None:
+        """Extend the tree by rows that were inserted. What is hashed is what the database holds, byte for byte."""
+        leaves: list[bytes] = []
+        for start in range(0, len(entries), _AT_ONCE):
+            some = list(zip(entries[start : start + _AT_ONCE], openings[start : start + _AT_ONCE], strict=True))
+            rows = database.rows(self._con, _INSERTED, {"first": some[0][0][0], "last": some[-1][0][0]})
+            if rows != [(*entry, *opening[1:3]) for entry, opening in some]:
+                raise IntegrityError("the database does not hold the rows that were inserted")
+            leaves += [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
             if database.changed(self._con, _CHANGE_TILE, changed) == 0:

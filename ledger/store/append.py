@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import compress, islice, repeat
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import YES, Event, check_against, lookalike, resolve_purposes, split_purpose
+from ledger.consent import YES, Event, lookalike
 from ledger.errors import ConsentLedgerError, EventConflict, IntegrityError, InvalidEvent, UsageError
 from ledger.log import canonical, merkle, tiles
 from ledger.log.checkpoint import Checkpoint, sign_checkpoint
@@ -34,13 +34,15 @@ from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, sub
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
 from ledger.store import database, erasing, handover, journal, short
+from ledger.store.admitting import Admission
 from ledger.store.database import check_revision, insert, migrate, reading, writing
 from ledger.store.documents import event_bytes, same_content
 from ledger.store.erasing import Ended
 from ledger.store.folder import Folder
 from ledger.store.history import History, purposes_of
 from ledger.store.journal import Acts
-from ledger.store.short import Forms, Short, recorded
+from ledger.store.prepared import Prepared
+from ledger.store.short import Short, recorded
 from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
@@ -48,6 +50,8 @@ HEAD, MOVED = 1, -1
 """The id of the head's row, and what it is once the ledger was moved to another database: then no append finds it."""
 _FEW = 100
 """So many ids are looked up with all that is recorded of them; of more it is first asked which are there."""
+_AT_ONCE = 512
+"""So many rows are read back together: with more of them they fall out of the processor's cache."""
 _TICK = timedelta(microseconds=1)
 _TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
 _entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
@@ -104,7 +108,7 @@ class Transaction:
         recorded_at: datetime,
     ) -> None:
         self._con, self.history, self._began, self.recorded_at = connection, history, began, recorded_at
-        self._tag = subject_tagger(tag_key)
+        self.tag = subject_tagger(tag_key)
         self.ended = Ended(connection, history, tag_key)
         self.size = head.size
         self.successor: PrivateKey | None = None
@@ -147,11 +151,24 @@ class Transaction:
         outcomes = self._chunk(events, recorded_by)
         return [outcome if isinstance(outcome, InvalidEvent) else outcome.repeated for outcome in outcomes]
 
-    def forms(self, recorded_by: str, file_sha256: str) -> Forms:
-        """For acts that `some` is given in short."""
-        declared = [at for versions in self.declared.values() for at, _ in versions]
-        kept = [times.parse(act["recorded_at"]) for act in self.notices]
-        return Forms(lambda event: self.admit(event, recorded_by), declared + kept, self._began, file_sha256)
+    def prepared(self, acts: Prepared) -> bool:
+        """Append acts as they were prepared: all, or none where one is recorded, stands there twice, or may be of somebody who
+        was erased. Those must be looked at one by one."""
+        ids = acts.event_ids
+        if len(set(ids)) < len(ids):
+            return False
+        said_yes = [state in YES for state in acts.states]
+        if self.ended.concerned(set(compress(acts.subject_ids, said_yes)), set(compress(ids, said_yes))):
+            return False
+        positions = range(self.size, self.size + len(ids))
+        beside = (ids, acts.subject_ids, acts.lookalikes, acts.states, acts.categories, acts.content_ids)
+        openings = list(zip(positions, acts.salts, acts.canonical, repeat(None), *beside))
+        if not database.insert_new(self._con, _openings.c.event_id, openings):
+            return False
+        entries = list(zip(positions, acts.entries, acts.tags, acts.bodies, strict=True))
+        insert(self._con, _entries, entries)
+        self._extend(entries, openings)
+        return True
 
     def _chunk(self, events: Sequence[Event | Short], recorded_by: str) -> list[_Outcome | InvalidEvent]:
         known = self._known([e.event_id for e in events if e.event_id is not None])
@@ -182,7 +199,7 @@ class Transaction:
             except InvalidEvent as error:
                 outcomes.append(error)
                 continue
-            tag = self._tag(event.subject_id)
+            tag = self.tag(event.subject_id)
             salt = salts[SALT_BYTES * place : SALT_BYTES * (place + 1)]
             body = event_body(salt, data)
             entries.append((position, event_entry(tag, body), tag, body))
@@ -230,57 +247,29 @@ class Transaction:
 
     def admit(self, event: Event, recorded_by: str) -> Event:
         """The event as it will be recorded: purposes and notice with their versions, id and recording filled in."""
-        purposes = resolve_purposes(event.purposes, self.declared, event.occurred_at)
-        notice, notice_sha256 = self._notice(event.notice, event.occurred_at) if event.notice is not None else (None, None)
-        if event.notice_sha256 not in (None, notice_sha256):
-            raise InvalidEvent("notice_sha256 is not the digest of the notice that the event names")
-        admitted = event.filled_in(
-            purposes=purposes,
-            notice=notice,
-            notice_sha256=notice_sha256,
-            recorded_at=self.recorded_at,
-            recorded_by=recorded_by,
-            event_id=event.event_id or secrets.token_hex(16),
-        )
-        # By the machine's clock: the log's may have jumped ahead, and never goes back.
-        check_against(admitted, self.declared, self._began)
-        return admitted
+        return self.admission().admit(event, recorded_by)
 
-    def _notice(self, reference: str, acted_at: datetime | None) -> tuple[str, str]:
-        """`ID`, `ID/LANGUAGE` or `ID@VERSION/LANGUAGE` -> (full reference, sha256).
-
-        Without a version it is the one that was kept when the person acted, or the first: nobody saw a later text.
-        """
-        name, _, language = reference.partition("/")
-        notice_id, version = split_purpose(name)
-        fitting = [
-            act
-            for act in self.notices
-            if act["notice_id"] == notice_id
-            and (not language or act["language"] == language)
-            and (version is None or act["version"] == version)
-        ]
-        if not fitting or len({act["language"] for act in fitting}) > 1:
-            why = "is in several languages" if fitting else "is not kept here"
-            known = ", ".join(sorted({f"{act['notice_id']}/{act['language']}" for act in self.notices})) or "none"
-            raise InvalidEvent(f"notice {reference!r:.80} {why}", hint=f"kept: {known}; add one with `consent notice add`")
-        first, *later = sorted(fitting, key=lambda a: int(a["version"]))
-        seen = [a for a in later if acted_at is None or times.parse(a["recorded_at"]) <= acted_at]
-        act = seen[-1] if seen else first
-        return f"{act['notice_id']}@{act['version']}/{act['language']}", act["sha256"]
+    def admission(self) -> Admission:
+        """By what is declared and kept now."""
+        return Admission(self.declared, self.notices, self._began, self.recorded_at)
 
     def _insert(self, entries: Sequence[tuple[Any, ...]], openings: Sequence[tuple[Any, ...]]) -> None:
         """Rows with their values in the order of the tables' columns."""
         if not entries:
             return
-        first, last = entries[0][0], entries[-1][0]
         insert(self._con, _entries, entries)
         insert(self._con, _openings, openings)
-        # What was hashed is what the database holds, byte for byte.
-        rows = database.rows(self._con, _INSERTED, {"first": first, "last": last})
-        if rows != [(*entry, *opening[1:3]) for entry, opening in zip(entries, openings, strict=True)]:
-            raise IntegrityError("the database does not hold the rows that were inserted")
-        leaves = [merkle.leaf_hash(row[1]) for row in rows]
+        self._extend(entries, openings)
+
+    def _extend(self, entries: Sequence[tuple[Any, ...]], openings: Sequence[tuple[Any, ...]]) -> None:
+        """Extend the tree by rows that were inserted. What is hashed is what the database holds, byte for byte."""
+        leaves: list[bytes] = []
+        for start in range(0, len(entries), _AT_ONCE):
+            some = list(zip(entries[start : start + _AT_ONCE], openings[start : start + _AT_ONCE], strict=True))
+            rows = database.rows(self._con, _INSERTED, {"first": some[0][0][0], "last": some[-1][0][0]})
+            if rows != [(*entry, *opening[1:3]) for entry, opening in some]:
+                raise IntegrityError("the database does not hold the rows that were inserted")
+            leaves += [merkle.leaf_hash(row[1]) for row in rows]
         for (level, number), hashes in tiles.extend(self.size, leaves, self.history.tile).items():
             changed = {"at_level": level, "at_number": number, "new_hashes": hashes}
             if database.changed(self._con, _CHANGE_TILE, changed) == 0:

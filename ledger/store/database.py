@@ -170,6 +170,13 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
     _module(connection.dialect.name).insert(connection, table, rows)
 
 
+def insert_new(connection: sa.Connection, column: sa.Column[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """The same, unless one has a value of that column, each another, that a row there has: then none. They come behind all rows
+    that are there, by the table's first column, which is its key."""
+    is_new: bool = _module(connection.dialect.name).insert_new(connection, column, rows)
+    return is_new
+
+
 def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any] = _NONE) -> list[tuple[Any, ...]]:
     """What a query finds, as the driver has it. statement: one that is made once, and kept. A value that is a list is of a
     parameter that expands."""

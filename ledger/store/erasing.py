@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,15 @@ class Ended:
 
     def suppressing(self, events: Sequence[Event | Short]) -> Suppression:
         """What holds for the yeses among these."""
-        if not database.rows(self.connection, _ANY) or not (yeses := [event for event in events if event.is_yes]):
+        yeses = [event for event in events if event.is_yes]
+        return self.concerned({e.subject_id for e in yeses}, {e.event_id for e in yeses if e.event_id is not None})
+
+    def concerned(self, subject_ids: Collection[str], event_ids: Collection[str]) -> Suppression:
+        """What holds for yeses of these subjects with these ids."""
+        if not subject_ids or not database.rows(self.connection, _ANY):
             return Suppression({}, set())
-        tags = {subject_tag(self.tag_key, s): s for s in {event.subject_id for event in yeses}}
-        ids = {event_tag(self.tag_key, i): i for i in {event.event_id for event in yeses if event.event_id is not None}}
+        tags = {subject_tag(self.tag_key, subject_id): subject_id for subject_id in subject_ids}
+        ids = {event_tag(self.tag_key, event_id): event_id for event_id in event_ids}
         ended = {tags[tag] for tag in self._among(_erasures.c.tag, list(tags))}
         until = {s: self._history.erasures_of(subject_tag(self.tag_key, s))[-1][1] for s in ended}
         return Suppression(until, {ids[tag] for tag in self._among(_tombstones.c.event_tag, list(ids))})
@@ -76,6 +81,9 @@ class Suppression:
 
     def __init__(self, until: dict[str, datetime], event_ids: set[str]) -> None:
         self._until, self._event_ids = until, event_ids
+
+    def __bool__(self) -> bool:
+        return bool(self._until or self._event_ids)
 
     def concerns(self, event: Short) -> bool:
         """Whether it must be checked."""

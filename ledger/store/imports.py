@@ -8,26 +8,31 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ledger import files, times
 from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, Suppressed, UsageError
-from ledger.store import acts
+from ledger.store import acts, ahead
 from ledger.store.append import Transaction, append
 from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
+from ledger.store.prepared import Prepared, prepared
+from ledger.store.reader import Bad, Reader
 from ledger.store.rejects import Held, Rejects
 from ledger.store.reversals import Reversal, reversals
-from ledger.store.rows import BrokenFile, Chunk, Row, Table, ends_with_a_line, open_table
-from ledger.store.short import Forms, Short, moment
+from ledger.store.rows import BrokenFile, Chunk, Row, Table, ends_with_a_line
+from ledger.store.short import Short
 
+_OF_NO_USE = 4
+"""Chunks that were prepared in vain, after which a second process is done without if they were most."""
 NAMED = 20
 """How many bad lines, or reversals too many, an error names."""
 
@@ -127,7 +132,7 @@ def _opened(path: Path, source: str | None, form: str | None, options: _Options)
         raise UsageError(f"the format of {path} is not known by its ending", hint="say --input-format csv, ndjson or parquet")
     try:
         with path.open("rb") as opened:
-            yield _Import(opened, source or path.name, form, options)
+            yield _Import(opened, source or path.name, form, options, path)
     except OSError as error:
         raise ConsentLedgerError(f"cannot read {path}: {error.strerror}", hint=files.advice(error)) from error
 
@@ -141,16 +146,24 @@ class _Options:
     on_progress: Callable[[int], None] | None
 
 
-class _Import:
-    """One file, until it is recorded or is not."""
+class _Looked(NamedTuple):
+    """outcomes: of each row whether it is a repeat, None for a suppressed one, or why it is no act."""
 
-    def __init__(self, file: IO[bytes], source: str, form: str, options: _Options) -> None:
+    chunk: Chunk
+    outcomes: Sequence[bool | Bad | None]
+
+
+class _Import:
+    """One file, until it is recorded or is not. path: None where it has no name."""
+
+    def __init__(self, file: IO[bytes], source: str, form: str, options: _Options, path: Path | None = None) -> None:
         check_id("source", source)
-        self._file, self._source, self._form, self._options = file, source, form, options
+        self._file, self._source, self._form, self._options, self._path = file, source, form, options, path
         self._state = _state(file)
         file.seek(0)
         self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         self._held = Held()
+        self._reader = Reader(form, options.columns, self._sha256, self._held)
         self._counts: _Counts
 
     @property
@@ -159,16 +172,16 @@ class _Import:
 
     def acts(self) -> Iterator[tuple[str, Event | str]]:
         """Where each row stands, with its act or why it is none. Raises BrokenFile."""
-        table = self._table()
-        for row in table.rows(self._wanted):
-            act = self._act(table, row)
-            yield row.where, act.why if isinstance(act, _Bad) else act
+        table = self._reader.table(self._file)
+        for row in table.rows(self._reader.wanted):
+            act = self._reader.act(table, row)
+            yield row.where, act.why if isinstance(act, Bad) else act
 
     def run(self, engine: sa.Engine, folder: Folder) -> ImportReport:
         try:
             while True:
                 try:
-                    size = append(engine, folder, self._plan).size
+                    size = append(engine, folder, lambda tx: self._plan(tx, folder)).size
                 except _DryRun:
                     size = self._counts.size_before
                 except _Again:
@@ -182,21 +195,25 @@ class _Import:
             source=self._source, file_sha256=self._sha256, size=size, dry_run=self._options.dry_run, **self._counts.document()
         )
 
-    def _plan(self, tx: Transaction) -> None:
+    def _plan(self, tx: Transaction, folder: Folder) -> None:
         counts = self._counts = _Counts(tx.size)
         whole = self._form != "ndjson" or ends_with_a_line(self._file)
-        table = self._table()
+        table = self._reader.table(self._file)
         held_more = False
         with ExitStack() as stack:
             rejects = None if self._options.rejects is None else stack.enter_context(Rejects(self._options.rejects, table))
             last: Row | None = None
             seen = 0
-            for chunk, outcomes in self._outcomes(table, tx):
-                seen += len(chunk)
-                for index, outcome in enumerate(outcomes if outcomes.count(False) < len(chunk) else ()):
+            for count, looked in stack.enter_context(closing(self._chunks(table, tx, folder))):
+                seen += count
+                last = None
+                if looked is None:
+                    counts.new += count
+                for index, outcome in enumerate(() if looked is None else looked.outcomes):
                     last = None
-                    if isinstance(outcome, _Bad):
-                        last = row = chunk.row(index)
+                    if isinstance(outcome, Bad):
+                        assert looked is not None
+                        last = row = looked.chunk.row(index)
                         counts.reject(f"{row.where}: {outcome.why}")
                         if rejects is None:
                             if len(counts.bad) == NAMED:
@@ -211,8 +228,6 @@ class _Import:
                     else:
                         counts.new += 1
                 else:
-                    if outcomes.count(False) == len(chunk):
-                        last, counts.new = None, counts.new + len(chunk)
                     if self._options.on_progress is not None:
                         self._options.on_progress(seen)
                     continue
@@ -222,10 +237,7 @@ class _Import:
             if last is not None and not whole:
                 raise BrokenFile(f"{last.where}: the file ends here without an end of line: it seems to be cut short")
             if _state(self._file) != self._state:
-                raise ConsentLedgerError(
-                    f"{self._source!r:.120} changed while it was read; nothing was recorded",
-                    hint="import it once nothing writes to it any more",
-                )
+                raise self._changed()
             if held_more:
                 raise _Again
             self._count_reversals(tx)
@@ -239,72 +251,64 @@ class _Import:
     def _recorded_by(self) -> str:
         return f"import:{self._source}"
 
-    def _table(self) -> Table:
-        table = open_table(self._file, self._form)
-        if table.columns is not None:
-            self._check_columns(table.columns)
-        return table
+    def _chunks(self, table: Table, tx: Transaction, folder: Folder) -> Generator[tuple[int, _Looked | None]]:
+        """Record them: of each how many rows it has, and what these became; None where they are all new."""
+        chunks = (chunk for chunk in table.chunks(self._reader.wanted) if len(chunk))
+        forms = tx.admission().forms(self._recorded_by, self._sha256)
+        done = own = 0  # chunks that are recorded, and those that were looked at here
+        at = 0  # chunks of the file that are read here
+        with self._ahead(table, tx, folder) as other:
+            for count, acts in () if other is None else other.chunks():
+                if acts is not None and self._recorded(acts, tx):
+                    yield count, None
+                else:
+                    chunk = next(islice(chunks, done - at, None), None)
+                    if chunk is None or len(chunk) != count:
+                        raise self._changed()
+                    yield count, self._look(table, chunk, self._reader.shorts(table, chunk, forms), tx)
+                    at, own = done + 1, own + 1
+                done += 1
+                if own > _OF_NO_USE and 2 * own > done:
+                    break
+            if other is not None and other.whole:
+                return
+        all_new = True
+        for chunk in islice(chunks, done - at, None):
+            shorts = self._reader.shorts(table, chunk, forms)
+            acts = prepared(shorts, tx.tag) if all_new else None
+            if acts is not None and self._recorded(acts, tx):
+                yield len(chunk), None
+            else:
+                looked = self._look(table, chunk, shorts, tx)
+                all_new = looked.outcomes.count(False) == len(chunk)
+                yield len(chunk), looked
 
-    def _check_columns(self, names: list[str]) -> None:
-        check = acts.check_columns if self._options.columns is None else self._options.columns.check_columns
-        check(names)
+    @contextmanager
+    def _ahead(self, table: Table, tx: Transaction, folder: Folder) -> Iterator[ahead.Ahead | None]:
+        if self._path is None or table.about < ahead.WORTHWHILE:
+            yield None
+            return
+        with ahead.ahead(folder.path, self._path, self._state, self._reader, tx.admission(), self._recorded_by) as other:
+            yield other
 
-    def _outcomes(self, table: Table, tx: Transaction) -> Iterator[tuple[Chunk, list[bool | _Bad | None]]]:
-        """Of each row whether it is a repeat, None for a suppressed one, or why it is no act."""
-        forms = tx.forms(self._recorded_by, self._sha256)
-        for chunk in table.chunks(self._wanted):
-            read = self._read(table, chunk, forms)
-            # Answered since it was recorded, an undated no is new: without the derived id it gets one of its own.
-            if answered := tx.answered(acts.derived_undated(read)):
-                read = [a.filled_in(event_id=None) if isinstance(a, Event) and a.event_id in answered else a for a in read]
-            stored = iter(tx.some([act for act in read if not isinstance(act, _Bad)], self._recorded_by))
-            yield chunk, [act if isinstance(act, _Bad) else _became(act, next(stored)) for act in read]
+    def _recorded(self, acts: Prepared, tx: Transaction) -> bool:
+        """False where they must be looked at one by one."""
+        held = self._held and any(s in self._held for s, state in zip(acts.subject_ids, acts.states, strict=True) if state in YES)
+        return not held and tx.prepared(acts)
 
-    def _read(self, table: Table, chunk: Chunk, forms: Forms) -> list[Event | Short | _Bad]:
-        columns, rows_given = chunk.columns, chunk.columns is None or self._options.columns is not None
-        if columns is None or rows_given:
-            rows: list[dict[str, Any]] = []
-            for index in range(len(chunk)):
-                try:
-                    rows.append(self._values(table, chunk.row(index)))
-                except UsageError:
-                    rows.append({})  # of which _act says more
-            columns = {name: [values.get(name) for values in rows] for name in acts.COLUMNS}
-        if "occurred_at" in columns and (rows_given or "occurred_at" not in chunk.moments):
-            columns = {**columns, "occurred_at": list(map(moment, columns["occurred_at"]))}
-        return [
-            self._act(table, chunk.row(index)) if short is None or (short.is_yes and short.subject_id in self._held) else short
-            for index, short in enumerate(forms.shorts(columns, len(chunk)))
-        ]
+    def _look(self, table: Table, chunk: Chunk, shorts: list[Short | None], tx: Transaction) -> _Looked:
+        read = self._reader.acts(table, chunk, shorts)
+        # Answered since it was recorded, an undated no is new: without the derived id it gets one of its own.
+        if answered := tx.answered(acts.derived_undated(read)):
+            read = [a.filled_in(event_id=None) if isinstance(a, Event) and a.event_id in answered else a for a in read]
+        stored = iter(tx.some([act for act in read if not isinstance(act, Bad)], self._recorded_by))
+        return _Looked(chunk, [act if isinstance(act, Bad) else _became(act, next(stored)) for act in read])
 
-    @property
-    def _wanted(self) -> Collection[str]:
-        return acts.COLUMNS if self._options.columns is None else self._options.columns.columns
-
-    def _values(self, table: Table, row: Row) -> dict[str, Any]:
-        """By the names of fields. Raises UsageError."""
-        values = row.values
-        if isinstance(values, InvalidEvent):
-            raise values
-        if table.columns is None:
-            self._check_columns(list(values))
-        if self._options.columns is not None:
-            return self._options.columns.values(values)
-        if self._form != "ndjson" and isinstance(values["purposes"], str):
-            return {**values, "purposes": values["purposes"].split(";")}
-        return values
-
-    def _act(self, table: Table, row: Row) -> Event | _Bad:
-        says_yes = False
-        try:
-            values = self._values(table, row)
-            says_yes = values.get("state") in YES
-            event = acts.act_of(values, self._sha256)
-            if event.is_yes and event.subject_id in self._held:
-                raise InvalidEvent("held back: another line that may be this person's no was rejected")
-            return event
-        except UsageError as error:
-            return _Bad.of(error, says_yes)
+    def _changed(self) -> ConsentLedgerError:
+        return ConsentLedgerError(
+            f"{self._source!r:.120} changed while it was read; nothing was recorded",
+            hint="import it once nothing writes to it any more",
+        )
 
     def _count_reversals(self, tx: Transaction) -> None:
         named: list[Reversal] = []
@@ -324,9 +328,9 @@ class _Import:
         """Where the yeses of reversals stand: the file is read once more, as nothing was kept of it."""
         by_id = {reversal.yes_event_id: reversal for reversal in found}
         lines = []
-        table = self._table()
-        for row in table.rows(self._wanted):
-            act = self._act(table, row)
+        table = self._reader.table(self._file)
+        for row in table.rows(self._reader.wanted):
+            act = self._reader.act(table, row)
             if isinstance(act, Event) and (reversal := by_id.pop(act.event_id or "", None)) is not None:
                 known = f"entry {reversal.no_position}" if reversal.no_position < self._counts.size_before else "this file too"
                 lines.append(f"{row.where}: {reversal.subject_id!r:.120} goes from no ({known}) to yes")
@@ -334,18 +338,6 @@ class _Import:
 
     def _rejected(self, what: str, bad: list[str]) -> ImportRejected:
         return ImportRejected.of(f"{self._source!r:.120} {what}", "mend these lines and import the file again", bad)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bad:
-    """may_be_no: it is not known to be a yes."""
-
-    why: str
-    may_be_no: bool
-
-    @classmethod
-    def of(cls, error: UsageError, says_yes: bool = False) -> _Bad:
-        return cls(f"{error} ({error.hint})" if error.hint else str(error), not says_yes)
 
 
 @dataclass
@@ -375,10 +367,10 @@ class _Counts:
         }
 
 
-def _became(act: Event | Short, outcome: bool | InvalidEvent) -> bool | _Bad | None:
+def _became(act: Event | Short, outcome: bool | InvalidEvent) -> bool | Bad | None:
     if isinstance(outcome, Suppressed):
         return None
-    return _Bad.of(outcome, act.is_yes) if isinstance(outcome, InvalidEvent) else outcome
+    return Bad.of(outcome, act.is_yes) if isinstance(outcome, InvalidEvent) else outcome
 
 
 def _spans_lines(row: Row) -> bool:
@@ -386,6 +378,5 @@ def _spans_lines(row: Row) -> bool:
     return isinstance(row.values, dict) and any(isinstance(value, str) and "\n" in value for value in row.values.values())
 
 
-def _state(file: IO[bytes]) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
+def _state(file: IO[bytes]) -> list[int]:
+    return ahead.state_of(os.fstat(file.fileno()))

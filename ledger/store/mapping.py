@@ -47,6 +47,13 @@ class _Field:
     values: Mapping[str, Any] | None = None
     zone: ZoneInfo | None = None
 
+    def written(self) -> Any:
+        """As TOML has it."""
+        if self.constant is not None:
+            return f"={self.constant}"
+        more = {"values": self.values, "zone": None if self.zone is None else self.zone.key}
+        return {"column": self.column, **{name: value for name, value in more.items() if value is not None}}
+
 
 @dataclass(frozen=True)
 class ImportColumns:
@@ -76,6 +83,10 @@ class ImportColumns:
         if mapping._always_yes and "occurred_at" not in fields:
             raise UsageError(f"{what}: a yes needs occurred_at", hint="name the column that says when each person agreed")
         return mapping
+
+    def table(self) -> dict[str, Any]:
+        """What `of` makes it of."""
+        return {**{name: field.written() for name, field in self.fields.items()}, "ignore": list(self.ignored)}
 
     @property
     def _mapped(self) -> set[str]:

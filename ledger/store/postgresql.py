@@ -10,6 +10,7 @@ proxy may hand out another session for each.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -151,6 +152,15 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
             copy.write_row(row)
     if cursor.rowcount != len(rows):
         raise IntegrityError(f"the database took {cursor.rowcount} rows of {len(rows)} into table {table.name}")
+
+
+def insert_new(connection: sa.Connection, column: sa.Column[str], rows: Sequence[Sequence[Any]]) -> bool:
+    place = list(column.table.columns).index(column)
+    some = sa.select(column).where(column.in_(texts("texts"))).limit(1)
+    if connection.execute(some, {"texts": json.dumps([row[place] for row in rows])}).first() is not None:
+        return False
+    insert(connection, column.table, rows)
+    return True
 
 
 def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -85,5 +85,8 @@ class Held:
         self._any |= more
         return more
 
+    def __bool__(self) -> bool:
+        return self._any
+
     def __contains__(self, subject_id: str) -> bool:
         return self._any and self._rows.execute("SELECT 1 FROM held WHERE id = ?", (subject_id.encode(),)).fetchone() is not None

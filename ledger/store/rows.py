@@ -32,6 +32,8 @@ _MAX_COLUMNS = 1000
 CHUNK = 8192
 """Rows that are looked at together, at most."""
 _MAX_JOINED = 20
+_BYTES_OF_A_ROW = 100
+"""Of text, more or less."""
 _SEPARATORS = re.compile(r"[\s,;|\"']+")
 _WORDS = re.compile(r'"((?:[^"\\]|\\.)*)"|[^\s,:{}\[\]"\']+')
 
@@ -77,6 +79,11 @@ class Table(Protocol):
     @property
     def columns(self) -> list[str] | None: ...
 
+    @property
+    def about(self) -> int:
+        """How many rows there are, more or less."""
+        ...
+
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         """wanted: the columns whose values are asked for; there may be others."""
         ...
@@ -109,6 +116,10 @@ def ends_with_a_line(file: IO[bytes]) -> bool:
     return file.read(1) in b"\r\n"
 
 
+def _rows_about(file: IO[bytes]) -> int:
+    return file.seek(0, os.SEEK_END) // _BYTES_OF_A_ROW
+
+
 class _Rows:
     columns = None
     moments = ()
@@ -137,6 +148,8 @@ class _Csv:
         whole = ends_with_a_line(file)
         file.seek(0)
         self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
+        self.about = _rows_about(file)
+        file.seek(0)
         self._length = 0
         self._reader = csv.reader(self._lines(), strict=True)
         self._records = self._read()
@@ -230,6 +243,8 @@ class _Ndjson:
     columns = None
 
     def __init__(self, file: IO[bytes]) -> None:
+        self.about = _rows_about(file)
+        file.seek(0)
         self._file = file
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
@@ -295,6 +310,7 @@ class _Parquet:
             size = file.seek(0, os.SEEK_END)
             self._parquet = pq.ParquetFile(file, pre_buffer=False, thrift_container_size_limit=min(size, MAX_LISTS))
             self._schema = self._parquet.schema_arrow
+            self.about = self._parquet.metadata.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _no_parquet(error) from error
         self.columns = self._schema.names
@@ -333,7 +349,13 @@ class _ParquetChunk:
             ends = pc.min_max(moments.cast(pa.int64()))
             if ends["min"].is_valid:
                 times.from_micros(ends["min"].as_py()), times.from_micros(ends["max"].as_py())
-        self.columns = {name: _texts(self._moments[name]) if name in self._moments else self._plain(name) for name in names}
+
+    @cached_property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        try:
+            return {name: _texts(self._moments[name]) if name in self._moments else self._plain(name) for name in self._names}
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise _no_parquet(error) from error
 
     @property
     def moments(self) -> Collection[str]:

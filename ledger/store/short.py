@@ -26,6 +26,8 @@ from ledger.store.documents import said_alike, written
 _DIFFERING = ("event_id", "subject_id", "content_id", "occurred_at")
 _ALIKE = tuple(name for name in acts.COLUMNS if name not in (*_DIFFERING, "purposes"))
 _MAX_FORMS = 4096
+_FEW = 64
+"""Rows of a chunk that are looked at twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,13 @@ class Forms:
         names = ("subject_id", "event_id", "content_id", "occurred_at", "purposes")
         differing = [columns.get(name, nothing) for name in names]
         alike = zip(*(columns.get(name, nothing) for name in _ALIKE), strict=True)
-        return [
-            self._short(*values, columns, row)  # type: ignore[call-arg]
-            for row, values in enumerate(zip(*differing, alike, strict=True))
-        ]
+        rows = list(zip(*differing, alike, strict=True))
+        shorts = [self._short(*values, columns, row) for row, values in enumerate(rows)]  # type: ignore[call-arg]
+        # The first of a form, which others have had since.
+        firsts = [row for row, short in enumerate(shorts) if short is None]
+        for row in firsts if len(firsts) <= _FEW else ():
+            shorts[row] = self._short(*rows[row], columns, row)  # type: ignore[call-arg]
+        return shorts
 
     def _short(
         self,

@@ -151,9 +151,22 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[A
     connection.exec_driver_sql(_insertion(table), list(map(tuple, rows)))
 
 
+def insert_new(connection: sa.Connection, column: sa.Column[str], rows: Sequence[Sequence[Any]]) -> bool:
+    # The insertion finds them by the index that it writes to anyhow: to ask before takes a quarter of the time again.
+    (position,) = column.table.primary_key.columns
+    behind = position >= rows[0][0]
+    if connection.scalar(sa.select(position).where(behind).limit(1)) is not None:
+        return False  # something is wrong there, which inserting will tell
+    inserted = connection.exec_driver_sql(_insertion(column.table, "OR IGNORE"), list(map(tuple, rows))).rowcount
+    if 0 < inserted < len(rows):
+        connection.execute(sa.delete(column.table).where(behind))
+    return inserted == len(rows)
+
+
 @cache
-def _insertion(table: sa.Table) -> str:
-    return str(sa.insert(table).compile(dialect=SQLiteDialect_pysqlite()))
+def _insertion(table: sa.Table, prefix: str | None = None) -> str:
+    statement = sa.insert(table)
+    return str((statement if prefix is None else statement.prefix_with(prefix)).compile(dialect=SQLiteDialect_pysqlite()))
 
 
 def rows(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

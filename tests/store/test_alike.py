@@ -19,6 +19,14 @@ LEARNT = canonical.decode(WHOLE)
 PLAIN = st.text(st.characters(min_codepoint=32, exclude_categories=("Cs",), exclude_characters='"\\'), min_size=1, max_size=128)
 
 
+def _meet(data: bytes, *, again: bool) -> None:
+    """again: so often that what follows is read by this event's form alone."""
+    alike._again = alike._last = None
+    for _ in range(4 if again else 1):
+        assert alike.read(data) is not None
+    assert (alike._again is not None) is again
+
+
 def _same_or_none(data: bytes) -> alike.Said | None:
     """What is read, after a look that it is what reading it whole gives."""
     said = alike.read(data)
@@ -35,7 +43,8 @@ def _same_or_none(data: bytes) -> alike.Said | None:
 @settings(deadline=None, max_examples=200)
 @given(events(recorded=True), st.data())
 def test_of_a_form_that_was_met_any_other_is_read_as_it_would_be_whole(event: Event, data: st.DataObject) -> None:
-    _same_or_none(event_bytes(event))
+    for _ in range(data.draw(st.sampled_from([1, 4]))):
+        _same_or_none(event_bytes(event))
     others = {name: data.draw(st.none() | TEXTS | PLAIN) for name in ("subject_id", "event_id", "content_id")}
     other = event.filled_in(**others | {"subject_id": others["subject_id"] or "u"}, occurred_at=data.draw(st.none() | MOMENTS))
     written = event_bytes(other)
@@ -47,8 +56,11 @@ def test_of_a_form_that_was_met_any_other_is_read_as_it_would_be_whole(event: Ev
 
 
 @settings(deadline=None, max_examples=200)
-@given(PLAIN, PLAIN, st.none() | PLAIN, MOMENTS)
-def test_what_is_plain_is_read_by_its_form(subject_id: str, event_id: str, content_id: str | None, moment: Any) -> None:
+@given(PLAIN, PLAIN, st.none() | PLAIN, MOMENTS, st.booleans())
+def test_what_is_plain_is_read_by_its_form(
+    subject_id: str, event_id: str, content_id: str | None, moment: Any, again: bool
+) -> None:
+    _meet(WHOLE, again=again)
     event = event_of(LEARNT).filled_in(subject_id=subject_id, event_id=event_id, content_id=content_id, occurred_at=moment)
     assert _same_or_none(event_bytes(event)) is not None
 
@@ -56,7 +68,7 @@ def test_what_is_plain_is_read_by_its_form(subject_id: str, event_id: str, conte
 @settings(deadline=None, max_examples=500)
 @given(st.data())
 def test_bytes_that_were_damaged_are_never_read_as_something_else(data: st.DataObject) -> None:
-    assert alike.read(WHOLE) is not None
+    _meet(WHOLE, again=data.draw(st.booleans()))
     place = data.draw(st.integers(0, len(WHOLE) - 1))
     new = data.draw(
         st.binary(max_size=2) | st.sampled_from([b'"', b"\\u0041", b" ", b",", b'"a":1,', b"{", b"]", b"\x00", b"\xff"])
@@ -70,6 +82,7 @@ def test_bytes_that_were_damaged_are_never_read_as_something_else(data: st.DataO
         _same_or_none(damaged)
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -90,17 +103,18 @@ def test_bytes_that_were_damaged_are_never_read_as_something_else(data: st.DataO
         (b'"occurred_at"', b'"occurred_at":"2026-01-01T00:00:00.000000Z","occurred_at"'),
     ],
 )
-def test_no_event_is_read_because_another_of_its_form_is_one(old: bytes, new: bytes) -> None:
-    assert alike.read(WHOLE) is not None
+def test_no_event_is_read_because_another_of_its_form_is_one(old: bytes, new: bytes, again: bool) -> None:
+    _meet(WHOLE, again=again)
     damaged = WHOLE.replace(old, new)
     assert damaged != WHOLE and alike.read(damaged) is None
     with pytest.raises((ConsentLedgerError, KeyError, TypeError)):
         read_event(damaged)
 
 
-def test_a_yes_that_ends_before_it_was_given_is_none() -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_yes_that_ends_before_it_was_given_is_none(again: bool) -> None:
     ending = WHOLE.replace(b'"occurred_at"', b'"expires_at":"2026-06-01T00:00:00.000000Z","occurred_at"')
-    assert alike.read(ending) is not None
+    _meet(ending, again=again)
     for later in (b"2026-06-01T00:00:00.000000Z", b"2026-07-01T00:00:00.000000Z"):
         late = ending.replace(b'"occurred_at":"2026-01-01T00:00:00.000000Z"', b'"occurred_at":"' + later + b'"')
         assert alike.read(late) is None

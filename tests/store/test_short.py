@@ -119,7 +119,7 @@ def test_in_short_as_in_whole(book: Ledger, clock: Clock) -> None:
     meant: set[tuple[str, ...]] = set()
 
     def plan(tx: Transaction) -> None:
-        forms = tx.forms("import:x", FILE)  # what they have learnt from one example counts for the next
+        forms = tx.admission().forms("import:x", FILE)  # what they have learnt from one example counts for the next
 
         @settings(deadline=None, max_examples=300, database=None)
         @given(st.lists(ORDINARY | ROWS, min_size=1, max_size=12))

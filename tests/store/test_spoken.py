@@ -24,7 +24,7 @@ import ledger
 from ledger import cores, folding, times
 from ledger.consent import Event
 from ledger.errors import IntegrityError
-from ledger.store import alike, second
+from ledger.store import alike, beside, second
 from ledger.store.documents import event_bytes, event_document
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -194,7 +194,7 @@ def test_tiles_that_the_second_process_begins_with_are_those_of_the_entries(
 def test_without_an_answer_one_goes_over_all(history: Path, answered: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     with ledger.open(history) as book:
         rows = book.look("train-ai").rows()
-        monkeypatch.setattr(second, "_RUN", "import sys; sys.stdout.write('{{'); sys.exit(3)")
+        monkeypatch.setattr(beside, "_RUN", "import sys; sys.stdout.write('{{'); sys.exit(3)")
         assert book.look("train-ai").rows().equals(rows)
         book.fsck()
         monkeypatch.setattr(cores, "python", lambda: "/nowhere/python")
@@ -207,23 +207,21 @@ def test_an_answer_that_is_not_whole_is_not_taken(
     history: Path, answered: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
 ) -> None:
     """Exit code 0 says nothing: other code of the installation runs in that process too."""
-    now, run = times.now(), second._RUN
+    now, run = times.now(), beside._RUN
     monkeypatch.setattr(times, "now", lambda: now)
     writes = "import json, os, sys; w = json.loads(sys.stdin.buffer.readline())['answer']; os.write(w, {!r}) # {{}}"
     with ledger.open(history) as book:
         frozen, report = book.look("train-ai"), book.fsck()
         if given in ("garbage", "nothing"):
-            monkeypatch.setattr(second, "_RUN", writes.format(b"garbage" * 9 if given == "garbage" else b""))
+            monkeypatch.setattr(beside, "_RUN", writes.format(b"garbage" * 9 if given == "garbage" else b""))
         elif given in ("cut", "more"):
             wrong = "body.getbuffer()[:-1]" if given == "cut" else "body.getvalue() + b'x'"
             source = (
-                Path(second.__file__)
-                .read_text(encoding="utf-8")
-                .replace("answer.write(body.getbuffer())", f"answer.write({wrong})")
+                Path(second.__file__).read_text(encoding="utf-8").replace("out.write(body.getbuffer())", f"out.write({wrong})")
             )
             (tmp_path / "other.py").write_text(source, encoding="utf-8")
             monkeypatch.syspath_prepend(tmp_path)
-            monkeypatch.setattr(second, "_RUN", run.replace("from {} import", "'{}'; from other import"))
+            monkeypatch.setattr(beside, "_RUN", run.replace("from {} import", "'{}'; from other import"))
         elif given == "printed":
             (tmp_path / "sitecustomize.py").write_text("print('a line')", encoding="utf-8")
             monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -36,7 +36,7 @@ _DIGITS = (
 
 def of_each(rows: Any) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """rows: of snapshot.SCHEMA, in their order. Yields batches of subject ids and of canonical `{"rows": [...]}`."""
-    starts = _starts(rows["subject_id"])
+    starts = starts_of(rows["subject_id"])
     ends = np.append(starts[1:], len(rows))
     for first in range(0, len(starts), BATCH):
         some, until = starts[first : first + BATCH], ends[first : first + BATCH]
@@ -47,7 +47,7 @@ def of_each(rows: Any) -> Iterator[tuple[list[bytes], list[bytes]]]:
         yield ids, [f'{{"rows":[{",".join(texts[start:end])}]}}'.encode() for start, end in spans]
 
 
-def _starts(subjects: Any) -> npt.NDArray[np.int64]:
+def starts_of(subjects: Any) -> npt.NDArray[np.int64]:
     """The first row of each subject."""
     if not len(subjects):
         return np.zeros(0, np.int64)

@@ -113,9 +113,7 @@ def _all(
 ) -> tuple[going_on.Found, tuple[int, ...]]:
     """What the first `size` entries say, and which erasures beyond them have taken some of theirs. Raises IntegrityError."""
     current = declared[-1][1]
-    spoken = spoken_of(
-        history, folder.path, size, on_progress, token=current.token, accepts=current.accepts, as_of=as_of
-    )
+    spoken = spoken_of(history, folder.path, size, on_progress, token=current.token, accepts=current.accepts, as_of=as_of)
     if RightEdge(size, spoken.after).root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     said, erasures = [], Erasures(history)

@@ -18,6 +18,7 @@ from ledger import folding
 from ledger.errors import IntegrityError
 from ledger.log.entry import SALT_BYTES
 from ledger.sayings import starts_of
+from ledger.snapshot import NONE
 
 Ints = npt.NDArray[np.int64]
 
@@ -67,13 +68,17 @@ def _ranges(begins: Ints, ends: Ints) -> Ints:
     """begins[0]..ends[0]-1, begins[1]..ends[1]-1, and so on."""
     lengths = ends - begins
     before = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum(), dtype=np.int64) + np.repeat(begins - before, lengths)
+    every: Ints = np.arange(lengths.sum(), dtype=np.int64) + np.repeat(begins - before, lengths)
+    return every
 
 
 def _acts(rows: Any) -> list[pa.Table]:
     """The latest noes and yeses that rows tell of."""
     count = len(rows)
-    nothing = {"accepted": pa.array(np.zeros(count, bool)), **dict.fromkeys(("expires", "since"), _same(folding.NONE, "i8", count))}
+    nothing = {
+        "accepted": pa.array(np.zeros(count, bool)),
+        **dict.fromkeys(("expires", "since"), _same(NONE, "i8", count)),
+    }
     noes = {
         "t": "no_at", "position": "no_position", "yes": pa.array(np.zeros(count, bool)), "state": "no_state",
         **nothing, "basis": _same(255, "u1", count),

@@ -250,7 +250,7 @@ def _remove_snapshots(folder: Path, position: int) -> set[str]:
             if not isinstance(act.get("tree_size"), int) or act["tree_size"] <= position:
                 removed.add(str(act.get("file_sha256")))
                 paths += [receipt, path]  # a file without its receipt is no snapshot
-        # What the next snapshot would go on from: copies of salts, without which nobody can tell what a snapshot said of a person.
+        # What the next snapshot would go on from has salts: without them nobody can tell what a snapshot said of a person.
         files.withdraw_all([*paths, *sorted(folder.glob(CARRIED))])
     return removed
 

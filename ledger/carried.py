@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Earlier:
     header: Header
     rows: Any
     file_sha256: str
-    salts: bytes
+    salts: memoryview
 
 
 def path_of(folder: Path, token: str) -> Path:
@@ -57,6 +58,7 @@ def keep(folder: Path, tag_key: bytes, frozen: Snapshot, check: Callable[[], Non
     head = canonical.encode(
         {
             "format": FORMAT,
+            "version": _version(),
             "path": str(frozen.path.absolute()),
             "file_sha256": frozen.file_sha256,
             "accepts": list(frozen.grounds.accepts),
@@ -86,15 +88,24 @@ def find(folder: Path, tag_key: bytes, token: str, grounds: Grounds) -> Earlier 
             return None
         end = bytes(body[:_MAX_HEAD]).index(b"\n")
         head = canonical.decode(bytes(body[:end]))
-        if head["format"] != FORMAT or Grounds(tuple(head["accepts"]), tuple(head["erasures"])) != grounds:
+        if (head["format"], head["version"]) != (FORMAT, _version()):  # what another one got wrong is not carried on
+            return None
+        if Grounds(tuple(head["accepts"]), tuple(head["erasures"])) != grounds:
             return None
         file = _regular(Path(head["path"]))
         if hashlib.sha256(file).hexdigest() != head["file_sha256"]:
             return None
         header, rows = snapshot.parse(file)
-        return Earlier(header, rows, head["file_sha256"], bytes(body[end + 1 :]))
+        return Earlier(header, rows, head["file_sha256"], body[end + 1 :])
     except (ConsentLedgerError, OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _version() -> str:
+    try:
+        return metadata.version("consent-ledger")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+uninstalled"
 
 
 def _mac(tag_key: bytes, digest: bytes) -> bytes:

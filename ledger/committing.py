@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -18,7 +19,8 @@ from ledger import folding, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
-from ledger.log.entry import SALT_BYTES, subject_secret
+from ledger.log.entry import SALT_BYTES, SECRET, subject_secret
+from ledger.log.prefix_root import Bytes, Each
 from ledger.log.prefix_tree import EMPTY, SEED_BYTES, PrefixTree
 from ledger.snapshot import NONE, Snapshot
 from ledger.statements.decided import BASES
@@ -27,6 +29,8 @@ from ledger.statements.membership import SCOPES
 _BATCH = 65_536
 """Rows that are held at once."""
 _SCOPES = tuple(SCOPES)
+_BLOCK, _INNER, _OUTER = 64, np.uint8(0x36), np.uint8(0x5C)
+"""Of HMAC with SHA-256."""
 
 
 def subjects_tree(frozen: Snapshot, tag_key: bytes, seed: bytes, erased: Iterable[tuple[bytes, bytes]] = ()) -> PrefixTree:
@@ -109,18 +113,38 @@ def act_fields(frozen: Snapshot, tag_key: bytes) -> dict[str, str]:
 def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
     """Of `subjects_tree`, without the tree."""
     indexes, values, at = [], [], 0
-    for subject_ids, texts in sayings.of_each(rows):
-        blinds = [
-            _blind(tag_key, salts[start : start + SALT_BYTES], seed)
-            for start in range(at, at + SALT_BYTES * len(texts), SALT_BYTES)
-        ]
-        at += SALT_BYTES * len(texts)
-        indexes.append(prefix_root.table(prefix_tree.indexes(seed, subject_ids)))
-        values.append(prefix_root.table(list(map(prefix_tree.value_of, blinds, texts))))
-    if not indexes:
-        return EMPTY
-    with Hashers(2 * sum(map(len, indexes))) as hashers:
+    with Hashers(8 * (len(salts) // SALT_BYTES)) as hashers:
+        for subject_ids, texts in sayings.of_each(rows):
+            some = np.frombuffer(salts, np.uint8, SALT_BYTES * len(texts), at).reshape(-1, SALT_BYTES)
+            at += SALT_BYTES * len(texts)
+            blinds = struct.iter_unpack(f"{prefix_tree.HASH_BYTES}s", _blinds(tag_key, some, seed, hashers.each))
+            said = [blind + text for (blind,), text in zip(blinds, texts, strict=True)]
+            indexes.append(_hashed(hashers.each, prefix_tree.index_head(seed), subject_ids))
+            values.append(_hashed(hashers.each, prefix_tree.VALUE_HEAD, said))
+        if not indexes:
+            return EMPTY
         return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.each)
+
+
+def _hashed(each: Each, head: bytes, texts: Sequence[bytes]) -> Bytes:
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    return prefix_root.table([each(head, b"".join(texts), ends)])
+
+
+def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, each: Each) -> bytes:
+    """`_blind` of many, a salt a row: HMAC (RFC 2104) by its parts, of all at once."""
+    key = np.frombuffer(tag_key.ljust(_BLOCK, b"\0"), np.uint8)
+    secrets_of = _rows_hashed(each, (key ^ _OUTER).tobytes(), _rows_hashed(each, (key ^ _INNER).tobytes() + SECRET, salts))
+    keys = np.zeros((len(salts), _BLOCK), np.uint8)
+    keys[:, : prefix_tree.HASH_BYTES] = secrets_of
+    seeds = np.tile(np.frombuffer(seed, np.uint8), (len(salts), 1))
+    inner = _rows_hashed(each, b"", np.concatenate([keys ^ _INNER, seeds], axis=1))
+    return _rows_hashed(each, b"", np.concatenate([keys ^ _OUTER, inner], axis=1)).tobytes()
+
+
+def _rows_hashed(each: Each, head: bytes, rows: Bytes) -> Bytes:
+    size = rows.shape[1]
+    return prefix_root.table([each(head, rows.tobytes(), np.arange(size, size * len(rows) + 1, size, dtype=np.int64))])
 
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:

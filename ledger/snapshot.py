@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ledger import times
 from ledger.consent import split_purpose
 from ledger.errors import IntegrityError, SnapshotError, UsageError, VerificationError
-from ledger.log import canonical
+from ledger.log import canonical, checkpoint
 from ledger.log.trust import Trust
 from ledger.statements.receipt import open_act_receipt
 from ledger.statements.verify import load_trust, whole
@@ -153,6 +153,11 @@ class Snapshot:
     @property
     def purpose(self) -> str:
         return self.header.purpose
+
+    @property
+    def size(self) -> int:
+        """How many entries the answers are from, as the header's checkpoint says, which is not verified here."""
+        return checkpoint.parse(self.header.checkpoint.partition("\n\n")[0] + "\n").size
 
     def rows(self) -> Any:
         """The rows, from memory or from the file, whose bytes are checked first. Raises SnapshotError, IntegrityError.

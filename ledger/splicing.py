@@ -23,7 +23,7 @@ from ledger.snapshot import NONE
 Ints = npt.NDArray[np.int64]
 
 
-def spliced(rows: Any, salts: bytes, acts: Any, first: int, new_salts: bytes) -> tuple[Any, bytes]:
+def spliced(rows: Any, salts: bytes | memoryview, acts: Any, first: int, new_salts: bytes) -> tuple[Any, bytes]:
     """rows: of snapshot.SCHEMA, to which no act was lacking that counts by now. salts: one for each subject of them.
     acts: of folding.ACTS, all from position `first` on; new_salts: of each entry from there on.
 
@@ -34,7 +34,7 @@ def spliced(rows: Any, salts: bytes, acts: Any, first: int, new_salts: bytes) ->
     if len(salts) != SALT_BYTES * len(starts):
         raise IntegrityError("the salts are not those of the rows' subjects")
     if not len(acts):
-        return rows, salts
+        return rows, bytes(salts)
     ids = sorted(acts["subject_id"].unique().cast(pa.binary()).to_pylist())
     begins, ends = _places(rows["subject_id"], ids)
     theirs = rows.take(pa.array(_ranges(begins, ends)))
@@ -109,10 +109,12 @@ def _woven(rows: Any, begins: Ints, ends: Ints, fresh: Any, starts: Ints) -> Any
     return pa.concat_tables([*parts, rows.slice(low)]).combine_chunks()
 
 
-def _salts(salts: bytes, starts: Ints, begins: Ints, ends: Ints, acts: Any, first: int, new_salts: bytes) -> bytes:
+def _salts(salts: bytes | memoryview, starts: Ints, begins: Ints, ends: Ints, acts: Any, first: int, new_salts: bytes) -> bytes:
     """Whoever acted before keeps theirs: it is that of their first act."""
     new = np.flatnonzero(begins == ends)
-    kind = f"V{SALT_BYTES}"
-    theirs = np.frombuffer(new_salts, kind)[folding.first_positions(acts)[new] - first]
-    before = np.searchsorted(starts, begins[new])
-    return np.insert(np.frombuffer(salts, kind), before, theirs).tobytes()
+    firsts = folding.first_positions(acts)[new] - first
+    held, fresh, parts, low = memoryview(salts), memoryview(new_salts), [], 0
+    for before, at in zip(np.searchsorted(starts, begins[new]).tolist(), firsts.tolist(), strict=True):
+        parts += [held[low : SALT_BYTES * before], fresh[SALT_BYTES * at : SALT_BYTES * (at + 1)]]
+        low = SALT_BYTES * before
+    return b"".join([*parts, held[low:]])

@@ -407,6 +407,13 @@ def test_it_needs_no_receipt_and_no_key_but_the_tag_key(book: Ledger, tmp_path: 
 
 
 @SQLITE
+def test_what_another_version_made_is_not_carried_on(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(book, tmp_path / "one.parquet")
+    monkeypatch.setattr(carried, "_version", lambda: "0.0.9")
+    assert same(book) is None
+
+
+@SQLITE
 def test_what_came_since_is_checked_against_the_signed_root(book: Ledger, tmp_path: Path, sql: Sql) -> None:
     size = begun(book, tmp_path / "one.parquet")
     position = size + 2

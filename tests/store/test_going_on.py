@@ -52,11 +52,27 @@ def acts(draw: st.DrawFn) -> Event:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(acts(), max_size=30), st.lists(acts(), max_size=12), MICROS)
+@settings(deadline=None, max_examples=15)
+@given(st.lists(acts(), max_size=20), st.lists(acts(), max_size=8), MICROS)
 def test_rows_and_salts_are_those_of_all_acts(before: list[Event], since: list[Event], as_of: datetime) -> None:
+    compare(before, since, as_of)
+
+
+@settings(deadline=None, max_examples=15, phases=[Phase.generate])
+@given(st.lists(acts(), min_size=8, max_size=12), st.randoms(use_true_random=False), MICROS)
+def test_so_it_is_among_many(forms: list[Event], chance: random.Random, as_of: datetime) -> None:
+    """A hundred people, of whom many say several things, before and since."""
+    names = [subject + other for subject in SUBJECTS for other in SUBJECTS]
+
+    def event() -> Event:
+        return replace(chance.choice(forms), subject_id=chance.choice(names))
+
+    compare([event() for _ in range(chance.randrange(400))], [event() for _ in range(chance.randrange(100))], as_of)
+
+
+def compare(before: list[Event], since: list[Event], as_of: datetime) -> None:
     documents = [(position, event_document(event)) for position, event in enumerate([*before, *since])]
-    first, salts = len(before), [bytes([position]) * SALT_BYTES for position, _ in documents]
+    first, salts = len(before), [position.to_bytes(SALT_BYTES) for position, _ in documents]
 
     def made(some: list[Any]) -> tuple[Any, bytes]:
         found = folding.acts_of(some, "ai", (1, 3), as_of)

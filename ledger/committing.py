@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger import folding, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
@@ -22,7 +22,7 @@ from ledger.log import prefix_root, prefix_tree
 from ledger.log.entry import SALT_BYTES, SECRET, subject_secret
 from ledger.log.prefix_root import Bytes, Each
 from ledger.log.prefix_tree import EMPTY, SEED_BYTES, PrefixTree
-from ledger.snapshot import NONE, Snapshot
+from ledger.snapshot import NONE, Snapshot, text_parts
 from ledger.statements.decided import BASES
 from ledger.statements.membership import SCOPES
 
@@ -117,8 +117,9 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
         for subject_ids, texts in sayings.of_each(rows):
             some = np.frombuffer(salts, np.uint8, SALT_BYTES * len(texts), at).reshape(-1, SALT_BYTES)
             at += SALT_BYTES * len(texts)
-            blinds = struct.iter_unpack(f"{prefix_tree.HASH_BYTES}s", _blinds(tag_key, some, seed, hashers.each))
-            said = [blind + text for (blind,), text in zip(blinds, texts, strict=True)]
+            blinds = pa.py_buffer(_blinds(tag_key, some, seed, hashers.each))
+            blinded = pa.FixedSizeBinaryArray.from_buffers(pa.binary(prefix_tree.HASH_BYTES), len(texts), [None, blinds])
+            said = pc.binary_join_element_wise(blinded.cast(pa.binary()), texts.cast(pa.binary()), b"")
             indexes.append(_hashed(hashers.each, prefix_tree.index_head(seed), subject_ids))
             values.append(_hashed(hashers.each, prefix_tree.VALUE_HEAD, said))
         if not indexes:
@@ -126,9 +127,10 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
         return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.each)
 
 
-def _hashed(each: Each, head: bytes, texts: Sequence[bytes]) -> Bytes:
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-    return prefix_root.table([each(head, b"".join(texts), ends)])
+def _hashed(each: Each, head: bytes, texts: Any) -> Bytes:
+    """texts: an Arrow array."""
+    lengths, data = text_parts(texts.cast(pa.binary()))
+    return prefix_root.table([each(head, bytes(data), np.cumsum(np.frombuffer(lengths, "<u4"), dtype=np.int64))])
 
 
 def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, each: Each) -> bytes:

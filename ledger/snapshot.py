@@ -222,8 +222,8 @@ def digest(header: Header, rows: Any) -> str:
 
 
 def text_parts(values: Any) -> tuple[bytes, memoryview]:
-    """A text column for hashing: u32 little-endian lengths, then the bytes."""
-    text = values.cast(pa.large_string())
+    """A column of text, or of bytes, for hashing: u32 little-endian lengths, then the bytes."""
+    text = values.cast(pa.large_binary())
     _, offsets, data = text.buffers()
     ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
     return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0] : ends[-1]]

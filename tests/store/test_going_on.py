@@ -487,14 +487,3 @@ def test_nobody_who_was_erased_meanwhile_stays_in_the_state(book: Ledger, tmp_pa
         book.snapshots, book.folder.tag_key(), frozen, lambda: book.read(compiling.require_erasures, size, frozen.header.erasures)
     )
     assert not list(book.snapshots.iterdir())
-
-
-def test_a_backup_has_no_copy_of_it(tmp_path: Path) -> None:
-    with ledger.create(tmp_path / "ledger") as book:
-        book.declare_purpose("train-ai", title="Training", description="Training of models")
-        begun(book, tmp_path / "one.parquet")
-        book.snapshot("train-ai")
-        assert list(book.snapshots.glob(".*"))
-    ledger.backup(tmp_path / "copy", tmp_path / "ledger")
-    assert list((tmp_path / "copy" / "snapshots").glob("*.parquet"))
-    assert not list((tmp_path / "copy" / "snapshots").glob(".*"))

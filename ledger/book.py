@@ -362,7 +362,10 @@ class Ledger:
     # Snapshots
 
     def look(self, purpose: str, *, tree_size: int | None = None, as_of: datetime | None = None) -> Snapshot:
-        """The answers as they are now, or were, in memory and unlogged: for an audit, which writes nothing."""
+        """The answers as they are now, or were, in memory and unlogged: for an audit, which writes nothing.
+
+        Where nothing speaks against it an earlier snapshot is brought up to date; with tree_size every entry is read.
+        """
         return self._compile(purpose, tree_size, as_of, None)
 
     def snapshot(

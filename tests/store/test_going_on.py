@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +20,7 @@ from unittest import mock
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from small_ledger import Clock, Sql, no, yes
 
 import ledger
@@ -26,6 +29,7 @@ from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log.entry import SALT_BYTES
 from ledger.store.documents import event_document
+from tests.conftest import Outcome
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SUBJECTS = ["a", "ab", "a!", "b", "é", '"', "\x01", "\U00010000", "z", "ｚ"]
@@ -487,3 +491,18 @@ def test_nobody_who_was_erased_meanwhile_stays_in_the_state(book: Ledger, tmp_pa
         book.snapshots, book.folder.tag_key(), frozen, lambda: book.read(compiling.require_erasures, size, frozen.header.erasures)
     )
     assert not list(book.snapshots.iterdir())
+
+
+def test_the_command_says_which_way_it_took(consent: Callable[..., Outcome], tmp_path: Path) -> None:
+    with ledger.create(tmp_path / "consent-ledger") as book:
+        book.declare_purpose("train-ai", title="Training", description="Training of models")
+        size = begun(book, tmp_path / "one.parquet")
+    ways = ("snapshot", "--purpose", "train-ai", "-o", "two.parquet")
+    assert f"from the snapshot of {size} entries and 4 since" in consent(*ways).err.splitlines()
+    told = json.loads(consent(*ways, "--format", "json").out)
+    assert told["earlier_size"] == size + 4
+    Draft202012Validator(import_module("schemas").load("snapshot")).validate(told)
+    (tmp_path / "two.parquet").unlink()
+    assert "earlier_size" not in json.loads(consent(*ways, "--format", "json").out)
+    outcome = consent(*ways, "--tree-size", str(size + 7))
+    assert outcome.code == 0 and "since" not in outcome.err

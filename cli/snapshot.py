@@ -37,7 +37,10 @@ def command(
                 "as_of": times.text(snapshot.header.as_of),
                 "known_until": times.text(snapshot.header.known_until),
                 "checkpoint": snapshot.header.checkpoint,
+                **({} if snapshot.earlier is None else {"earlier_size": snapshot.earlier}),
             }
         )
     else:
         click.echo(f"{output}: {snapshot.purpose} as of {times.text(snapshot.header.as_of)}, digest {snapshot.sha256}", err=True)
+        if snapshot.earlier is not None:
+            click.echo(f"from the snapshot of {snapshot.earlier} entries and {snapshot.size - snapshot.earlier} since", err=True)

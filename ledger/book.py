@@ -362,7 +362,10 @@ class Ledger:
     # Snapshots
 
     def look(self, purpose: str, *, tree_size: int | None = None, as_of: datetime | None = None) -> Snapshot:
-        """The answers as they are now, or were, in memory and unlogged: for an audit, which writes nothing."""
+        """The answers as they are now, or were, in memory and unlogged: for an audit, which writes nothing.
+
+        Where nothing speaks against it an earlier snapshot is brought up to date; with tree_size every entry is read.
+        """
         return self._compile(purpose, tree_size, as_of, None)
 
     def snapshot(
@@ -384,12 +387,13 @@ class Ledger:
 
         Raises IntegrityError for one of another log.
         """
-        from ledger import committing, compiling, snapshot, snapshots
+        from ledger import carried, committing, compiling, snapshot, snapshots
 
         self.check(frozen.header.checkpoint)
         self.folder.log_key()  # before anything is made: it may be missing, or its passphrase wrong
         subjects = committing.act_fields(frozen, self.folder.tag_key())
-        frozen, data = snapshot.freeze(frozen.header, frozen.rows())
+        data = snapshot.file_of(frozen.header, frozen.rows())
+        frozen = replace(frozen, file_sha256=sha256(data).hexdigest())
         named = self.snapshots / snapshots.name(frozen.purpose, frozen.sha256)
         path = named if output is None else Path(output)
         files.make_folder(path.parent)
@@ -406,7 +410,9 @@ class Ledger:
         check()
         receipt = self._logged(lambda tx: tx.act("snapshot_compiled", self._by, **act))
         snapshots.put(path, data, receipt, sweep=output is None, check=check)
-        return replace(frozen, path=path, receipt=receipt)
+        frozen = replace(frozen, path=path, receipt=receipt)
+        carried.keep(self.snapshots, self.folder.tag_key(), frozen, check)
+        return frozen
 
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None

@@ -13,20 +13,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ledger import folding, sayings, times
+from ledger import folding, hashing_program, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
-from ledger.log.entry import SALT_BYTES, subject_secret
-from ledger.log.prefix_tree import EMPTY, SEED_BYTES, PrefixTree
-from ledger.snapshot import NONE, Snapshot
+from ledger.log.entry import SALT_BYTES, SECRET, subject_secret
+from ledger.log.prefix_root import Alike, Bytes
+from ledger.log.prefix_tree import EMPTY, HASH_BYTES, SEED_BYTES, PrefixTree
+from ledger.snapshot import NONE, Snapshot, text_parts
 from ledger.statements.decided import BASES
 from ledger.statements.membership import SCOPES
 
 _BATCH = 65_536
 """Rows that are held at once."""
 _SCOPES = tuple(SCOPES)
+_BLOCK, _INNER, _OUTER = 64, np.uint8(0x36), np.uint8(0x5C)
+"""Of HMAC with SHA-256."""
+_HASHES = 6
+"""How many of a subject a second process may have a part in."""
 
 
 def subjects_tree(frozen: Snapshot, tag_key: bytes, seed: bytes, erased: Iterable[tuple[bytes, bytes]] = ()) -> PrefixTree:
@@ -109,18 +115,38 @@ def act_fields(frozen: Snapshot, tag_key: bytes) -> dict[str, str]:
 def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
     """Of `subjects_tree`, without the tree."""
     indexes, values, at = [], [], 0
-    for subject_ids, texts in sayings.of_each(rows):
-        blinds = [
-            _blind(tag_key, salts[start : start + SALT_BYTES], seed)
-            for start in range(at, at + SALT_BYTES * len(texts), SALT_BYTES)
-        ]
-        at += SALT_BYTES * len(texts)
-        indexes.append(prefix_root.table(prefix_tree.indexes(seed, subject_ids)))
-        values.append(prefix_root.table(list(map(prefix_tree.value_of, blinds, texts))))
-    if not indexes:
-        return EMPTY
-    with Hashers(2 * sum(map(len, indexes))) as hashers:
+    with Hashers(_HASHES * (len(salts) // SALT_BYTES)) as hashers:
+        for subject_ids, texts in sayings.of_each(rows):
+            some = np.frombuffer(salts, np.uint8, SALT_BYTES * len(texts), at).reshape(-1, SALT_BYTES)
+            at += SALT_BYTES * len(texts)
+            blinds = pa.py_buffer(_blinds(tag_key, some, seed, hashers.alike))
+            blinded = pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(texts), [None, blinds])
+            said = pc.binary_join_element_wise(blinded.cast(pa.binary()), texts.cast(pa.binary()), b"")
+            indexes.append(_hashed(hashers, prefix_tree.index_head(seed), subject_ids))
+            values.append(_hashed(hashers, prefix_tree.VALUE_HEAD, said))
+        if not indexes:
+            return EMPTY
         return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.alike)
+
+
+def _hashed(hashers: Hashers, head: bytes, texts: Any) -> Bytes:
+    """texts: an Arrow array."""
+    lengths, data = text_parts(texts.cast(pa.binary()))
+    return prefix_root.table([hashers.each(head, bytes(data), np.cumsum(np.frombuffer(lengths, "<u4"), dtype=np.int64))])
+
+
+def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, alike: Alike) -> bytes:
+    """`_blind` of many, a salt a row: HMAC (RFC 2104) by its parts, of all at once."""
+    key = np.frombuffer(tag_key.ljust(_BLOCK, b"\0"), np.uint8)
+    # In this process alone: what another one is sent is no key.
+    tagged = hashing_program.alike((key ^ _INNER).tobytes() + SECRET, salts.tobytes(), SALT_BYTES)
+    secrets_of = hashing_program.alike((key ^ _OUTER).tobytes(), tagged, HASH_BYTES)
+    keys = np.zeros((len(salts), _BLOCK), np.uint8)
+    keys[:, :HASH_BYTES] = prefix_root.table([secrets_of])
+    seeds = np.tile(np.frombuffer(seed, np.uint8), (len(salts), 1))
+    inner = alike(b"", np.concatenate([keys ^ _INNER, seeds], axis=1).tobytes(), _BLOCK + SEED_BYTES)
+    outer = np.concatenate([keys ^ _OUTER, prefix_root.table([inner])], axis=1)
+    return alike(b"", outer.tobytes(), _BLOCK + HASH_BYTES)
 
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:

@@ -1,23 +1,24 @@
 """A prefix of the log -> a snapshot: every entry is read in log order, hashed against its opening, and all of them against the
-signed root. Nothing is decided by an index."""
+signed root; or, where an earlier snapshot was made that way, every entry since. Nothing is decided by an index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from ledger import folding, snapshot, times
-from ledger.errors import IntegrityError, SnapshotError, UsageError
+from ledger import carried, folding, going_on, snapshot, times
+from ledger.consent import Purpose
+from ledger.errors import ConsentLedgerError, IntegrityError, SnapshotError, UsageError
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
-from ledger.snapshot import Header, Snapshot
+from ledger.snapshot import Grounds, Header, Snapshot
 from ledger.spoken import whole as spoken_of
-from ledger.store.documents import completed_at, purpose_of
+from ledger.store.documents import purpose_of
 from ledger.store.erased import Erasures
+from ledger.store.erasure import SNAPSHOTS
 from ledger.store.folder import Folder
 from ledger.store.history import History
 
@@ -34,7 +35,8 @@ def compile_at(
 ) -> Snapshot:
     """The answers for a purpose's current version, in memory.
 
-    note, head: the log's. tree_size: only that many entries. as_of: only events that count by then, None: now.
+    note, head: the log's. tree_size: only that many entries, of which each is read; None: all, of which those are not read again
+    that an earlier snapshot is of. as_of: only events that count by then, None: now.
     on_progress: entries read, entries in all.
     Raises UsageError for what cannot be asked, IntegrityError where the entries are not those that were signed.
     """
@@ -73,29 +75,60 @@ def compile_at(
         if on_progress is not None:
             on_progress(position, size)
 
-    what = {"token": purpose, "accepts": current.accepts, "as_of": moment}
-    spoken = spoken_of(history, folder.path, size, progress, **what)
+    grounds = Grounds(tuple(current.accepts), tuple(position for position, _ in history.erasures()))
+    found = None
+    if tree_size is None and (earlier := _earlier(folder, purpose, grounds)) is not None:
+        found = going_on.found(earlier, history, head, current, moment, progress)
+    beyond: tuple[int, ...] = ()
+    if found is None:
+        found, beyond = _all(folder, history, size, note, declared, moment, progress)
+    signed = history.signed_once(note)
+    header = Header(folder.origin, current.reference, current.categories, signed, moment, known_until, found.sources, beyond)
+    return Snapshot(
+        header,
+        snapshot.digest(header, found.rows),
+        salts=found.salts,
+        grounds=None if found.left_out else grounds,
+        earlier=found.earlier,
+        _rows=found.rows,
+    )
+
+
+def _earlier(folder: Folder, purpose: str, grounds: Grounds) -> carried.Earlier | None:
+    try:
+        tag_key = folder.tag_key()
+    except ConsentLedgerError:  # who only looks may not read it
+        return None
+    return carried.find(folder.path / SNAPSHOTS, tag_key, purpose, grounds)
+
+
+def _all(
+    folder: Folder,
+    history: History,
+    size: int,
+    note: str,
+    declared: Sequence[tuple[datetime, Purpose]],
+    as_of: datetime,
+    on_progress: Callable[[int], None],
+) -> tuple[going_on.Found, tuple[int, ...]]:
+    """What the first `size` entries say, and which erasures beyond them have taken some of theirs. Raises IntegrityError."""
+    current = declared[-1][1]
+    spoken = spoken_of(history, folder.path, size, on_progress, token=current.token, accepts=current.accepts, as_of=as_of)
     if RightEdge(size, spoken.after).root() != history.open(note).root:
         raise IntegrityError("the entries do not have the root that their checkpoint has signed", hint="run `consent fsck`")
     said, erasures = [], Erasures(history)
-    sources: dict[str, datetime] = {}
     for position, act in spoken.gone:
         erasures.gone(position, act)
     for position, document in spoken.others:
         erasures.said(position, None, document)
-        if document["act"] == "purpose_declared" and document["token"] == purpose:
+        if document["act"] == "purpose_declared" and document["token"] == current.token:
             said.append(purpose_of(document))
-        elif document["act"] == "import_finished":
-            source = document.get("source", "")
-            sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
     if said != declared:  # they were found by a column that nothing has signed
-        raise IntegrityError(f"the log declares {purpose} otherwise than table openings has it", hint="run `consent fsck`")
+        raise IntegrityError(f"the log declares {current.token} otherwise than table openings has it", hint="run `consent fsck`")
     erasures.settle(size)
-    beyond = tuple(erasures.beyond(size))
-    signed = history.signed_once(note)
-    header = Header(folder.origin, current.reference, current.categories, signed, moment, known_until, sources, beyond)
     salts = np.frombuffer(spoken.salts, f"V{SALT_BYTES}")[folding.first_positions(spoken.acts)].tobytes()
-    return replace(snapshot.freeze(header, folding.latest_per_scope(spoken.acts))[0], salts=salts)
+    rows = folding.latest_per_scope(spoken.acts)
+    return going_on.Found(rows, salts, spoken.completed(), spoken.left_out, None), tuple(erasures.beyond(size))
 
 
 def require_erasures(history: History, size: int, known: Sequence[int]) -> None:

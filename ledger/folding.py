@@ -55,10 +55,11 @@ ACTS = pa.schema(
 class Acts:
     """The events that count at as_of, as they come in log order.
 
-    accepts: the versions of the purpose whose yes counts.
+    accepts: the versions of the purpose whose yes counts. left_out: how many events of the purpose count later only.
     """
 
     def __init__(self, token: str, accepts: Sequence[int], as_of: datetime) -> None:
+        self.left_out = 0
         self._versions, self._limit, self._micros = _Versions(token, frozenset(accepts)), times.micros(as_of), _Micros()
         self._columns: list[list[Any]] = [[] for _ in ACTS]
         self._batches: list[pa.RecordBatch] = []
@@ -74,6 +75,8 @@ class Acts:
             values = (event["subject_id"], event.get("content_id", event.get("category", "")), t, position, *terms)
             for column, value in zip(self._columns, values, strict=True):
                 column.append(value)
+        else:
+            self.left_out += 1
 
     def add_alike(self, positions: Sequence[int], said: Sequence[Said]) -> None:
         """Many by their forms: what `add` makes of each, a column at a time."""
@@ -89,6 +92,7 @@ class Acts:
         else:
             t = np.minimum(t, _micros(occurred))
         counts = speaks[number] & (t <= self._limit)
+        self.left_out += int((speaks[number] & ~counts).sum())
         categories = pa.array([form.document.get("category", "") for form in numbers], pa.string())
         items = pc.coalesce(pa.array(contents, pa.string()), categories.take(pa.array(number)))
         columns = [pa.array(subjects, pa.string()), items, pa.array(t), pa.array(positions, pa.int64())]

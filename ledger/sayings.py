@@ -34,20 +34,20 @@ _DIGITS = (
 """Where each digit of a time of day stands, what it is worth in microseconds, and how many there are of it."""
 
 
-def of_each(rows: Any) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """rows: of snapshot.SCHEMA, in their order. Yields batches of subject ids and of canonical `{"rows": [...]}`."""
-    starts = _starts(rows["subject_id"])
+def of_each(rows: Any) -> Iterator[tuple[Any, Any]]:
+    """rows: of snapshot.SCHEMA, in order. Yields batches of subject ids and of canonical `{"rows": [...]}`, as Arrow has text."""
+    starts = starts_of(rows["subject_id"])
     ends = np.append(starts[1:], len(rows))
     for first in range(0, len(starts), BATCH):
         some, until = starts[first : first + BATCH], ends[first : first + BATCH]
         part = rows.slice(some[0], until[-1] - some[0]).combine_chunks()
         texts = _texts({name: part[name].combine_chunks() for name in part.column_names})
-        spans = zip((some - some[0]).tolist(), (until - some[0]).tolist(), strict=True)
-        ids = part["subject_id"].take(pa.array(some - some[0])).cast(pa.binary()).to_pylist()
-        yield ids, [f'{{"rows":[{",".join(texts[start:end])}]}}'.encode() for start, end in spans]
+        begins = pa.array(np.append(some, until[-1]) - some[0], pa.int32())
+        said = _joined('{"rows":[', pc.binary_join(pa.ListArray.from_arrays(begins, texts), ","), "]}")
+        yield part["subject_id"].combine_chunks().take(pa.array(some - some[0])), said
 
 
-def _starts(subjects: Any) -> npt.NDArray[np.int64]:
+def starts_of(subjects: Any) -> npt.NDArray[np.int64]:
     """The first row of each subject."""
     if not len(subjects):
         return np.zeros(0, np.int64)
@@ -56,7 +56,7 @@ def _starts(subjects: Any) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(differ) + 1])
 
 
-def _texts(column: dict[str, Any]) -> list[str]:
+def _texts(column: dict[str, Any]) -> Any:
     """Of each row, its names in the order of RFC 8785."""
     said_no, said_yes = (pc.not_equal(column[name], NONE) for name in ("no_at", "yes_at"))
     no = _joined(
@@ -77,10 +77,8 @@ def _texts(column: dict[str, Any]) -> list[str]:
         ',"yes_position":', column["yes_position"].cast(pa.string()),
     )  # fmt: skip
     finer = pc.not_equal(column["scope"], 0)
-    return list(
-        _joined(
-            "{", pc.if_else(said_no, no, ""), scope, pc.if_else(finer, item, ""), pc.if_else(said_yes, yes, ""), "}",
-        ).to_pylist()
+    return _joined(
+        "{", pc.if_else(said_no, no, ""), scope, pc.if_else(finer, item, ""), pc.if_else(said_yes, yes, ""), "}",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ledger import times
 from ledger.consent import split_purpose
 from ledger.errors import IntegrityError, SnapshotError, UsageError, VerificationError
-from ledger.log import canonical
+from ledger.log import canonical, checkpoint
 from ledger.log.trust import Trust
 from ledger.statements.receipt import open_act_receipt
 from ledger.statements.verify import load_trust, whole
@@ -119,12 +119,24 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Grounds:
+    """Of a snapshot that left out no event for its time: what must be found again by whoever goes on from it.
+
+    accepts: the versions of the purpose whose yes counts. erasures: the positions of all acts that had erased somebody.
+    """
+
+    accepts: tuple[int, ...]
+    erasures: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Frozen answers. Equal when their digests are equal; pickles as path and digest, or with its rows when in memory.
 
     receipt: the act receipt that authenticates it, None for one that was compiled only to look.
     salts: of one that was compiled in this process, 32 bytes for each subject, in the order of the rows: the salt of the first of
-    its events there. They never leave the process.
+    its events there. They are for the ledger alone, as `grounds` are.
+    earlier: how many entries those of an earlier snapshot were from which this one was gone on; None: all entries were read.
     """
 
     header: Header = field(compare=False, repr=False)
@@ -134,11 +146,18 @@ class Snapshot:
     receipt: bytes | None = field(default=None, compare=False, repr=False)
     max_age: timedelta = field(default=MAX_AGE, compare=False, repr=False)
     salts: bytes | None = field(default=None, compare=False, repr=False)
+    grounds: Grounds | None = field(default=None, compare=False, repr=False)
+    earlier: int | None = field(default=None, compare=False, repr=False)
     _rows: Any = field(default=None, compare=False, repr=False)
 
     @property
     def purpose(self) -> str:
         return self.header.purpose
+
+    @property
+    def size(self) -> int:
+        """How many entries the answers are from, as the header's checkpoint says, which is not verified here."""
+        return checkpoint.parse(self.header.checkpoint.partition("\n\n")[0] + "\n").size
 
     def rows(self) -> Any:
         """The rows, from memory or from the file, whose bytes are checked first. Raises SnapshotError, IntegrityError.
@@ -153,7 +172,7 @@ class Snapshot:
         data = _read(self.path)
         if hashlib.sha256(data).hexdigest() != self.file_sha256:
             raise IntegrityError(f"the snapshot {self.path} was changed after it was opened")
-        return _parse(data)[1]
+        return parse(data)[1]
 
     def age(self, now: datetime) -> timedelta:
         return now - min(self.header.as_of, self.header.known_until)
@@ -203,8 +222,8 @@ def digest(header: Header, rows: Any) -> str:
 
 
 def text_parts(values: Any) -> tuple[bytes, memoryview]:
-    """A text column for hashing: u32 little-endian lengths, then the bytes."""
-    text = values.cast(pa.large_string())
+    """A column of text, or of bytes, for hashing: u32 little-endian lengths, then the bytes."""
+    text = values.cast(pa.large_binary())
     _, offsets, data = text.buffers()
     ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
     return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0] : ends[-1]]
@@ -212,11 +231,16 @@ def text_parts(values: Any) -> tuple[bytes, memoryview]:
 
 def freeze(header: Header, rows: Any) -> tuple[Snapshot, bytes]:
     """A snapshot in memory, and the Parquet file's bytes."""
+    data = file_of(header, rows)
+    return Snapshot(header, digest(header, rows), file_sha256=hashlib.sha256(data).hexdigest(), _rows=rows), data
+
+
+def file_of(header: Header, rows: Any) -> bytes:
+    """The Parquet file."""
     sink = io.BytesIO()
     table = rows.replace_schema_metadata({_METADATA_KEY: canonical.encode(header.document())})
     pq.write_table(table, sink, compression="zstd", use_dictionary=["scope", "no_state", "yes_basis"])
-    data = sink.getvalue()
-    return Snapshot(header, digest(header, rows), file_sha256=hashlib.sha256(data).hexdigest(), _rows=rows), data
+    return sink.getvalue()
 
 
 def receipt_path(path: Path) -> Path:
@@ -263,7 +287,7 @@ def open_snapshot(
             f"the snapshot {path} is not the file that its receipt speaks of",
             hint=f"it was edited or replaced; {_ANEW}",
         )
-    header, rows = _parse(data)
+    header, rows = parse(data)
     sha256 = digest(header, rows)
     if act.act["snapshot_sha256"] != sha256 or act.act["purpose"] != header.purpose or act.checkpoint.origin != header.origin:
         raise VerificationError(f"the snapshot {path} does not hold what its receipt says", hint=_ANEW)
@@ -284,7 +308,8 @@ def _read(path: Path) -> bytes:
         raise SnapshotError(f"cannot read {path}: {error.strerror}", hint="compile a snapshot with `consent snapshot`") from error
 
 
-def _parse(data: bytes) -> tuple[Header, Any]:
+def parse(data: bytes) -> tuple[Header, Any]:
+    """Header and rows of a file's bytes, which were authenticated. Raises SnapshotError, IntegrityError."""
     # A copy that Arrow owns: a thread of its pool that still holds an object of Python as the process ends aborts it.
     buffer = pa.allocate_buffer(len(data))
     np.frombuffer(buffer, np.uint8)[:] = np.frombuffer(data, np.uint8)

@@ -21,6 +21,7 @@ from ledger.log.entry import SALT_BYTES
 from ledger.log.merkle import RightEdge
 from ledger.store import second
 from ledger.store.alike import Said
+from ledger.store.documents import completed_at
 from ledger.store.erased import Erasures
 from ledger.store.history import History
 from ledger.store.opened import Erased
@@ -32,7 +33,8 @@ _NO_SALT = bytes(SALT_BYTES)
 class Spoken:
     """before, after: the hashes of the tree's right edge there. acts: those of events that count, of `folding.ACTS`.
     salts: of each entry. others: (position, document) of what is no event. gone: (position, position of the act that erased
-    it). erasures: where those stand of which it was shown that none of these entries is open in spite of it."""
+    it). erasures: where those stand of which it was shown that none of these entries is open in spite of it. left_out: how many
+    events of the purpose count later only."""
 
     before: Sequence[bytes]
     after: Sequence[bytes]
@@ -41,6 +43,16 @@ class Spoken:
     others: Sequence[tuple[int, Mapping[str, Any]]]
     gone: Sequence[tuple[int, int]]
     erasures: Sequence[int]
+    left_out: int
+
+    def completed(self) -> dict[str, datetime]:
+        """When each import source last completed, as these entries have it."""
+        sources: dict[str, datetime] = {}
+        for _, document in self.others:
+            if document["act"] == "import_finished":
+                source = document.get("source", "")
+                sources[source] = max(sources.get(source, times.EPOCH), completed_at(document))
+        return sources
 
 
 def read(
@@ -86,6 +98,7 @@ def read(
         others=others,
         gone=gone,
         erasures=sorted(erasures.acts),
+        left_out=acts.left_out,
     )
 
 
@@ -109,6 +122,7 @@ def whole(history: History, folder: Path, size: int, on_progress: Callable[[int]
         others=[*found.others, *rest.others],
         gone=[*found.gone, *rest.gone],
         erasures=found.erasures,
+        left_out=found.left_out + rest.left_out,
     )
 
 
@@ -117,7 +131,7 @@ def second_half(
 ) -> None:
     """What `whole` has a second process do."""
     spoken = read(history, first, end, as_of=times.parse(as_of), **what)
-    fields = {name: getattr(spoken, name) for name in ("others", "gone", "erasures")}
+    fields = {name: getattr(spoken, name) for name in ("others", "gone", "erasures", "left_out")}
     edges = {name: [part.hex() for part in getattr(spoken, name)] for name in ("before", "after")}
     out.write(json.dumps({**fields, **edges}).encode() + b"\n")
     out.write(len(spoken.salts).to_bytes(8, "little") + spoken.salts)
@@ -138,4 +152,5 @@ def _parsed(answer: bytes | None) -> Spoken | None:
         others=[(position, document) for position, document in fields["others"]],
         gone=[(position, act) for position, act in fields["gone"]],
         erasures=fields["erasures"],
+        left_out=fields["left_out"],
     )

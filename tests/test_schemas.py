@@ -380,6 +380,7 @@ DOCUMENTS: dict[str, list[Any]] = {
             "as_of": MOMENT,
             "known_until": MOMENT,
             "checkpoint": "note\n",
+            "earlier_size": 3,
         }
     ],
     "event-request": [{"state": "withdrawn", "subject_id": "u1", "purposes": ["*"]}, API_EVENT],

@@ -18,6 +18,7 @@ from ledger.errors import VerificationError
 
 SALT_BYTES = 32
 ENTRY_BYTES = 32
+SECRET = b"secret\n"
 _BODY = b"consent-ledger/body/v1\n"
 _EVENT = b"consent-ledger/event/v1\n"
 
@@ -49,7 +50,7 @@ def subject_secret(key: bytes, salt: bytes) -> bytes:
     """
     if len(salt) != SALT_BYTES:
         raise _wrong(salt, "salt")
-    return hmac.digest(key, b"secret\n" + salt, "sha256")
+    return hmac.digest(key, SECRET + salt, "sha256")
 
 
 def event_tag(key: bytes, event_id: str) -> bytes:

@@ -22,6 +22,7 @@ from ledger.log import canonical
 HASH_BYTES = 32
 SEED_BYTES = 32
 MAX_PATH = 8 * HASH_BYTES
+VALUE_HEAD = b"consent-ledger/value/v1\n"
 EMPTY = sha256(b"\x12").digest()
 
 
@@ -48,7 +49,7 @@ def value(blind: bytes, said: Mapping[str, object]) -> bytes:
 
 def value_of(blind: bytes, canonical_said: bytes) -> bytes:
     """Of what is in its canonical form already."""
-    return sha256(b"consent-ledger/value/v1\n" + blind + canonical_said).digest()
+    return sha256(VALUE_HEAD + blind + canonical_said).digest()
 
 
 def leaf(index: bytes, value: bytes) -> bytes:

@@ -35,6 +35,8 @@ from ledger.store.journal import Acts, Order
 from ledger.store.unreached import Unreached
 
 SNAPSHOTS = "snapshots"
+CARRIED = ".*.carried"
+"""See `carried`."""
 BASIS = "request of the subject"
 _RECEIPT = ".receipt"
 
@@ -248,7 +250,8 @@ def _remove_snapshots(folder: Path, position: int) -> set[str]:
             if not isinstance(act.get("tree_size"), int) or act["tree_size"] <= position:
                 removed.add(str(act.get("file_sha256")))
                 paths += [receipt, path]  # a file without its receipt is no snapshot
-        files.withdraw_all(paths)
+        # What the next snapshot would go on from has salts: without them nobody can tell what a snapshot said of a person.
+        files.withdraw_all([*paths, *sorted(folder.glob(CARRIED))])
     return removed
 
 

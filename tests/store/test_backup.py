@@ -51,6 +51,7 @@ def full(book: Ledger) -> Ledger:
 
 def test_it_takes_the_place_of_the_ledger(full: Ledger, tmp_path: Path) -> None:
     head, receipt, before = full.checkpoint(), full.receipt("e7"), contents(full.folder.path)
+    del before["snapshots/.train-ai.carried"]  # salts that an erasure would not reach there; the next snapshot does without
     report = ledger.backup(tmp_path / "kept" / "one", full.folder.path)
     copy = tmp_path / "kept" / "one"
     assert report == ledger.fsck(full.folder.path)

@@ -149,7 +149,7 @@ class _Writing:
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
         self._record(tx, [self._act, *self._taken(turn)])
         # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
-        if late := self._taken(turn):
+        while len(self._others) < turns.TOGETHER and (late := self._taken(turn)):
             self._record(tx, late)
 
     def _taken(self, turn: Turn | None) -> list[Act]:

@@ -69,7 +69,7 @@ _Outcome = Stored | InvalidEvent
 
 def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *, now: bool = False) -> Recorded:
     """Record one act. now: dated by the log's clock. Raises InvalidEvent, and as `append` does."""
-    key = folder.log_key()  # a passphrase may have to be asked for
+    key = folder.key_at_hand()  # a passphrase may have to be asked for
     given = event.event_id is not None
     act = Act(event if given else event.filled_in(event_id=secrets.token_hex(16)), recorded_by, now)
     found = None

@@ -31,6 +31,7 @@ VARIABLE = "CONSENT_LEDGER"
 LOG_KEY, NEXT_LOG_KEY = "log.key", "log.key.next"
 _MAX_TEXT = 1 << 20
 _MAX_LINK_KEYS = 400
+_NOTHING_RECORDED = "without it nothing can be recorded"
 Passphrase = str | Callable[[Path], str]
 """Of protected keys; or who to ask for that of a key's file, once it is needed."""
 
@@ -126,13 +127,17 @@ class Folder:
         # While it is being replaced the next one may count already, and get the other's name while this looks.
         for name in (LOG_KEY, NEXT_LOG_KEY, LOG_KEY):
             if name == LOG_KEY or (self.path / name).exists():
-                key = self._key(name, "without it nothing can be recorded")
+                key = self._key(name, _NOTHING_RECORDED)
                 if self.log_trust().is_current(key.public):
                     return key
         raise IntegrityError(
             f"{self.path / LOG_KEY} is not the key that signs this ledger's log",
             hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
         )
+
+    def key_at_hand(self) -> PrivateKey:
+        """What `log.key` holds. Whether that still signs this log whoever signs finds out, with the writer's lock held."""
+        return self._key(LOG_KEY, _NOTHING_RECORDED)
 
     def run_key(self) -> PrivateKey:
         return self._key("run.key", "without it no statement can be signed, unless --run-key names another")
@@ -162,7 +167,7 @@ class Folder:
 
     def tag_key(self) -> bytes:
         """32 bytes. Raises IntegrityError for a file that holds anything else."""
-        with self._needed("tag.key", "without it nothing can be recorded"):
+        with self._needed("tag.key", _NOTHING_RECORDED):
             text = files.read_private(self.path / "tag.key")
         try:
             key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))

@@ -71,11 +71,13 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    file = _file(engine)
+    paths = (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm")))
+
     @event.listens_for(engine, "checkout")
     def is_still_it(connection: object, record: Any, _: object) -> None:
         """A connection that was kept is of the files that have the names now: what is written to others is lost."""
-        file = _file(engine)
-        for path in (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm"))):
+        for path in paths:
             try:
                 status = path.stat()
             except FileNotFoundError:

@@ -21,9 +21,9 @@ from ledger.log.merkle import HASH_BYTES
 from ledger.log.proof import TlogProof
 from ledger.person import Recorded
 from ledger.statements.receipt import event_receipt
-from ledger.store.documents import purpose_document, read_event
+from ledger.store.documents import event_of, purpose_document
 from ledger.store.history import OTHER_SUBJECT, History
-from ledger.store.opened import Opened
+from ledger.store.opened import Opened, event_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class Found:
 
     def recorded(self) -> Recorded:
         """Raises IntegrityError, or VerificationError, for a stored act that is none, or another person's."""
-        read = [read_event(act) for act in self.acts]
-        document, event = read[self.number]
-        events = [each for _, each in read]
+        documents = [event_document(act) for act in self.acts]
+        events = list(map(event_of, documents))
+        document, event = documents[self.number], events[self.number]
         if any(each.subject_id != event.subject_id for each in events):
             raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         decisions = [

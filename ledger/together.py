@@ -35,6 +35,7 @@ from ledger.turns import Lost, Turn, Waiting
 QUEUE_SECONDS: float = 10
 """How long to wait for somebody to take it; then it is recorded by the database's own lock."""
 _VERSION = b"consent-ledger/turns/v2\n"
+"""Another one for whatever is handed over in another form: processes of both versions then go by the database's lock."""
 _MUCH = turns.MAX_BYTES // 2
 _REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
 

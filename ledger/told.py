@@ -25,6 +25,9 @@ from ledger.store.documents import event_of, purpose_document
 from ledger.store.history import OTHER_SUBJECT, History
 from ledger.store.opened import Opened, event_document
 
+_ANY = "surrogateescape"
+"""What is no text is handed over as well: whoever reads it finds out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -56,7 +59,7 @@ class Found:
         said = [
             self.repeated,
             self.warnings,
-            [act.decode() for act in self.acts],
+            [act.decode(errors=_ANY) for act in self.acts],
             self.number,
             self.tag.hex(),
             self.salt.hex(),
@@ -77,7 +80,7 @@ class Found:
         return cls(
             repeated=repeated,
             warnings=warnings,
-            acts=[act.encode() for act in acts],
+            acts=[act.encode(errors=_ANY) for act in acts],
             number=number,
             tag=bytes.fromhex(tag),
             salt=bytes.fromhex(salt),

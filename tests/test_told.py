@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 
 import ledger
 from ledger import Event, Ledger, person, together, told
-from ledger.errors import ConsentLedgerError, IntegrityError
+from ledger.errors import ConsentLedgerError, IntegrityError, VerificationError
 from ledger.store import sqlite
 from ledger.told import Found
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TOLD: dict[str, Any] = {"repeated": False, "warnings": [], "now": NOW, "purposes": "[]"}
 
 
 @pytest.fixture
@@ -114,6 +116,15 @@ def test_one_that_is_not_among_the_persons_acts_is_not_told(book: Ledger) -> Non
     book.withdraw("ann")
     with pytest.raises(IntegrityError, match="subject_id"):
         book.read(lambda history: Found.of(history, history.opened_of(["ann"])["ann"], 0))
+
+
+def test_a_stored_act_that_is_no_text_is_found_out_by_its_reader(book: Ledger) -> None:
+    book.withdraw("ann")
+    found = book.read(lambda history: Found.of(history, theirs := history.opened_of(["ann"])["ann"], theirs[0].position, **TOLD))
+    strange = replace(found, acts=[*found.acts, b"\xff\x80{"])
+    assert Found.of_message(json.loads(strange.message())) == strange
+    with pytest.raises(VerificationError):
+        together._read_answer(together._answer(strange))
 
 
 def test_purposes_are_read_as_they_were_written(book: Ledger) -> None:

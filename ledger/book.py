@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -98,7 +98,7 @@ class Ledger:
         """The same ledger for someone else, as whose its acts are marked: `api:crm`. Otherwise it is the system's user."""
         return Ledger(self.folder, recorded_by)
 
-    @property
+    @cached_property
     def _by(self) -> str:
         return self._recorded_by or f"user:{getpass.getuser()}"
 

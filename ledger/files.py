@@ -39,7 +39,7 @@ def read_private(path: str | Path) -> bytes:
     with _failing(f"cannot read {path}"):
         # Not blocking: a pipe under a key's name must not hang the program before it is refused.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             # Of the open file, not of the path: what is checked is what is read.
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -48,7 +48,11 @@ def read_private(path: str | Path) -> bytes:
                 raise ConsentLedgerError(f"{path} belongs to another user", hint="chown it to the user that runs this")
             if status.st_mode & 0o077:
                 raise ConsentLedgerError(f"{path} is open to other users", hint=f"chmod 600 {path}")
-            content = file.read(_MAX_PRIVATE_BYTES + 1)
+            content = b""
+            while len(content) <= _MAX_PRIVATE_BYTES and (more := os.read(descriptor, _MAX_PRIVATE_BYTES + 1)):
+                content += more
+        finally:
+            os.close(descriptor)
     if len(content) > _MAX_PRIVATE_BYTES:
         raise ConsentLedgerError(f"{path} is too large for a key")
     return content
@@ -174,9 +178,11 @@ def sweep(path: Place) -> None:
                 (path.parent / name).remove()
         return
     with _failing(f"cannot clean up beside {path}"):
-        for found in path.parent.iterdir() if path.parent.is_dir() else ():
-            if found.stem[:-16] == hidden(path):
-                _sweep(found)
+        if path.parent.is_dir():
+            beginning = hidden(path)
+            with os.scandir(path.parent) as there:
+                for found in [one.name for one in there if one.name[:-20] == beginning]:
+                    _sweep(path.with_name(found))
 
 
 def sweep_below(folder: Place) -> None:

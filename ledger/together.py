@@ -16,12 +16,11 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import sqlalchemy as sa
 
-from ledger import person, receipts, times, turns
-from ledger.consent import Event, Purpose
+from ledger import person, times, told, turns
+from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, EventConflict, InvalidEvent, Suppressed
 from ledger.log.keys import PrivateKey
 from ledger.person import Recorded
@@ -30,11 +29,14 @@ from ledger.store.append import Stored, Transaction, Unanchored, append, told_th
 from ledger.store.documents import EVENT_FIELDS, TIMES, event_document, event_of
 from ledger.store.folder import Folder
 from ledger.store.history import History
+from ledger.told import Found
 from ledger.turns import Lost, Turn, Waiting
 
 QUEUE_SECONDS: float = 10
 """How long to wait for somebody to take it; then it is recorded by the database's own lock."""
-_VERSION = b"consent-ledger/turns/v1\n"
+_VERSION = b"consent-ledger/turns/v2\n"
+"""Another one for whatever is handed over in another form: processes of both versions then go by the database's lock."""
+_MUCH = turns.MAX_BYTES // 2
 _REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
 
 
@@ -68,7 +70,7 @@ _Outcome = Stored | InvalidEvent
 
 def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *, now: bool = False) -> Recorded:
     """Record one act. now: dated by the log's clock. Raises InvalidEvent, and as `append` does."""
-    key = folder.log_key()  # a passphrase may have to be asked for
+    key = folder.key_at_hand()  # a passphrase may have to be asked for
     given = event.event_id is not None
     act = Act(event if given else event.filled_in(event_id=secrets.token_hex(16)), recorded_by, now)
     found = None
@@ -79,6 +81,7 @@ def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *,
     except Lost:
         act = replace(act, again=True)
     if isinstance(found, bytes):
+        database.linger(engine, begin=False)  # with many who write it is long until it is our turn again
         recorded = _read_answer(found)
     else:
         with database.held(engine):
@@ -103,8 +106,8 @@ class _Writing:
         self._engine, self._folder, self._key, self._act = engine, folder, key, act
         self._others: list[tuple[Waiting, Act]] = []
         self._outcomes: list[tuple[_Outcome, Sequence[str]]] = []
-        self._told: list[Recorded | ConsentLedgerError] = []
-        self._purposes: list[Purpose] = []
+        self._told: list[Found | ConsentLedgerError] = []
+        self._purposes = "[]"
 
     def record(self, turn: Turn | None) -> Recorded:
         try:
@@ -120,7 +123,8 @@ class _Writing:
         ours = self._told[0]
         if isinstance(ours, ConsentLedgerError):
             raise ours
-        return ours
+        with told_that_it_was_recorded():
+            return ours.recorded()
 
     def _append(self, turn: Turn | None) -> None:
         try:
@@ -142,11 +146,11 @@ class _Writing:
         self._others = []
 
     def _plan(self, tx: Transaction, turn: Turn | None) -> None:
-        self._purposes = person.current_purposes(tx.declared)
+        self._purposes = told.purposes_text(person.current_purposes(tx.declared))
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
         self._record(tx, [self._act, *self._taken(turn)])
         # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
-        if late := self._taken(turn):
+        while len(self._others) < turns.TOGETHER and (late := self._taken(turn)):
             self._record(tx, late)
 
     def _taken(self, turn: Turn | None) -> list[Act]:
@@ -172,8 +176,7 @@ class _Writing:
         stored = [outcome for outcome, _ in self._outcomes if isinstance(outcome, Stored)]
         try:
             with told_that_it_was_recorded():
-                subject_ids = {each.event.subject_id for each in stored}
-                telling = _Telling(history, self._purposes, subject_ids) if stored else None
+                now, opened = history.now(), history.opened_of({each.event.subject_id for each in stored})
         except ConsentLedgerError as error:
             self._told = [outcome if isinstance(outcome, InvalidEvent) else error for outcome, _ in self._outcomes]
             return
@@ -182,9 +185,10 @@ class _Writing:
             try:
                 if isinstance(outcome, InvalidEvent):
                     raise outcome
-                assert telling is not None
                 with told_that_it_was_recorded():
-                    self._told.append(telling.of(outcome, warnings))
+                    theirs, about = opened[outcome.event.subject_id], {"now": now, "purposes": self._purposes}
+                    found = Found.of(history, theirs, outcome.position, repeated=outcome.repeated, warnings=warnings, **about)
+                self._told.append(found)
             except ConsentLedgerError as error:
                 self._told.append(error)
 
@@ -212,31 +216,16 @@ def _dated(tx: Transaction, act: Act) -> Event:
     return replace(act.event, occurred_at=moment) if act.event.is_yes else act.event.filled_in(occurred_at=moment)
 
 
-class _Telling:
-    """What several people are told at one moment."""
-
-    def __init__(self, history: History, purposes: Sequence[Purpose], subject_ids: set[str]) -> None:
-        self._history, self._purposes = history, purposes
-        self._now = history.now()
-        self._opened = history.opened_of(subject_ids)
-
-    def of(self, stored: Stored, warnings: Sequence[str]) -> Recorded:
-        subject_id = stored.event.subject_id
-        theirs = self._opened[subject_id]
-        events = [event for _, event in theirs]
-        opened = next((o for o, _ in reversed(theirs) if o.position == stored.position), None)
-        decisions = [person.of_purpose(purpose, subject_id, events, None, self._now) for purpose in self._purposes]
-        return Recorded(
-            event=stored.event,
-            position=stored.position,
-            repeated=stored.repeated,
-            warnings=tuple(warnings),
-            decisions=tuple(chain.from_iterable(decisions)),
-            receipt=receipts.of_event(self._history, opened or self._history.at(stored.position)),
-        )
-
-
-def _answer(recorded: Recorded) -> bytes:
+def _answer(found: Found) -> bytes:
+    """As it was found; where that is too much to hand over, as it is told."""
+    message = found.message()
+    if len(message) < _MUCH:
+        return message
+    try:
+        with told_that_it_was_recorded():
+            recorded = found.recorded()
+    except ConsentLedgerError as error:
+        return _refusal(error)
     return json.dumps({**recorded.document(), "receipt": recorded.receipt.decode()}).encode()
 
 
@@ -247,8 +236,11 @@ def _refusal(error: ConsentLedgerError) -> bytes:
 
 
 def _read_answer(said: bytes) -> Recorded:
-    """Raises what a refusal says. It bears the seal: it is of somebody who can sign."""
+    """Raises what a refusal says, and as `Found.recorded`. It bears the seal: it is of somebody who can sign."""
     answer = json.loads(said)
+    if isinstance(answer, list):
+        with told_that_it_was_recorded():
+            return Found.of_message(answer).recorded()
     if "error" in answer:
         raise _REFUSALS[answer["error"]](answer["said"], hint=answer["hint"])
     return Recorded(

@@ -11,7 +11,8 @@ and leaves nothing on a disk. What is handed over:
 - Only the same user is answered, and only what bears the seal: a MAC under a secret that both have.
 - Who gives up waiting shuts their end for reading first. Then either "taken" is there already, or it can never be sent, and
   what was asked is dropped: so nobody is told that nothing happened while it happens.
-- Nothing that who has the turn does here waits for anybody.
+- Nothing that who has the turn does here waits for anybody. Whatever they send, they end the connection after it: only that
+  wakes who waits.
 - A queue only saves time. Where there is none (another system, another container), everyone writes by the database's own lock.
 """
 
@@ -22,6 +23,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import select
 import socket
 import struct
 import sys
@@ -182,36 +184,48 @@ def _asked(
     connection: socket.socket, secret: bytes, nonce: bytes, message: bytes, ends: float, more_seconds: float
 ) -> bytes | Turn | None:
     taken = shut = False
-    try:
+    with contextlib.suppress(OSError):  # who has gone may have passed the turn on first
         connection.send(message)
-    except OSError:
-        raise _AgainError from None
+    connection.setblocking(False)
+    end = select.poll()
+    end.register(connection, 0)  # of the end alone: whoever is taken is not woken, but by the answer, after which comes the end
     while True:
-        connection.settimeout(max(0.001, ends - time.monotonic()))
-        try:
-            said, descriptors, _, _ = socket.recv_fds(connection, MAX_BYTES + 1, 1, socket.MSG_CMSG_CLOEXEC)
-        except TimeoutError:
+        if not shut:
+            end.poll(max(1, (ends - time.monotonic()) * 1000))
+        while (found := _received(connection)) is not None:
+            said, descriptors = found
+            kind, seal, answer = said[:1], said[1 : 1 + _SEAL_BYTES], said[1 + _SEAL_BYTES :]
+            if descriptors:
+                return Turn(socket.socket(fileno=descriptors[0]), secret)
+            if kind == _TAKEN and not taken:
+                taken, ends = True, time.monotonic() + more_seconds
+            elif kind == _ANSWER and hmac.compare_digest(seal, _seal(secret, b"answer", nonce, answer)):
+                return answer
+            elif taken:
+                raise Lost("whoever recorded it is gone")
+            elif shut:
+                return None
+            else:
+                raise _AgainError
+        if time.monotonic() >= ends:
             if taken:
-                raise Lost("whoever records it does not answer") from None
+                raise Lost("whoever records it does not answer")
             # What is there already can be read still; nothing more can come.
             connection.shutdown(socket.SHUT_RD)
             shut = True
-            continue
-        except OSError:
-            said, descriptors = b"", []
-        kind, seal, answer = said[:1], said[1 : 1 + _SEAL_BYTES], said[1 + _SEAL_BYTES :]
-        if descriptors:
-            return Turn(socket.socket(fileno=descriptors[0]), secret)
-        if kind == _TAKEN and not taken:
-            taken, ends = True, time.monotonic() + more_seconds
-        elif kind == _ANSWER and hmac.compare_digest(seal, _seal(secret, b"answer", nonce, answer)):
-            return answer
-        elif taken:
-            raise Lost("whoever recorded it is gone")
-        elif shut:
+
+
+def _received(connection: socket.socket) -> tuple[bytes, list[int]] | None:
+    """A message and the descriptors that came with it, or the end, which is an empty one; None: there is nothing yet."""
+    for _ in range(2):
+        try:
+            said, descriptors, _, _ = socket.recv_fds(connection, MAX_BYTES + 1, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
             return None
-        else:
-            raise _AgainError
+        except OSError:  # who ended it without having read the question: that is told first, and what they sent comes after it
+            continue
+        return said, descriptors
+    return b"", []
 
 
 def _send(connection: socket.socket, message: bytes) -> bool:

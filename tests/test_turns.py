@@ -264,3 +264,18 @@ def test_many_at_once(name: bytes) -> None:
         for future in [pool.submit(work, n) for n in range(8)]:
             future.result()
     assert sorted(done) == sorted(b"%d-%d" % (n, m) for n in range(8) for m in range(20))
+
+
+def test_the_turn_reaches_whoever_wakes_after_who_passed_it_on_has_gone(name: bytes) -> None:
+    """They closed the connection without having read what was asked there, which the kernel tells first."""
+    turn = first(name)
+    for message in (b"", b"what they asked"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(b"\0" + name)
+            if message:
+                connection.send(message)
+            assert turn.pass_on()
+            found = turns._asked(connection, SECRET, b"", b"the question", time.monotonic() + 5, 5)
+            assert isinstance(found, turns.Turn)
+            turn = found
+    assert not turn.pass_on()

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +56,7 @@ def decode(data: bytes, *, limit: int = MAX_BYTES) -> dict[str, Any]:
 
 def encode_base64(data: bytes) -> str:
     """RFC 4648 §4, padded."""
-    return base64.b64encode(data).decode()
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def decode_base64(text: str) -> bytes:

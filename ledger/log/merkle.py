@@ -40,12 +40,13 @@ def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
         raise ValueError(f"there is no leaf {index} in a tree of {size}")
     start, end, path = 0, size, []
     while end - start > 1:
-        middle = start + _split(end - start)
+        level = _split_level(end - start)
+        middle = start + (1 << level)
         if index < middle:
             path.append(_range_hash(middle, end, node))
             end = middle
         else:
-            path.append(_range_hash(start, middle, node))
+            path.append(node(level, start >> level))
             start = middle
     return path[::-1]
 
@@ -56,12 +57,13 @@ def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
         raise ValueError(f"there is no consistency proof from {old} to {new} leaves")
     start, end, proof = 0, new, []
     while end > old:
-        middle = start + _split(end - start)
+        level = _split_level(end - start)
+        middle = start + (1 << level)
         if old <= middle:
             proof.append(_range_hash(middle, end, node))
             end = middle
         else:
-            proof.append(_range_hash(start, middle, node))
+            proof.append(node(level, start >> level))
             start = middle
     if start:  # else what remains is the whole old tree, whose root the verifier has
         proof.append(_range_hash(start, end, node))
@@ -176,13 +178,16 @@ class RightEdge:
         return _fold(self._hashes) if self._size else EMPTY_ROOT
 
 
-def _split(width: int) -> int:
-    """The largest power of two smaller than the width, which is at least 2."""
-    return 1 << (width - 1).bit_length() - 1
+def _split_level(width: int) -> int:
+    """Of the left part, the largest power of two smaller than the width, which is at least 2."""
+    return (width - 1).bit_length() - 1
 
 
 def _range_hash(start: int, end: int, node: Node) -> bytes:
     """MTH(D[start:end]) of a range that the definition splits off: `start` is a multiple of a power of two >= the width."""
+    width = end - start
+    if not width & width - 1:  # as most are
+        return node(width.bit_length() - 1, start // width)
     parts = []
     while start < end:
         level = (end - start).bit_length() - 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from ledger.errors import IntegrityError, VerificationError
@@ -154,8 +155,9 @@ def _stored(read: TileReader, level: int, index: int, width: int) -> bytes:
     return hashes
 
 
+@lru_cache(maxsize=128)
 def _perfect_root(hashes: bytes) -> bytes:
-    """The root over a power of two of hashes."""
+    """The root over a power of two of hashes. Of the last tiles most parts stay as they are from one append to the next."""
     digest = sha256
     while len(hashes) > HASH_BYTES:
         pairs = range(0, len(hashes), 2 * HASH_BYTES)

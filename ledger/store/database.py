@@ -89,9 +89,14 @@ def _let_go(engine: sa.Engine) -> None:
         engine.dispose()
 
 
-def linger(engine: sa.Engine) -> None:
-    """Hold it for a moment longer, where others write as well: else each closes the last connection, and the next opens one."""
+def linger(engine: sa.Engine, *, begin: bool = True) -> None:
+    """Hold it for a moment longer, where others write as well: else each closes the last connection, and the next opens one.
+
+    begin: also where that is not done already.
+    """
     with _counting:
+        if not begin and engine not in _lingering:
+            return
         begun, _lingering[engine] = engine in _lingering, time.monotonic() + LINGER_SECONDS
         if not begun:
             _holders[engine] = _holders.get(engine, 0) + 1

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ VARIABLE = "CONSENT_LEDGER"
 LOG_KEY, NEXT_LOG_KEY = "log.key", "log.key.next"
 _MAX_TEXT = 1 << 20
 _MAX_LINK_KEYS = 400
+_NOTHING_RECORDED = "without it nothing can be recorded"
 Passphrase = str | Callable[[Path], str]
 """Of protected keys; or who to ask for that of a key's file, once it is needed."""
 
@@ -125,7 +127,7 @@ class Folder:
         # While it is being replaced the next one may count already, and get the other's name while this looks.
         for name in (LOG_KEY, NEXT_LOG_KEY, LOG_KEY):
             if name == LOG_KEY or (self.path / name).exists():
-                key = self._key(name, "without it nothing can be recorded")
+                key = self._key(name, _NOTHING_RECORDED)
                 if self.log_trust().is_current(key.public):
                     return key
         raise IntegrityError(
@@ -133,30 +135,40 @@ class Folder:
             hint=f"put the right one back from your backup; {self.path / 'trust'} has its public half",
         )
 
+    def key_at_hand(self) -> PrivateKey:
+        """What `log.key` holds. Whether that still signs this log whoever signs finds out, with the writer's lock held."""
+        return self._key(LOG_KEY, _NOTHING_RECORDED)
+
     def run_key(self) -> PrivateKey:
         return self._key("run.key", "without it no statement can be signed, unless --run-key names another")
 
     def _key(self, name: str, loss: str) -> PrivateKey:
-        self._must_be_there(name, loss)
-        return self.load(name)
+        with self._needed(name, loss):
+            return self.load(name)
 
     def load(self, name: str) -> PrivateKey:
         """A private key of the folder."""
-        told, current = self.passphrase, self.path / LOG_KEY
-        if name == NEXT_LOG_KEY and callable(
-            told
-        ):  # it has the passphrase of the one before it: who told that is not asked again
+        told = self.passphrase
+        if name == NEXT_LOG_KEY and callable(told):
+            # It has the passphrase of the one before it: who told that is not asked again.
+            current = self.path / LOG_KEY
             return load_key(self.path / name, passphrase=lambda _: told(current))
-        return load_key(self.path / name, passphrase=told)
+        return load_protected(self.path / name, told)[0]
 
-    def _must_be_there(self, name: str, loss: str) -> None:
-        if not (self.path / name).exists():
-            raise ConsentLedgerError(f"{self.path / name} is missing", hint=f"put it back from your backup: {loss}")
+    @contextlib.contextmanager
+    def _needed(self, name: str, loss: str) -> Iterator[None]:
+        """Where it cannot be read because it is not there, say what that means."""
+        try:
+            yield
+        except ConsentLedgerError as error:
+            if (self.path / name).exists():
+                raise
+            raise ConsentLedgerError(f"{self.path / name} is missing", hint=f"put it back from your backup: {loss}") from error
 
     def tag_key(self) -> bytes:
         """32 bytes. Raises IntegrityError for a file that holds anything else."""
-        self._must_be_there("tag.key", "without it nothing can be recorded")
-        text = files.read_private(self.path / "tag.key")
+        with self._needed("tag.key", _NOTHING_RECORDED):
+            text = files.read_private(self.path / "tag.key")
         try:
             key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))
         except ValueError:
@@ -200,8 +212,8 @@ class Folder:
                 file.write("".join(key.hex() + "\n" for key in [secrets.token_bytes(tokens.KEY_BYTES), *keys]).encode())
 
     def trust_text(self) -> str:
-        self._must_be_there("trust", "it names the keys that this ledger's log is signed with")
-        return _text(self.path / "trust")
+        with self._needed("trust", "it names the keys that this ledger's log is signed with"):
+            return _text(self.path / "trust")
 
     def trust(self) -> Trust:
         """Without the witnesses that the file may demand of others: what is read here is the ledger's own."""

@@ -60,6 +60,7 @@ _BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"
 _ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
 _OF_SUBJECTS = _openings.c.subject_id.in_(sa.bindparam("subject_ids", expanding=True))
 _BY_SUBJECTS = _INDEXED.where(_OF_SUBJECTS)
+_OF_EACH_SUBJECT = _BY_SUBJECTS.add_columns(_openings.c.subject_id)
 _BY_SUBJECTS_SINCE = _BY_SUBJECTS.where(_SINCE)
 _SEEN = sa.select(_openings.c.subject_id).where(_OF_SUBJECTS).distinct()
 _FIRST_LOOKALIKES = sa.select(_openings.c.lookalike, _openings.c.subject_id).where(
@@ -69,7 +70,7 @@ _FIRST_LOOKALIKES = sa.select(_openings.c.lookalike, _openings.c.subject_id).whe
         .group_by(_openings.c.lookalike)
     )
 )
-_OTHER_SUBJECT = "column subject_id of table openings is not that of its event"
+OTHER_SUBJECT = "column subject_id of table openings is not that of its event"
 _ANY_ERASURE = sa.select(_erasures.c.position).limit(1)
 _LOOKALIKES = (
     sa.select(_openings.c.subject_id)
@@ -139,7 +140,8 @@ class History:
         if merkle.root(head.size, self.node) != head.root:
             raise IntegrityError("the stored tiles do not have the root that the head has signed", hint="run `consent fsck`")
         for path, anchor in anchors:
-            self.check_extends(anchor, head, f"the anchor {path.name}")
+            if anchor != note:
+                self.check_extends(anchor, head, f"the anchor {path.name}")
         return note, head
 
     def tile(self, level: int, number: int) -> bytes:
@@ -363,17 +365,17 @@ class History:
         rows = self._where(_BY_SUBJECT, {"subject_id": _storable(subject_id)})
         return [self._of(subject_id, opened, event_of(opened.document())) for opened in rows]
 
-    def opened_of(self, subject_ids: Collection[str]) -> dict[str, list[tuple[Opened, Event]]]:
-        """The same of several, with what their entries commit to."""
-        found: dict[str, list[tuple[Opened, Event]]] = {subject_id: [] for subject_id in subject_ids}
+    def opened_of(self, subject_ids: Collection[str]) -> dict[str, list[Opened]]:
+        """What the entries of several commit to, each in log order, as the column has them: that it is the subject of the event
+        whoever reads that is to see (`told`)."""
+        found: dict[str, list[Opened]] = {subject_id: [] for subject_id in subject_ids}
+        rows = database.rows(self._con, _OF_EACH_SUBJECT, {"subject_ids": list(map(_storable, found))})
         somebody_erased = self._somebody_erased()
-        for opened in self._where(_BY_SUBJECTS, {"subject_ids": list(map(_storable, found))}):
-            event = event_of(opened.document())
-            if event.subject_id not in found:
-                raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
+        for *row, subject_id in sorted(rows, key=itemgetter(0)):
+            opened = checked(*row)
             if somebody_erased:
-                self._require_not_erased(opened, event)
-            found[event.subject_id].append((opened, event))
+                self._require_not_erased(opened, event_of(opened.document()))
+            found[subject_id].append(opened)
         return found
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
@@ -381,7 +383,7 @@ class History:
         values = {"subject_ids": list(map(_storable, subject_ids)), "first": first}
         found = [(o.position, event_of(o.document())) for o in self._where(_BY_SUBJECTS_SINCE, values)]
         if any(event.subject_id not in subject_ids for _, event in found):
-            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
+            raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         return found
 
     def newest_of(self, subject_id: str, count: int) -> Iterator[tuple[int, Event]]:
@@ -393,7 +395,7 @@ class History:
 
     def _of(self, subject_id: str, opened: Opened, event: Event) -> tuple[int, Event]:
         if event.subject_id != subject_id:
-            raise IntegrityError(_OTHER_SUBJECT, hint="run `consent fsck`")
+            raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         self._require_not_erased(opened, event)
         return opened.position, event
 

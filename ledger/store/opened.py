@@ -26,8 +26,13 @@ class Opened(NamedTuple):
         return self.tag is not None
 
     def document(self) -> dict[str, Any]:
-        said = alike.read(self.canonical) if self.is_event else None
-        return canonical.decode(self.canonical) if said is None else said.document()
+        return event_document(self.canonical) if self.is_event else canonical.decode(self.canonical)
+
+
+def event_document(data: bytes) -> dict[str, Any]:
+    """`canonical.decode` of an event. Raises VerificationError."""
+    said = alike.read(data)
+    return canonical.decode(data) if said is None else said.document()
 
 
 @dataclass(frozen=True, slots=True)

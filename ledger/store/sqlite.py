@@ -27,7 +27,7 @@ _PRAGMAS = (
     "secure_delete=ON",
 )
 _NAMED = SQLiteDialect_pysqlite(paramstyle="named")
-_FEW = 100
+_FEW = 128
 """Values in lists, up to which a statement's text is kept."""
 _KEPT = 2
 """Connections that stay open, idle, while their engine is held."""
@@ -71,11 +71,13 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    file = _file(engine)
+    paths = (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm")))
+
     @event.listens_for(engine, "checkout")
     def is_still_it(connection: object, record: Any, _: object) -> None:
         """A connection that was kept is of the files that have the names now: what is written to others is lost."""
-        file = _file(engine)
-        for path in (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm"))):
+        for path in paths:
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -148,7 +150,8 @@ def _empty_journal(cursor: Any) -> None:
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
     """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    connection.exec_driver_sql(_insertion(table), list(map(tuple, rows)))
+    driver: Any = connection.connection.driver_connection
+    driver.executemany(_insertion(table), list(map(tuple, rows)))
 
 
 def insert_new(connection: sa.Connection, column: sa.Column[str], rows: Sequence[Sequence[Any]]) -> bool:
@@ -179,24 +182,30 @@ def changed(connection: sa.Connection, statement: sa.Executable, values: Mapping
 
 
 def _run(connection: sa.Connection, statement: Any, values: Mapping[str, Any]) -> sqlite3.Cursor:
-    lengths = tuple([(name, len(value) if type(value) is list else None) for name, value in values.items()])
-    compiled = _compiled if sum(length or 0 for _, length in lengths) <= _FEW else _compiled.__wrapped__  # that of many is long
+    lists = {name: _padded(value) for name, value in values.items() if type(value) is list}
+    lengths = tuple([(name, len(lists[name]) if name in lists else None) for name in values]) if lists else ()
+    compiled = _compiled if sum(map(len, lists.values())) <= _FEW else _compiled.__wrapped__  # that of many is long
     text, own = compiled(statement, lengths)
     given = {**own, **values}
-    for name, length in lengths:
-        if length is not None:
-            given |= {f"{name}_{number}": one for number, one in enumerate(given.pop(name), 1)}
+    for name, some in lists.items():
+        del given[name]
+        given |= {f"{name}_{number}": one for number, one in enumerate(some, 1)}
     driver: Any = connection.connection.driver_connection
     cursor: sqlite3.Cursor = driver.execute(text, given)
     return cursor
 
 
+def _padded(some: list[Any]) -> list[Any]:
+    """With the last value again and again, so that lists of few lengths, and few statements, are compiled."""
+    return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some)) if 1 < len(some) <= _FEW else some
+
+
 @lru_cache(512)
 def _compiled(statement: Any, lengths: tuple[tuple[str, int | None], ...]) -> tuple[str, dict[str, Any]]:
-    """lengths: by parameter; None: it is no list. The statement's text, and the values that it brings itself."""
+    """lengths: by parameter, where some are lists; None: it is none. The statement's text, and the values it brings itself."""
     compiled = statement.compile(dialect=_NAMED)
     own = {name: value for name, value in compiled.params.items() if value is not None}
-    if any(length is not None for _, length in lengths):
+    if lengths:
         some = statement.params({name: 0 if length is None else [""] * length for name, length in lengths})
         compiled = some.compile(dialect=_NAMED, compile_kwargs={"render_postcompile": True})
     return str(compiled), own

@@ -1,0 +1,118 @@
+"""What the sender of an act is told: found by whoever records it, with the writer's lock held, and worked out by the sender.
+
+To read a person's acts, to decide by them and to write a receipt takes as long as to record an act, and needs neither the lock
+nor the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from ledger import person, times
+from ledger.consent import Purpose
+from ledger.errors import IntegrityError
+from ledger.log.merkle import HASH_BYTES
+from ledger.log.proof import TlogProof
+from ledger.person import Recorded
+from ledger.statements.receipt import event_receipt
+from ledger.store.documents import event_of, purpose_document
+from ledger.store.history import OTHER_SUBJECT, History
+from ledger.store.opened import Opened, event_document
+
+_ANY = "surrogateescape"
+"""What is no text is handed over as well: whoever reads it finds out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """acts: canonical, all of the person's in log order; `number` is which of them it is. proof: of that one. now: by the log's
+    clock. purposes: as `purposes_text` writes those that are decided for."""
+
+    repeated: bool
+    warnings: Sequence[str]
+    acts: Sequence[bytes]
+    number: int
+    tag: bytes
+    salt: bytes
+    proof: TlogProof
+    now: datetime
+    purposes: str
+
+    @classmethod
+    def of(cls, history: History, theirs: Sequence[Opened], position: int, **told: Any) -> Found:
+        """theirs: all that the person's acts are, which have the one at this position among them. Raises IntegrityError."""
+        number = next((n for n, opened in enumerate(theirs) if opened.position == position), None)
+        if number is None:
+            raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
+        opened = theirs[number]
+        assert opened.tag is not None
+        acts = [each.canonical for each in theirs]
+        return cls(acts=acts, number=number, tag=opened.tag, salt=opened.salt, proof=history.proof(position), **told)
+
+    def message(self) -> bytes:
+        said = [
+            self.repeated,
+            self.warnings,
+            [act.decode(errors=_ANY) for act in self.acts],
+            self.number,
+            self.tag.hex(),
+            self.salt.hex(),
+            self.proof.index,
+            b"".join(self.proof.hashes).hex(),
+            self.proof.checkpoint,
+            times.text(self.now),
+            self.purposes,
+        ]
+        return json.dumps(said).encode()
+
+    @classmethod
+    def of_message(cls, said: Sequence[Any]) -> Found:
+        """Of what `message` wrote, as JSON has it."""
+        repeated, warnings, acts, number, tag, salt, position, joined, note, now, purposes = said
+        hashes = bytes.fromhex(joined)
+        proof = TlogProof(position, tuple(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)), note)
+        return cls(
+            repeated=repeated,
+            warnings=warnings,
+            acts=[act.encode(errors=_ANY) for act in acts],
+            number=number,
+            tag=bytes.fromhex(tag),
+            salt=bytes.fromhex(salt),
+            proof=proof,
+            now=times.parse(now),
+            purposes=purposes,
+        )
+
+    def recorded(self) -> Recorded:
+        """Raises IntegrityError, or VerificationError, for a stored act that is none, or another person's."""
+        documents = [event_document(act) for act in self.acts]
+        events = list(map(event_of, documents))
+        document, event = documents[self.number], events[self.number]
+        if any(each.subject_id != event.subject_id for each in events):
+            raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
+        decisions = [
+            person.of_purpose(purpose, event.subject_id, events, None, self.now) for purpose in _read_purposes(self.purposes)
+        ]
+        return Recorded(
+            event=event,
+            position=self.proof.index,
+            repeated=self.repeated,
+            warnings=tuple(self.warnings),
+            decisions=tuple(chain.from_iterable(decisions)),
+            receipt=event_receipt(document, self.salt, self.tag, self.proof) + b"\n",
+        )
+
+
+def purposes_text(purposes: Iterable[Purpose]) -> str:
+    return json.dumps([purpose_document(purpose) for purpose in purposes])
+
+
+@lru_cache(maxsize=4)
+def _read_purposes(text: str) -> list[Purpose]:
+    return [Purpose(**document) for document in json.loads(text)]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -26,7 +29,7 @@ from ledger.store.tables import Opening
 
 CHUNK = 16
 FORMS = ["csv", "ndjson", "parquet"]
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
+T0 = datetime(2020, 1, 1, tzinfo=UTC)
 _COLUMNS = "position, canonical, act, event_id, subject_id, lookalike, state, category, content_id"
 Told = list[Prepared | None]
 
@@ -90,7 +93,14 @@ def _row(number: int, **other: Any) -> dict[str, Any]:
 
 def _some(count: int = 5 * CHUNK + 3) -> list[dict[str, Any]]:
     """Plain ones, of several forms."""
-    kinds = ({}, {"state": "withdrawn"}, {"content_id": 'é "x"'}, {"event_id": "own-{}"}, {"notice": "terms"}, {"channel": "web"})
+    kinds: tuple[dict[str, str], ...] = (
+        {},
+        {"state": "withdrawn"},
+        {"content_id": 'é "x"'},
+        {"event_id": "own-{}"},
+        {"notice": "terms"},
+        {"channel": "web"},
+    )
     return [
         _row(number, **{name: value.format(number) for name, value in kinds[number // 3 % len(kinds)].items()})
         for number in range(count)
@@ -188,7 +198,7 @@ BAD: list[dict[str, Any]] = [
     {"purposes": ["*"]},
     {"event_id": "e3"},
     {"event_id": "own-9"},
-    {"expires_at": "2025-01-01T00:00:00Z"},
+    {"expires_at": "2019-01-01T00:00:00Z"},
     {"notice": "none"},
 ]
 PLACES = [0, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 3 * CHUNK, 5 * CHUNK - 1, 5 * CHUNK, 5 * CHUNK + 2, 5 * CHUNK + 2]
@@ -369,6 +379,45 @@ def test_interrupted_it_leaves_no_process_behind(
         (process,) = started
         assert process.returncode is not None
         assert book.checkpoint() == before and any(told)
+
+
+KILLED = """
+import sys, time, ledger
+from ledger.store import ahead
+ahead.WORTHWHILE = 1
+begin = ahead.Ahead.__init__
+def begun(self, process, answer):
+    begin(self, process, answer)
+    print(process.pid, flush=True)
+ahead.Ahead.__init__ = begun
+with ledger.open(sys.argv[1]) as book:
+    book.import_file(sys.argv[2], on_progress=lambda rows: (print(rows, flush=True), time.sleep(60)))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_killed_it_leaves_no_process_behind_and_nothing_recorded(base: Path, tmp_path: Path) -> None:
+    path, file = shutil.copytree(base, tmp_path / "ledger"), _file(tmp_path, "csv", _some(3 * 8192))
+    with subprocess.Popen([sys.executable, "-c", KILLED, path, file], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        other = Path("/proc", process.stdout.readline().strip(), "cmdline")
+        assert process.stdout.readline() == "8192\n"
+        assert b"ledger.store.ahead" in other.read_bytes()
+        process.kill()
+    ends = time.monotonic() + 20
+    while _runs(other) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not _runs(other)
+    with ledger.open(path) as book:
+        assert all(event.subject_id not in ("u0", "u7") for _, event in book.events())
+        assert book.import_file(file).new == 3 * 8192
+
+
+def _runs(cmdline: Path) -> bool:
+    try:
+        return b"ledger.store.ahead" in cmdline.read_bytes()
+    except OSError:
+        return False
 
 
 def test_where_it_is_not_worth_it_there_is_none(

@@ -401,12 +401,9 @@ class History:
 
     def yes_since_and_no(self, first: int) -> Iterator[str]:
         """Subjects with a yes from position `first` on, who ever said no."""
-        fresh = (
-            sa.select(_openings.c.subject_id)
-            .where(_openings.c.position >= first, _openings.c.state.in_(YES))
-            .distinct()
-            .subquery()
-        )
+        # Of an expression, or SQLite would go over the index of all subjects there ever were, a row at a time.
+        subject = sa.func.coalesce(_openings.c.subject_id, "").label("subject_id")
+        fresh = sa.select(subject).where(_openings.c.position >= first, _openings.c.state.in_(YES)).distinct().subquery()
         noes = _openings.alias()
         refused = sa.exists().where(noes.c.subject_id == fresh.c.subject_id, noes.c.state.in_(NO))
         with self._con.execute(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500}) as rows:

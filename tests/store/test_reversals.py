@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from small_ledger import no, yes
 
 from ledger import ImportRejected, Ledger
@@ -137,3 +139,23 @@ def test_a_person_with_many_acts_and_many_people(book: Ledger) -> None:
     with pytest.raises(ImportRejected, match="1200 people") as error:
         run(book, *items, *(act("given", 2, who) for who in people), max_reversals=1199)
     assert len(error.value.bad_lines) == 20
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_was_recorded_before_is_not_gone_over(book: Ledger) -> None:
+    """A few acts into a large ledger take the time of a few: SQLite begins with these."""
+    plans: list[list[str]] = []
+
+    def planned(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if "DISTINCT" in statement:
+            with closing(connection.connection.cursor()) as other:
+                plans.append([row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", planned)
+    try:
+        run(book, act("given", 1))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", planned)
+    (plan,) = plans
+    assert "SEARCH openings USING INTEGER PRIMARY KEY (rowid>?)" in plan
+    assert not any(step.startswith("SCAN openings") for step in plan)

@@ -89,6 +89,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
             ],
         ),
         "",
+        "Where the time of an import goes: [import.md](import.md).",
+        "",
         "## A run done again after one withdrawal",
         "",
         f"{rerun['shards']:,} shards of {rerun['rows']:,} rows; the person has rows in {rerun['held']:.0f} of them (median). "

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -355,6 +356,52 @@ def test_row_groups_without_an_allowed_row_are_not_read(world: World) -> None:
     assert pa.Table.from_batches(opened(world)).equals(whole)
     with pytest.raises(VerificationError, match="its digest is another"):
         verify(world.root / "sel", trust=world.book.trust, shards=world.root / "raw")
+
+
+@pytest.fixture
+def many_groups(world: World) -> Path:
+    """A shard of 20 row groups of 1,000 rows, numbered, of which every third row is allowed; none of group 7 is."""
+    path = world.root / "raw/a.parquet"
+    path.parent.mkdir()
+    people = ["no" if number // 1000 == 7 or number % 3 else "yes" for number in range(20_000)]
+    pq.write_table(
+        pa.table({"s": people, "n": range(20_000), "b": [os.urandom(500) for _ in range(20_000)]}), path, row_group_size=1000
+    )
+    select(world)
+    return path
+
+
+def test_rows_of_many_row_groups_come_in_their_order(world: World, many_groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [number for number in range(20_000) if number % 3 == 0 and number // 1000 != 7]
+    for rows in (16_384, 256, 999):
+        monkeypatch.setattr(selected, "_ROWS", rows)
+        for _ in range(2):
+            batches = opened(world)
+            assert [n for batch in batches for n in batch["n"].to_pylist()] == expected
+            assert max(batch.num_rows for batch in batches) <= rows
+
+
+def test_who_stops_early_leaves_no_thread_and_no_file(world: World, many_groups: Path) -> None:
+    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    rows = iter(open_shards(world.root / "raw", selection=world.root / "sel", trust=world.book.trust, purpose="ai"))
+    assert next(rows)["n"].to_pylist()[0] == 0
+    rows.close()  # type: ignore[attr-defined]
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+def test_what_stands_before_a_changed_block_comes_out_first(world: World, many_groups: Path) -> None:
+    chunk = pq.ParquetFile(many_groups).metadata.row_group(16).column(0)
+    with many_groups.open("r+b") as file:
+        file.seek(chunk.data_page_offset + 100)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    seen: list[int] = []
+    with pytest.raises(VerificationError, match="it was changed"):
+        for batch in open_shards(world.root / "raw", selection=world.root / "sel", trust=world.book.trust, purpose="ai"):
+            seen += batch["n"].to_pylist()
+    assert seen == [number for number in range(seen[-1] + 1) if number % 3 == 0 and number // 1000 != 7]
+    assert max(seen) < 17_000
 
 
 # Again, after a no

@@ -77,6 +77,11 @@ def keep(folder: Path, tag_key: bytes, frozen: Snapshot, check: Callable[[], Non
                     state.update(part)
                     file.write(part)
                 file.write(_mac(tag_key, state.digest()))
+            if not held:  # an erasure may have looked for it before it was there
+                try:
+                    check()
+                except ConsentLedgerError:
+                    files.withdraw(path)
 
 
 def find(folder: Path, tag_key: bytes, token: str, grounds: Grounds) -> Earlier | None:

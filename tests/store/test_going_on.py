@@ -25,7 +25,7 @@ from jsonschema import Draft202012Validator
 from small_ledger import Clock, Sql, no, yes
 
 import ledger
-from ledger import Ledger, Snapshot, carried, committing, compiling, folding, snapshot, splicing, times
+from ledger import Ledger, Snapshot, carried, committing, compiling, folding, locks, snapshot, splicing, times
 from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log.entry import SALT_BYTES
@@ -527,6 +527,21 @@ def test_nobody_who_was_erased_meanwhile_stays_in_the_state(book: Ledger, tmp_pa
     carried.keep(
         book.snapshots, book.folder.tag_key(), frozen, lambda: book.read(compiling.require_erasures, size, frozen.header.erasures)
     )
+    assert not list(book.snapshots.iterdir())
+
+
+@SQLITE
+def test_so_it_is_where_there_are_no_locks(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.record_all([yes("a"), no("b")])
+    frozen: Snapshot = book.snapshot("train-ai", output=tmp_path / "one.parquet")
+    monkeypatch.setattr(locks, "_flock", lambda *_: False)
+
+    def check() -> None:
+        book.read(compiling.require_erasures, frozen.size, frozen.header.erasures)
+        with suppress(UsageError):  # it was done the first time
+            book.erase("a")
+
+    carried.keep(book.snapshots, book.folder.tag_key(), frozen, check)
     assert not list(book.snapshots.iterdir())
 
 

@@ -55,17 +55,17 @@ def keep(folder: Path, tag_key: bytes, frozen: Snapshot, check: Callable[[], Non
     if frozen.grounds is None or frozen.salts is None or frozen.path is None or frozen.file_sha256 is None:
         return
     path = path_of(folder, split_purpose(frozen.purpose)[0])
-    head = canonical.encode(
-        {
-            "format": FORMAT,
-            "version": _version(),
-            "path": str(frozen.path.absolute()),
-            "file_sha256": frozen.file_sha256,
-            "accepts": list(frozen.grounds.accepts),
-            "erasures": list(frozen.grounds.erasures),
-        }
-    )
     with contextlib.suppress(ConsentLedgerError, OSError, ValueError):
+        head = canonical.encode(  # a path that is no text is none that can be kept
+            {
+                "format": FORMAT,
+                "version": _version(),
+                "path": str(frozen.path.absolute()),
+                "file_sha256": frozen.file_sha256,
+                "accepts": list(frozen.grounds.accepts),
+                "erasures": list(frozen.grounds.erasures),
+            }
+        )
         files.make_folder(folder)
         with locks.exclusive(folder) as held:
             check()
@@ -77,6 +77,11 @@ def keep(folder: Path, tag_key: bytes, frozen: Snapshot, check: Callable[[], Non
                     state.update(part)
                     file.write(part)
                 file.write(_mac(tag_key, state.digest()))
+            if not held:  # an erasure may have looked for it before it was there
+                try:
+                    check()
+                except ConsentLedgerError:
+                    files.withdraw(path)
 
 
 def find(folder: Path, tag_key: bytes, token: str, grounds: Grounds) -> Earlier | None:

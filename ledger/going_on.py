@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ledger import spoken, times
 from ledger.carried import Earlier
 from ledger.consent import Purpose
+from ledger.errors import VerificationError
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.merkle import RightEdge
 from ledger.splicing import spliced
@@ -41,7 +42,10 @@ def found(
     on_progress: Callable[[int], None],
 ) -> Found | None:
     """earlier: of the same grounds. Raises IntegrityError where the entries since are not those that were signed."""
-    signed = history.open(earlier.header.checkpoint)
+    try:
+        signed = history.open(earlier.header.checkpoint)
+    except VerificationError:  # by a key that was taken out of the trust file since
+        return None
     size = signed.size
     if (
         earlier.header.purpose != current.reference

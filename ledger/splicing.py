@@ -101,20 +101,18 @@ def _same(value: int, kind: str, count: int) -> pa.Array:
 
 def _woven(rows: Any, begins: Ints, ends: Ints, fresh: Any, starts: Ints) -> Any:
     """rows, those from each begin to its end replaced by the next subject's of `fresh`."""
-    fresh_ends = np.append(starts[1:], len(fresh))
-    parts, low = [], 0
-    for begin, end, start, until in zip(begins.tolist(), ends.tolist(), starts.tolist(), fresh_ends.tolist(), strict=True):
-        parts += [rows.slice(low, begin - low), fresh.slice(start, until - start)]
-        low = end
-    return pa.concat_tables([*parts, rows.slice(low)]).combine_chunks()
+    lasting = np.ones(len(rows), bool)
+    lasting[_ranges(begins, ends)] = False
+    kept = np.flatnonzero(lasting)
+    # Moved all at once: a slice for each subject takes as much memory as thousands of their rows.
+    before = np.searchsorted(kept, np.repeat(begins, np.diff(starts, append=len(fresh))))
+    order = np.insert(kept, before, np.arange(len(rows), len(rows) + len(fresh)))
+    return pa.concat_tables([rows, fresh]).combine_chunks().take(pa.array(order)).combine_chunks()
 
 
 def _salts(salts: bytes | memoryview, starts: Ints, begins: Ints, ends: Ints, acts: Any, first: int, new_salts: bytes) -> bytes:
     """Whoever acted before keeps theirs: it is that of their first act."""
     new = np.flatnonzero(begins == ends)
+    held, fresh = (np.frombuffer(some, f"V{SALT_BYTES}") for some in (salts, new_salts))
     firsts = folding.first_positions(acts)[new] - first
-    held, fresh, parts, low = memoryview(salts), memoryview(new_salts), [], 0
-    for before, at in zip(np.searchsorted(starts, begins[new]).tolist(), firsts.tolist(), strict=True):
-        parts += [held[low : SALT_BYTES * before], fresh[SALT_BYTES * at : SALT_BYTES * (at + 1)]]
-        low = SALT_BYTES * before
-    return b"".join([*parts, held[low:]])
+    return np.insert(held, np.searchsorted(starts, begins[new]), fresh[firsts]).tobytes()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -139,6 +140,15 @@ def _in_chunks(rows: Iterator[Row]) -> Iterator[Chunk]:
         yield _Rows(some)
 
 
+class _Text(io.TextIOWrapper):
+    """Closed, which Python does by itself with what nobody holds any more, it lets go of the file, and does not close it: that
+    may be read anew from its beginning by then."""
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # it was let go before, or the file is closed
+            self.detach()
+
+
 class _Csv:
     columns: list[str]
 
@@ -147,7 +157,7 @@ class _Csv:
             raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
         whole = ends_with_a_line(file)
         file.seek(0)
-        self._file, self._text = file, io.TextIOWrapper(file, encoding="utf-8", errors="strict", newline="")
+        self._file, self._text = file, _Text(file, encoding="utf-8", errors="strict", newline="")
         self.about = _rows_about(file)
         file.seek(0)
         self._length = 0
@@ -191,8 +201,7 @@ class _Csv:
             # Text is decoded in blocks, so that the reader does not know the line.
             raise BrokenFile(f"line {_first_undecodable(self._file)}: not UTF-8 (save the file as UTF-8)") from error
         finally:
-            if not self._file.closed:
-                self._text.detach()
+            self._text.close()
 
     def _lines(self) -> Iterator[str]:
         while line := self._text.readline(MAX_RECORD + 1):

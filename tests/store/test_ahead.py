@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -228,6 +229,18 @@ def test_rejects_are_those_of_one(base: Path, tmp_path: Path, told: Told, monkey
     found, *_, bad_files = _by_both(base, tmp_path, told, monkeypatch, file=file, rejects=True)
     assert found["rejected"] > 8 and len(bad_files) == 2
     assert b"held back" in bad_files[1], "a yes of before, in a chunk that was prepared"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_gone_through_anew_is_still_open(base: Path, tmp_path: Path, told: Told, form: str) -> None:
+    """What was read of it the first time was not read to its end, and is garbage by then."""
+    some = _some()
+    some[0] = {**some[0], "state": "maybe", "subject_id": "u9"}
+    shutil.copytree(base, tmp_path / "ledger")
+    with ledger.open(tmp_path / "ledger") as book:
+        file, rejects = _file(tmp_path, form, some), tmp_path / "bad"
+        report = book.import_file(file, rejects=rejects, on_progress=lambda rows: gc.collect() and None)
+    assert (report.rejected, report.new) == (2, len(some) - 2)
 
 
 BROKEN: list[tuple[str, Callable[[bytes], bytes]]] = [

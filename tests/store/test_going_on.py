@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from jsonschema import Draft202012Validator
 from small_ledger import Clock, Sql, no, yes
 
 import ledger
-from ledger import Ledger, Snapshot, carried, committing, compiling, folding, snapshot, splicing, times
+from ledger import Ledger, Snapshot, carried, committing, compiling, folding, locks, snapshot, splicing, times
 from ledger.consent import Event
 from ledger.errors import ConsentLedgerError, IntegrityError, InvalidEvent, UsageError
 from ledger.log.entry import SALT_BYTES
@@ -88,6 +89,18 @@ def compare(before: list[Event], since: list[Event], as_of: datetime) -> None:
     whole, expected = made(documents)
     assert rows.equals(whole) and rows.schema == whole.schema
     assert found == expected
+
+
+def test_many_who_acted_since_are_moved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of the table for each took 11 KiB a person: a gigabyte for every hundred thousand."""
+    names = [f"u{number:04}" for number in range(1_000)]
+    said = [(at, event_document(no(name, event_id="e", recorded_at=T0, recorded_by="user:x"))) for at, name in enumerate(names)]
+    found, parts, concat = folding.acts_of(said, "train-ai", (1,), T0), list[int](), pa.concat_tables
+    rows, salts = folding.latest_per_scope(found), bytes(SALT_BYTES * len(names))
+    monkeypatch.setattr(pa, "concat_tables", lambda some: (parts.append(len(some)), concat(some))[1])
+    whole, kept = splicing.spliced(rows, salts, found, 0, salts)
+    assert whole.equals(rows) and kept == salts
+    assert parts and max(parts) < 4
 
 
 @contextmanager
@@ -427,6 +440,30 @@ def test_it_needs_no_receipt_and_no_key_but_the_tag_key(book: Ledger, tmp_path: 
 
 
 @SQLITE
+def test_a_key_that_was_taken_out_of_the_trust_file_ends_it(book: Ledger, tmp_path: Path) -> None:
+    size = begun(book, tmp_path / "one.parquet")
+    book.keys.rotate()
+    book.record(no("a"))
+    assert same(book) == size
+    path = book.folder.path / "trust"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if " until " not in line))
+    assert same(book) is None
+
+
+@SQLITE
+def test_a_file_whose_name_is_no_text_is_there_all_the_same(book: Ledger, tmp_path: Path) -> None:
+    output = tmp_path / os.fsdecode(b"\xff.parquet")
+    try:
+        output.touch()
+    except OSError:
+        pytest.skip("names are text here")
+    book.record(no("a"))
+    frozen = book.snapshot("train-ai", output=output)
+    assert ledger.load_snapshot(output, trust=book.trust) == frozen
+    assert same(book) is None
+
+
+@SQLITE
 def test_what_another_version_made_is_not_carried_on(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(book, tmp_path / "one.parquet")
     monkeypatch.setattr(carried, "_version", lambda: "0.0.9")
@@ -490,6 +527,21 @@ def test_nobody_who_was_erased_meanwhile_stays_in_the_state(book: Ledger, tmp_pa
     carried.keep(
         book.snapshots, book.folder.tag_key(), frozen, lambda: book.read(compiling.require_erasures, size, frozen.header.erasures)
     )
+    assert not list(book.snapshots.iterdir())
+
+
+@SQLITE
+def test_so_it_is_where_there_are_no_locks(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.record_all([yes("a"), no("b")])
+    frozen: Snapshot = book.snapshot("train-ai", output=tmp_path / "one.parquet")
+    monkeypatch.setattr(locks, "_flock", lambda *_: False)
+
+    def check() -> None:
+        book.read(compiling.require_erasures, frozen.size, frozen.header.erasures)
+        with suppress(UsageError):  # it was done the first time
+            book.erase("a")
+
+    carried.keep(book.snapshots, book.folder.tag_key(), frozen, check)
     assert not list(book.snapshots.iterdir())
 
 

@@ -16,6 +16,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -52,6 +53,10 @@ class Act:
     def message(self) -> bytes:
         document = event_document(self.event.filled_in(recorded_at=None, recorded_by=None))
         return json.dumps([document, self.recorded_by, self.now]).encode()
+
+    def follows(self, moment: datetime) -> bool:
+        at = self.event.occurred_at
+        return self.event.is_yes and not self.now and at is not None and at > moment
 
     @classmethod
     def of_message(cls, message: bytes) -> Act:
@@ -148,13 +153,13 @@ class _Writing:
     def _plan(self, tx: Transaction, turn: Turn | None) -> None:
         self._purposes = told.purposes_text(person.current_purposes(tx.declared))
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
-        self._record(tx, [self._act, *self._taken(turn)])
+        self._record(tx, [self._act, *self._taken(tx, turn)])
         # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
-        while len(self._others) < turns.TOGETHER and (late := self._taken(turn)):
+        while len(self._others) < turns.TOGETHER and (late := self._taken(tx, turn)):
             self._record(tx, late)
 
-    def _taken(self, turn: Turn | None) -> list[Act]:
-        """The acts of those who wait by now."""
+    def _taken(self, tx: Transaction, turn: Turn | None) -> list[Act]:
+        """The acts of those who wait by now, but for yeses that were given after this began: these would be dated ahead."""
         acts: list[Act] = []
         for waiting in turn.waiting() if turn is not None else ():
             try:
@@ -162,7 +167,9 @@ class _Writing:
             except Exception:  # whatever is wrong with it, its sender will find out
                 waiting.close()
                 continue
-            if waiting.take():
+            if act.follows(tx.began):
+                waiting.close()
+            elif waiting.take():
                 self._others.append((waiting, act))
                 acts.append(act)
         return acts

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import ledger
-from ledger import ConsentLedgerError, Event, IntegrityError, Ledger, together, turns
+from ledger import ConsentLedgerError, Event, IntegrityError, Ledger, times, together, turns
 from ledger.errors import EventConflict, InvalidEvent
 from ledger.store import anchor_file, database
 from ledger.store.append import Transaction
@@ -99,6 +99,28 @@ def test_each_becomes_what_it_would_have_become_alone(book: Ledger) -> None:
         assert (one.position, one.event) in book.events_of([one.event.subject_id])
     assert book.fsck().events == 1 + len(told)
     assert (book.folder.path / "head").read_text() == book.checkpoint()
+
+
+def test_a_yes_given_after_the_transaction_began_is_not_told_to_be_dated_ahead(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stamps it themselves, as `consent record` does, comes along only where the transaction began later."""
+    whole = Transaction.events
+    late: list[Future[Any]] = []
+
+    def meanwhile(self: Transaction, events: Any, recorded_by: str) -> Any:
+        if not late:
+            late.append(pool.submit(lambda: book.record(yes("late", occurred_at=times.now()))))
+            time.sleep(0.3)
+        return whole(self, events, recorded_by)
+
+    monkeypatch.setattr(Transaction, "events", meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        first = book.record(yes("first", occurred_at=times.now()))
+        second = late[0].result()
+    assert second.position == first.position + 1
+    assert second.event.occurred_at is not None and second.event.recorded_at is not None
+    assert second.event.occurred_at <= second.event.recorded_at
 
 
 def test_who_comes_while_others_are_recorded_comes_along(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ class Transaction:
         began: datetime,
         recorded_at: datetime,
     ) -> None:
-        self._con, self.history, self._began, self.recorded_at = connection, history, began, recorded_at
+        self._con, self.history, self.began, self.recorded_at = connection, history, began, recorded_at
         self.tag = subject_tagger(tag_key)
         self.ended = Ended(connection, history, tag_key)
         self.size = head.size
@@ -251,7 +251,7 @@ class Transaction:
 
     def admission(self) -> Admission:
         """By what is declared and kept now."""
-        return Admission(self.declared, self.notices, self._began, self.recorded_at)
+        return Admission(self.declared, self.notices, self.began, self.recorded_at)
 
     def _insert(self, entries: Sequence[tuple[Any, ...]], openings: Sequence[tuple[Any, ...]]) -> None:
         """Rows with their values in the order of the tables' columns."""

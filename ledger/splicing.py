@@ -22,6 +22,9 @@ from ledger.snapshot import NONE
 
 Ints = npt.NDArray[np.int64]
 
+_FEW = 4096
+"""So many people's rows are put between slices of the others'. More would take too much memory: 11 KiB each."""
+
 
 def spliced(rows: Any, salts: bytes | memoryview, acts: Any, first: int, new_salts: bytes) -> tuple[Any, bytes]:
     """rows: of snapshot.SCHEMA, to which no act was lacking that counts by now. salts: one for each subject of them.
@@ -101,13 +104,19 @@ def _same(value: int, kind: str, count: int) -> pa.Array:
 
 def _woven(rows: Any, begins: Ints, ends: Ints, fresh: Any, starts: Ints) -> Any:
     """rows, those from each begin to its end replaced by the next subject's of `fresh`."""
-    lasting = np.ones(len(rows), bool)
-    lasting[_ranges(begins, ends)] = False
-    kept = np.flatnonzero(lasting)
-    # Moved all at once: a slice for each subject takes as much memory as thousands of their rows.
-    before = np.searchsorted(kept, np.repeat(begins, np.diff(starts, append=len(fresh))))
-    order = np.insert(kept, before, np.arange(len(rows), len(rows) + len(fresh)))
-    return pa.concat_tables([rows, fresh]).combine_chunks().take(pa.array(order)).combine_chunks()
+    fresh_ends = np.append(starts[1:], len(fresh))
+    if len(begins) > _FEW:  # moved all at once: a slice for each takes as much memory as thousands of their rows
+        lasting = np.ones(len(rows), bool)
+        lasting[_ranges(begins, ends)] = False
+        kept = np.flatnonzero(lasting)
+        before = np.searchsorted(kept, np.repeat(begins, fresh_ends - starts))
+        order = np.insert(kept, before, np.arange(len(rows), len(rows) + len(fresh)))
+        return pa.concat_tables([rows, fresh]).combine_chunks().take(pa.array(order)).combine_chunks()
+    parts, low = [], 0
+    for begin, end, start, until in zip(begins.tolist(), ends.tolist(), starts.tolist(), fresh_ends.tolist(), strict=True):
+        parts += [rows.slice(low, begin - low), fresh.slice(start, until - start)]
+        low = end
+    return pa.concat_tables([*parts, rows.slice(low)]).combine_chunks()
 
 
 def _salts(salts: bytes | memoryview, starts: Ints, begins: Ints, ends: Ints, acts: Any, first: int, new_salts: bytes) -> bytes:

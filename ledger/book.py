@@ -412,7 +412,7 @@ class Ledger:
         snapshots.put(path, data, receipt, sweep=output is None, check=check)
         frozen = replace(frozen, path=path, receipt=receipt)
         carried.keep(self.snapshots, self.folder.tag_key(), frozen, check)
-        return frozen
+        return replace(frozen, salts=None)
 
     def _compile(
         self, purpose: str, tree_size: int | None, as_of: datetime | None, on_progress: Callable[[int, int], None] | None

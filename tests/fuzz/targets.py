@@ -363,7 +363,7 @@ TARGETS: Mapping[str, Target] = {
     "selection": Target(_selection, _PROOF, lambda: _statements()[2:]),
     "positions": Target(_positions, _PROOF, _bitmaps),
     "snapshot-header": Target(snapshot.Header.parse, (SnapshotError, IntegrityError), _headers),
-    "snapshot-file": Target(snapshot._parse, (SnapshotError, IntegrityError), _snapshots),
+    "snapshot-file": Target(snapshot.parse, (SnapshotError, IntegrityError), _snapshots),
     "pem": Target(_pem, (ConsentLedgerError,), lambda: _PEMS),
     "footer": Target(_footer, (ShardError,), _footers),
     "thrift": Target(_thrift, (thrift.Malformed,), _footers),

@@ -19,7 +19,7 @@ from ledger import folding, hashing_program, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
-from ledger.log.entry import SALT_BYTES, SECRET, subject_secret
+from ledger.log.entry import SALT_BYTES, SECRET, hmac_blocks, subject_secret
 from ledger.log.prefix_root import Alike, Bytes
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, SEED_BYTES, PrefixTree
 from ledger.snapshot import NONE, Snapshot, text_parts
@@ -137,10 +137,10 @@ def _hashed(hashers: Hashers, head: bytes, texts: Any) -> Bytes:
 
 def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, alike: Alike) -> bytes:
     """`_blind` of many, a salt a row: HMAC (RFC 2104) by its parts, of all at once."""
-    key = np.frombuffer(tag_key.ljust(_BLOCK, b"\0"), np.uint8)
+    before_text, before_hash = hmac_blocks(tag_key)
     # In this process alone: what another one is sent is no key.
-    tagged = hashing_program.alike((key ^ _INNER).tobytes() + SECRET, salts.tobytes(), SALT_BYTES)
-    secrets_of = hashing_program.alike((key ^ _OUTER).tobytes(), tagged, HASH_BYTES)
+    tagged = hashing_program.alike(before_text + SECRET, salts.tobytes(), SALT_BYTES)
+    secrets_of = hashing_program.alike(before_hash, tagged, HASH_BYTES)
     keys = np.zeros((len(salts), _BLOCK), np.uint8)
     keys[:, :HASH_BYTES] = prefix_root.table([secrets_of])
     seeds = np.tile(np.frombuffer(seed, np.uint8), (len(salts), 1))

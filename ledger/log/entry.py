@@ -30,10 +30,9 @@ def subject_tag(key: bytes, subject_id: str) -> bytes:
 
 
 def subject_tagger(key: bytes) -> Callable[[str], bytes]:
-    """`subject_tag` under one key, for many: HMAC (RFC 2104) whose two halves are begun once, at a third of the time."""
-    block = (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-    inner = sha256(block.translate(_INNER) + b"subject\n")
-    outer = sha256(block.translate(_OUTER))
+    """`subject_tag` under one key, for many: HMAC whose two halves are begun once, at a third of the time."""
+    before_text, before_hash = hmac_blocks(key)
+    inner, outer = sha256(before_text + b"subject\n"), sha256(before_hash)
 
     def tag(subject_id: str) -> bytes:
         text, whole = inner.copy(), outer.copy()
@@ -42,6 +41,12 @@ def subject_tagger(key: bytes) -> Callable[[str], bytes]:
         return whole.digest()
 
     return tag
+
+
+def hmac_blocks(key: bytes) -> tuple[bytes, bytes]:
+    """What HMAC with SHA-256 (RFC 2104) hashes before the text, and before the hash of that."""
+    block = (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    return block.translate(_INNER), block.translate(_OUTER)
 
 
 def subject_secret(key: bytes, salt: bytes) -> bytes:

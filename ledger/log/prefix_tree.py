@@ -44,12 +44,7 @@ def index_head(seed: bytes) -> bytes:
 
 def value(blind: bytes, said: Mapping[str, object]) -> bytes:
     """Raises ValueError for what has no canonical form."""
-    return value_of(blind, canonical.encode(said))
-
-
-def value_of(blind: bytes, canonical_said: bytes) -> bytes:
-    """Of what is in its canonical form already."""
-    return sha256(VALUE_HEAD + blind + canonical_said).digest()
+    return sha256(VALUE_HEAD + blind + canonical.encode(said)).digest()
 
 
 def leaf(index: bytes, value: bytes) -> bytes:

@@ -118,7 +118,10 @@ def ends_with_a_line(file: IO[bytes]) -> bool:
 
 
 def _rows_about(file: IO[bytes]) -> int:
-    return file.seek(0, os.SEEK_END) // _BYTES_OF_A_ROW
+    """It stands at its beginning then."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size // _BYTES_OF_A_ROW
 
 
 class _Rows:
@@ -156,10 +159,8 @@ class _Csv:
         if file.read(3) == b"\xef\xbb\xbf":
             raise UsageError("the CSV begins with a byte order mark", hint="save it as UTF-8 without BOM")
         whole = ends_with_a_line(file)
-        file.seek(0)
-        self._file, self._text = file, _Text(file, encoding="utf-8", errors="strict", newline="")
         self.about = _rows_about(file)
-        file.seek(0)
+        self._file, self._text = file, _Text(file, encoding="utf-8", errors="strict", newline="")
         self._length = 0
         self._reader = csv.reader(self._lines(), strict=True)
         self._records = self._read()
@@ -253,7 +254,6 @@ class _Ndjson:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.about = _rows_about(file)
-        file.seek(0)
         self._file = file
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:

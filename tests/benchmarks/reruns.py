@@ -12,7 +12,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -79,7 +78,7 @@ def _allowed(workload: Path) -> list[str]:
     subjects, items = (pq.read_table(workload / f"{name}.parquet") for name in ("subjects", "items"))
     plain = subjects.filter((pc.field("yes") >= 0) & (pc.field("no") < 0))["user_id"].combine_chunks()
     plain = plain.filter(pc.invert(pc.is_in(plain, value_set=items["user_id"].combine_chunks())))
-    there = pc.unique(pa.chunked_array([c for path in _shards(workload) for c in _users(path).chunks]))
+    there = pc.unique(pa.chunked_array([c for path in rewrite.shards(workload) for c in _users(path).chunks]))
     people: list[str] = plain.filter(pc.is_in(plain, value_set=there)).to_pylist()
     return people
 
@@ -90,7 +89,7 @@ def _cut(workload: Path, target: Path, shards: int, rows: int, people: list[str]
     held = {person: {"shards": 0, "rows": 0} for person in people}
     rng, made = np.random.default_rng(5), 0
     while made < shards:
-        for path in _shards(workload):
+        for path in rewrite.shards(workload):
             for batch in pq.ParquetFile(path).iter_batches(batch_size=rows):
                 if made == shards or len(batch) < rows:
                     break
@@ -109,32 +108,12 @@ def _consent(folder: Path, number: int, *arguments: str) -> dict[str, Any]:
     """Its JSON, seconds from start to end, and processor time."""
     command = [sys.executable, "-m", "ledger.cli", "--ledger", "consent-ledger", *arguments, *rewrite.KEYS]
     command += ["--snapshot", f"{number}.parquet", "--max-age", "3650d", "--format", "json"]
-    child = [sys.executable, "-c", _CHILD, *command]
-    done = subprocess.run(child, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
-
-
-_CHILD = """
-import json, resource, subprocess, sys, time
-began = time.perf_counter()
-done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-seconds = time.perf_counter() - began
-if done.returncode not in (0, 3):
-    sys.exit(done.stderr)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps({"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "told": json.loads(done.stdout)}))
-"""
+    measured, said = rewrite.child(command, folder, codes=(0, 3))
+    return measured | {"told": json.loads(said)}
 
 
 def _users(path: Path) -> Any:
     return pq.read_table(path, columns=["user_id"])["user_id"]
-
-
-def _shards(workload: Path) -> list[Path]:
-    return sorted((workload / "shards").glob("*.parquet"))
 
 
 def main() -> None:

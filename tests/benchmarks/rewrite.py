@@ -38,11 +38,9 @@ import json, resource, subprocess, sys, time
 began = time.perf_counter()
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 seconds = time.perf_counter() - began
-if done.returncode:
-    sys.exit(done.stderr)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 told = {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss // 1024}
-print(json.dumps(told | (json.loads(done.stdout.splitlines()[-1]) if "--snapshot" not in sys.argv else {})))
+print(json.dumps([told, done.returncode, done.stdout, done.stderr]))
 """
 
 
@@ -55,7 +53,7 @@ def prepare(workload: Path) -> Path:
     folder.mkdir()
     people = _people(workload)
     dropped = _some(people)
-    rows = {shard.name: pq.read_table(shard, columns=["user_id"])["user_id"] for shard in _shards(workload)}
+    rows = {shard.name: pq.read_table(shard, columns=["user_id"])["user_id"] for shard in shards(workload)}
     total = {name: len(ids) for name, ids in rows.items()}
     left = {name: len(ids) - pc.sum(pc.is_in(ids, value_set=dropped)).as_py() for name, ids in rows.items()}
     plain = json.loads((workload / "expected.json").read_text(encoding="utf-8"))["shards"]
@@ -100,11 +98,11 @@ def measure(workload: Path, rounds: int, peers: Path | None = None, variants: tu
     """
     workload, peers = workload.resolve(), (peers or Path(os.environ["PEERS"])).resolve()
     folder = prepare(workload)
-    size = sum(path.stat().st_size for path in _shards(workload))
+    size = sum(path.stat().st_size for path in shards(workload))
     result: dict[str, Any] = {}
     for variant in variants:
         expected = json.loads((folder / variant / "expected.json").read_text(encoding="utf-8"))["shards"]
-        rows = sum(pq.read_metadata(path).num_rows for path in _shards(workload))
+        rows = sum(pq.read_metadata(path).num_rows for path in shards(workload))
         share = sum(expected.values()) / rows
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in ("ours", *PEERS)}
         for number in range(rounds):
@@ -141,7 +139,7 @@ def _ours(folder: Path, variant: str, expected: dict[str, int]) -> dict[str, Any
         output = Path(temporary) / "out"
         command = [sys.executable, "-m", "ledger.cli", "--ledger", str(folder / "consent-ledger"), "filter", "shards", *KEYS]
         command += ["--snapshot", str(folder / f"{variant}.parquet"), "--max-age", "3650d", "--workers", "2", "-o", str(output)]
-        one = _child(command, folder / variant)
+        one, _ = child(command, folder / variant)
         kept = {path.name: pq.read_metadata(path).num_rows for path in output.glob("*.parquet")}
         if kept != expected:
             raise SystemExit(f"{variant}: the rows kept are {kept}, and should be {expected}")
@@ -150,28 +148,29 @@ def _ours(folder: Path, variant: str, expected: dict[str, int]) -> dict[str, Any
 
 def peer(peers: Path, folder: Path, name: str, expected: int) -> dict[str, Any]:
     """What peers.py told of one peer. Raises SystemExit for another number of rows."""
-    one = _child([sys.executable, str(peers), str(folder), name], folder)
+    measured, said = child([sys.executable, str(peers), str(folder), name], folder)
+    one: dict[str, Any] = measured | json.loads(said.splitlines()[-1])  # their own seconds are without their start
     if one["kept"] != expected:
         raise SystemExit(f"{name} kept {one['kept']} rows, and not {expected}")
     return one
 
 
-def _child(command: list[str], folder: Path) -> dict[str, Any]:
-    """What it told, beside its seconds from start to end, processor time and peak memory (the peers tell their own seconds)."""
-    done = subprocess.run([sys.executable, "-c", _CHILD, *command], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:4])}: {done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def child(command: list[str], folder: Path, codes: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], str]:
+    """Seconds from start to end, processor time and peak memory; and what it wrote. Raises SystemExit for another exit code."""
+    done = subprocess.run([sys.executable, "-c", _CHILD, *command], cwd=folder, capture_output=True, text=True, check=True)
+    told, code, out, err = json.loads(done.stdout)
+    if code not in codes:
+        raise SystemExit(f"{' '.join(command[:4])}: {err[-2000:]}")
+    return told, out
 
 
-def _shards(workload: Path) -> list[Path]:
+def shards(workload: Path) -> list[Path]:
     return sorted((workload / "shards").glob("*.parquet"))
 
 
 def _people(workload: Path) -> Any:
     """user_id and rows, of everyone in the shards."""
-    tables = [pq.read_table(shard, columns=["user_id"]) for shard in _shards(workload)]
+    tables = [pq.read_table(shard, columns=["user_id"]) for shard in shards(workload)]
     counted = pa.concat_tables(tables).group_by("user_id").aggregate([([], "count_all")])
     return counted.sort_by("user_id").combine_chunks()
 

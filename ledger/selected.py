@@ -22,7 +22,7 @@ from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.objects import Place
 from ledger.shards.inputs import find_inputs
 from ledger.shards.positions import Positions, limit
-from ledger.shards.table import keep
+from ledger.shards.table import keep, mask_of, require_separable
 from ledger.statements.selection_statement import BLOCKS_SUFFIX, POSITIONS_SUFFIX, SelectedShard, SelectionRecord
 from ledger.statements.verify import open_shard, read_file
 
@@ -80,7 +80,7 @@ class InPlace:
             schema = reader.schema_arrow
             if columns is None or all(schema.names.count(name) == 1 for name in columns):
                 schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-                keep(schema.empty_table(), pa.array([], pa.bool_()))
+                require_separable(schema)
             _groups(reader, self)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
@@ -139,6 +139,6 @@ def _decoded(
 def _allowed(batch: pa.RecordBatch, mask: Any) -> Iterator[pa.RecordBatch]:
     if any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
         # Its entries may be of rows that are left out, of this batch or of another one.
-        yield from keep(pa.Table.from_batches([batch]), pa.array(mask)).combine_chunks().to_batches()
+        yield from keep(pa.Table.from_batches([batch]), mask_of(mask)).combine_chunks().to_batches()
     else:
-        yield batch if mask.all() else batch.filter(pa.array(mask))
+        yield batch if mask.all() else batch.filter(mask_of(mask))

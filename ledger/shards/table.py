@@ -5,28 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import ShardError
 
+Bools = npt.NDArray[np.bool_]
+
 
 def keep(table: Any, mask: Any) -> Any:
     """The rows where mask (BooleanArray, no nulls) is True; same schema, dictionaries reduced to the entries still used.
 
-    `Table.filter` alone would carry every dictionary entry along, those of dropped rows too. Raises ShardError for a
-    dictionary nested in another type.
+    `Table.filter` alone would carry every dictionary entry along, those of dropped rows too. Raises as `require_separable`.
     """
-    for field in table.schema:
+    require_separable(table.schema)
+    kept = table.filter(mask)
+    columns = [_compact(column) if pa.types.is_dictionary(column.type) else column for column in kept.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def require_separable(schema: Any) -> None:
+    """Raises ShardError for a dictionary nested in another type: its rows cannot be had without the others' values."""
+    for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if _shares_values(kind):
             raise ShardError(
                 f"column {field.name!r} is {field.type}, whose filtered values would still carry those of dropped rows",
                 hint="cast it to its plain value type before filtering in memory, or filter the shard's file",
             )
-    kept = table.filter(mask)
-    columns = [_compact(column) if pa.types.is_dictionary(column.type) else column for column in kept.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def mask_of(allowed: Bools) -> Any:
+    """A BooleanArray. Not by `pa.array`, which imports pandas where it is installed: a tenth of the time of a short reading."""
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(allowed), [None, pa.py_buffer(np.packbits(allowed, bitorder="little"))])
 
 
 def _compact(column: Any) -> Any:

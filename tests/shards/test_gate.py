@@ -71,12 +71,12 @@ def test_workers_share_the_shards(run: World) -> None:
             rows.part(number, of)
 
 
-def test_it_loads_neither_database_nor_torch(run: World) -> None:
+def test_it_loads_no_database_torch_or_pandas(run: World) -> None:
     code = (
         "import sys, ledger; "
         f"print(sum(b.num_rows for b in ledger.open_shards({str(run.root / 'out')!r}, "
         f"trust={str(run.book.folder.path / 'trust')!r}, purpose='ai'))); "
-        "print(sorted({'duckdb', 'sqlalchemy', 'sqlmodel', 'torch', 'click'} & sys.modules.keys()))"
+        "print(sorted({'duckdb', 'sqlalchemy', 'sqlmodel', 'torch', 'click', 'pandas'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "6\n[]\n"

@@ -101,12 +101,12 @@ def test_parts_and_some_of_the_shards(made: World) -> None:
         opened(made, "raw/a.parquet", "other/x.parquet")
 
 
-def test_it_loads_neither_database_nor_torch(made: World) -> None:
+def test_it_loads_no_database_torch_or_pandas(made: World) -> None:
     code = (
         "import sys, ledger; "
         f"print(sum(b.num_rows for b in ledger.open_shards({str(made.root / 'raw')!r}, selection={str(made.root / 'sel')!r}, "
         f"trust={str(made.book.folder.path / 'trust')!r}, purpose='ai'))); "
-        "print(sorted({'duckdb', 'sqlalchemy', 'sqlmodel', 'torch', 'click'} & sys.modules.keys()))"
+        "print(sorted({'duckdb', 'sqlalchemy', 'sqlmodel', 'torch', 'click', 'pandas'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "6\n[]\n"

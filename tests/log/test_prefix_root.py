@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ledger.hashing_program import alike
+from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
 from ledger.shards.subjects import root
@@ -47,7 +47,7 @@ def test_subjects_that_share_many_bits(places: list[int]) -> None:
     indexes = [place.to_bytes(8, "big") + bytes([number]) * 24 for number, place in enumerate(places)]
     rows = list(range(1, len(places) + 1))
     values = [prefix_tree.value(b"", {"rows": count}) for count in rows]
-    assert prefix_root.root(prefix_root.table(indexes), prefix_root.table(values), alike) == by_leaf(indexes, rows)
+    assert prefix_root.root(prefix_root.table(indexes), prefix_root.table(values), Hashers(0).alike) == by_leaf(indexes, rows)
 
 
 def test_many_subjects_on_two_cores() -> None:

@@ -60,13 +60,13 @@ class Hashers:
             if (hashes := self._fast_each(head, data, ends)) is not None:
                 return _table(hashes)
             if self._other is not None:
-                return _table(self._each_by_two(head, data, memoryview(ends)))
+                return _table(self._each_by_two(head, data, ends.data))
         return _table(hashing_program.each(head, data, ends.tolist()))
 
     def alike(self, texts: Bytes, *, secret: bool = False) -> Bytes:
         """Of texts of one size, a row each. secret: no other process may see them."""
         count, size = texts.shape
-        data = memoryview(np.ascontiguousarray(texts)).cast("B") if count else b""
+        data = np.ascontiguousarray(texts).reshape(-1).data
         if count >= _FEW:
             if (hashes := self._fast_each(b"", data, np.arange(size, (count + 1) * size, size))) is not None:
                 return _table(hashes)

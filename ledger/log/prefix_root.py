@@ -107,4 +107,5 @@ def _over(place: Words, shared: Bytes, hashes: Bytes, alike: Alike, level: int, 
         hashes[nodes] = alike(pairs)
         if depth == level:
             keep(place[nodes], hashes[nodes])
-    return hashes[0]
+    top: Bytes = hashes[0]
+    return top

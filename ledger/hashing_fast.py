@@ -46,18 +46,17 @@ class Fast:
         starts = np.concatenate([[0], ends])
 
         def part(first: int) -> bytes:
-            return self._part(head, data, starts[first : first + _SLICE + 1])
+            return self._part(f"texts_{first}", head, data, starts[first : first + _SLICE + 1])
 
         with ThreadPoolExecutor(cores.count()) as threads:
             return b"".join(threads.map(part, range(0, len(ends), _SLICE)))
 
-    def _part(self, head: bytes, data: Any, bounds: Any) -> bytes:
+    def _part(self, name: str, head: bytes, data: Any, bounds: Any) -> bytes:
         from datafusion import col, functions, lit
 
         count, some = len(bounds) - 1, memoryview(data)[bounds[0] : bounds[-1]]
         offsets = pa.py_buffer(np.ascontiguousarray(bounds - bounds[0]))
         texts = pa.Array.from_buffers(pa.large_binary(), count, [None, offsets, pa.py_buffer(some)])
-        name = f"texts_{bounds[0]}"
         try:
             text = functions.concat(lit(head), col("text")) if head else col("text")
             frame = self._context.from_arrow(pa.table({"text": texts}), name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger import cores, hashing, hashing_fast
@@ -86,6 +86,7 @@ def test_the_order_is_kept_over_slices_and_threads(size: int, monkeypatch: pytes
 @with_datafusion
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=70), st.lists(st.binary(max_size=200), min_size=1, max_size=60), st.integers(1, 9))
+@example(b"", [b""] * 20, 1)  # slices that all begin at the same byte
 def test_any_text_by_datafusion(head: bytes, texts: list[bytes], part: int) -> None:
     ends = np.cumsum([len(text) for text in texts])
     with pytest.MonkeyPatch.context() as patch:

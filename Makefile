@@ -57,7 +57,7 @@ tests/browser/node_modules: tests/browser/package-lock.json
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra web --output-file constraints.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra web --extra dev --extra postgres --extra spark --extra ray --extra datatrove --extra datasets --output-file constraints-dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate --extra build --extra web --extra dev --extra fast --extra postgres --extra spark --extra ray --extra datatrove --extra datasets --output-file constraints-dev.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tests/browser/node_modules

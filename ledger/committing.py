@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger import folding, hashing_program, sayings, times
+from ledger import folding, sayings, times
 from ledger.consent import NO, Purpose, split_purpose
 from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.entry import SALT_BYTES, SECRET, hmac_blocks, subject_secret
-from ledger.log.prefix_root import Alike, Bytes
+from ledger.log.prefix_root import Bytes
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, SEED_BYTES, PrefixTree
 from ledger.snapshot import NONE, Snapshot, text_parts
 from ledger.statements.decided import BASES
@@ -119,7 +119,7 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
         for subject_ids, texts in sayings.of_each(rows):
             some = np.frombuffer(salts, np.uint8, SALT_BYTES * len(texts), at).reshape(-1, SALT_BYTES)
             at += SALT_BYTES * len(texts)
-            blinds = pa.py_buffer(_blinds(tag_key, some, seed, hashers.alike))
+            blinds = pa.py_buffer(_blinds(tag_key, some, seed, hashers))
             blinded = pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(texts), [None, blinds])
             said = pc.binary_join_element_wise(blinded.cast(pa.binary()), texts.cast(pa.binary()), b"")
             indexes.append(_hashed(hashers, prefix_tree.index_head(seed), subject_ids))
@@ -132,21 +132,26 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
 def _hashed(hashers: Hashers, head: bytes, texts: Any) -> Bytes:
     """texts: an Arrow array."""
     lengths, data = text_parts(texts.cast(pa.binary()))
-    return prefix_root.table([hashers.each(head, bytes(data), np.cumsum(np.frombuffer(lengths, "<u4"), dtype=np.int64))])
+    return hashers.each(head, data, np.cumsum(np.frombuffer(lengths, "<u4"), dtype=np.int64))
 
 
-def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, alike: Alike) -> bytes:
+def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, hashers: Hashers) -> Bytes:
     """`_blind` of many, a salt a row: HMAC (RFC 2104) by its parts, of all at once."""
     before_text, before_hash = hmac_blocks(tag_key)
     # In this process alone: what another one is sent is no key.
-    tagged = hashing_program.alike(before_text + SECRET, salts.tobytes(), SALT_BYTES)
-    secrets_of = hashing_program.alike(before_hash, tagged, HASH_BYTES)
+    tagged = hashers.alike(_after(before_text + SECRET, salts), secret=True)
     keys = np.zeros((len(salts), _BLOCK), np.uint8)
-    keys[:, :HASH_BYTES] = prefix_root.table([secrets_of])
-    seeds = np.tile(np.frombuffer(seed, np.uint8), (len(salts), 1))
-    inner = alike(b"", np.concatenate([keys ^ _INNER, seeds], axis=1).tobytes(), _BLOCK + SEED_BYTES)
-    outer = np.concatenate([keys ^ _OUTER, prefix_root.table([inner])], axis=1)
-    return alike(b"", outer.tobytes(), _BLOCK + HASH_BYTES)
+    keys[:, :HASH_BYTES] = hashers.alike(_after(before_hash, tagged), secret=True)
+    seeds = np.broadcast_to(np.frombuffer(seed, np.uint8), (len(salts), len(seed)))
+    inner = hashers.alike(np.concatenate([keys ^ _INNER, seeds], axis=1))
+    return hashers.alike(np.concatenate([keys ^ _OUTER, inner], axis=1))
+
+
+def _after(head: bytes, texts: Bytes) -> Bytes:
+    together = np.empty((len(texts), len(head) + texts.shape[1]), np.uint8)
+    together[:, : len(head)] = np.frombuffer(head, np.uint8)
+    together[:, len(head) :] = texts
+    return together
 
 
 def opened(frozen: Snapshot, tag_key: bytes, seed: bytes, subject_id: str) -> tuple[bytes, dict[str, Any]] | None:

@@ -1,8 +1,8 @@
-"""SHA-256 of many short texts, on two cores.
+"""SHA-256 of many short texts, faster than one by one.
 
-hashlib lets other threads of Python run only while it hashes long texts. So every other part of many short ones goes to a second
-process, `hashing_program`, that reads its standard input and ends with it. Where it cannot be started, or ends early, all is
-hashed here.
+By `hashing_fast` where that is installed. Else on two cores: hashlib lets other threads of Python run only while it hashes long
+texts, so every other part of many short ones goes to a second process, `hashing_program`, that reads its standard input and ends
+with it. Where neither can be had, or one fails, all is hashed here.
 """
 
 from __future__ import annotations
@@ -13,21 +13,32 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ledger import cores, hashing_program
-from ledger.hashing_program import alike, each
+from ledger.hashing_fast import Fast
 
 _WORTH_IT = 100_000
 """Texts that take longer to hash than a process to start."""
+_WORTH_FAST = 500_000
+"""Texts that take longer to hash than DataFusion to import: a third of a second where it finds pandas."""
 _FEW = 5_000
 _HASH = 32
 
+Bytes = npt.NDArray[np.uint8]
+
 
 class Hashers:
-    """As a context manager: this process, and a second one where so many texts are expected that it is worth it."""
+    """As a context manager: this process, and what helps it where so many texts are expected that it is worth it.
+
+    Hashes are a row each.
+    """
 
     def __init__(self, texts: int) -> None:
+        self._fast = _fast() if texts >= _WORTH_FAST else None
         self._other: subprocess.Popen[bytes] | None = None
-        if texts >= _WORTH_IT and (python := cores.python()) is not None:
+        if self._fast is None and texts >= _WORTH_IT and (python := cores.python()) is not None:
             with suppress(OSError):
                 self._other = subprocess.Popen(  # noqa: S603 - our own file
                     [python, "-I", "-S", hashing_program.__file__],
@@ -43,30 +54,54 @@ class Hashers:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
 
-    def each(self, head: bytes, data: bytes, ends: Any) -> bytes:
-        """`each` of all. ends: a buffer of 64-bit integers, such as a NumPy array."""
-        all_ends = memoryview(ends).cast("B").cast("q")
-        half = len(all_ends) // 2
-        if self._other is None or len(all_ends) < _FEW:
-            return each(head, data, all_ends)
-        middle = all_ends[half - 1]
-        theirs = array("q", [end - middle for end in all_ends[half:]])
-        rest = memoryview(data)[middle : all_ends[-1]]
-        asked = self._ask(array("q", [len(head), 0, len(rest)]), head, array("q", [len(theirs)]), theirs, rest)
-        own = each(head, data, all_ends[:half])
-        told = self._told(_HASH * len(theirs)) if asked else None
-        return own + (each(head, bytes(rest), theirs) if told is None else told)
+    def each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> Bytes:
+        """Of the parts of data, from the first byte on, up to each end, with head before each. data: any buffer."""
+        if len(ends) >= _FEW:
+            if (hashes := self._fast_each(head, data, ends)) is not None:
+                return _table(hashes)
+            if self._other is not None:
+                return _table(self._each_by_two(head, data, ends.data))
+        return _table(hashing_program.each(head, data, ends.tolist()))
 
-    def alike(self, head: bytes, data: bytes, size: int) -> bytes:
-        """`alike` of all."""
-        count = len(data) // size
-        if self._other is None or count < _FEW:
-            return alike(head, data, size)
-        own, rest = data[: count // 2 * size], data[count // 2 * size :]
-        asked = self._ask(array("q", [len(head), size, len(rest)]), head, rest)
-        hashes = alike(head, own, size)
+    def alike(self, texts: Bytes, *, secret: bool = False) -> Bytes:
+        """Of texts of one size, a row each. secret: no other process may see them."""
+        count, size = texts.shape
+        data = np.ascontiguousarray(texts).reshape(-1).data
+        if count >= _FEW:
+            if (hashes := self._fast_each(b"", data, np.arange(size, (count + 1) * size, size))) is not None:
+                return _table(hashes)
+            if self._other is not None and not secret:
+                return _table(self._alike_by_two(data, size))
+        return _table(hashing_program.alike(data, size))
+
+    def _fast_each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> bytes | None:
+        if self._fast is None:
+            return None
+        try:
+            return self._fast.each(head, data, ends)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic in Rust is no Exception
+            self._fast = None
+            return None
+
+    def _each_by_two(self, head: bytes, data: Any, ends: memoryview) -> bytes:
+        half = len(ends) // 2
+        middle = ends[half - 1]
+        theirs = array("q", [end - middle for end in ends[half:]])
+        rest = memoryview(data)[middle : ends[-1]]
+        asked = self._ask(array("q", [len(head), 0, len(rest)]), head, array("q", [len(theirs)]), theirs, rest)
+        own = hashing_program.each(head, data, ends[:half])
+        told = self._told(_HASH * len(theirs)) if asked else None
+        return own + (hashing_program.each(head, rest, theirs) if told is None else told)
+
+    def _alike_by_two(self, data: memoryview, size: int) -> bytes:
+        half = len(data) // size // 2 * size
+        own, rest = data[:half], data[half:]
+        asked = self._ask(array("q", [0, size, len(rest)]), rest)
+        hashes = hashing_program.alike(own, size)
         told = self._told(_HASH * (len(rest) // size)) if asked else None
-        return hashes + (alike(head, rest, size) if told is None else told)
+        return hashes + (hashing_program.alike(rest, size) if told is None else told)
 
     def _ask(self, *parts: array[int] | bytes | memoryview) -> bool:
         assert self._other is not None
@@ -95,3 +130,16 @@ class Hashers:
             other.kill()
             with suppress(OSError):
                 other.communicate()
+
+
+def _fast() -> Fast | None:
+    try:
+        return Fast()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # it is not installed, or not whole, or panics
+        return None
+
+
+def _table(hashes: bytes) -> Bytes:
+    return np.frombuffer(hashes, np.uint8).reshape(-1, _HASH)

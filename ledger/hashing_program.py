@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterable
 from hashlib import sha256
 from struct import iter_unpack
-from typing import IO
+from typing import IO, Any
 
 _WORD = 8
 
 
-def each(head: bytes, data: bytes, ends: Iterable[int]) -> bytes:
-    """The hashes, one after another, of the parts of data, from the first byte on, up to each end, with head before each."""
+def each(head: bytes, data: Any, ends: Iterable[int]) -> bytes:
+    """The hashes, one after another, of the parts of data, from the first byte on, up to each end, with head before each.
+
+    data: any buffer.
+    """
     # A copy of what has hashed the head is made in less time than a new one: OpenSSL looks its algorithm up each time.
     begun, start, hashes = sha256(head).copy, 0, []
     for end in ends:
@@ -23,9 +26,9 @@ def each(head: bytes, data: bytes, ends: Iterable[int]) -> bytes:
     return b"".join(hashes)
 
 
-def alike(head: bytes, data: bytes, size: int) -> bytes:
-    """As `each`, of parts of so many bytes."""
-    return b"".join([sha256(head + part).digest() for (part,) in iter_unpack(f"{size}s", data)])
+def alike(data: Any, size: int) -> bytes:
+    """As `each`, of parts of so many bytes, with nothing before them."""
+    return b"".join([sha256(part).digest() for (part,) in iter_unpack(f"{size}s", data)])
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
@@ -35,7 +38,7 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         head_size, size, data_size = memoryview(sizes).cast("q")
         head = source.read(head_size)
         if size:
-            sink.write(alike(head, source.read(data_size), size))
+            sink.write(alike(source.read(data_size), size))
         else:
             count = memoryview(source.read(_WORD)).cast("q")[0]
             ends = memoryview(source.read(count * _WORD)).cast("q")

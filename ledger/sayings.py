@@ -27,11 +27,12 @@ _DAY = 86_400_000_000
 _DATE, _TIME = len("2026-01-31T"), len("2026-01-31T00:00:00.000000Z")
 _SECOND = 1_000_000
 _DIGITS = (
-    *((_DATE + at, worth * _SECOND, 10) for at, worth in ((0, 36_000), (1, 3600), (4, 60), (7, 1))),
-    *((_DATE + at, worth * _SECOND, 6) for at, worth in ((3, 600), (6, 10))),
-    *((_DATE + 9 + at, 10 ** (5 - at), 10) for at in range(6)),
+    *((_DATE + at, True, worth, 10) for at, worth in ((0, 36_000), (1, 3600), (4, 60), (7, 1))),
+    *((_DATE + at, True, worth, 6) for at, worth in ((3, 600), (6, 10))),
+    *((_DATE + 9 + at, False, 10 ** (5 - at), 10) for at in range(6)),
 )
-"""Where each digit of a time of day stands, what it is worth in microseconds, and how many there are of it."""
+"""Where each digit of a time of day stands, whether it is of the seconds or of the microseconds, what it is worth of these, and
+how many there are of it."""
 
 
 def of_each(rows: Any) -> Iterator[tuple[Any, Any]]:
@@ -66,7 +67,7 @@ def _texts(column: dict[str, Any]) -> Any:
     scope = _joined('"scope":"', _named(column["scope"], tuple(SCOPES)), '"')
     item = _joined(',"scope_id":', _quoted(column["scope_id"]))
     since, expires = (
-        pc.if_else(there, _joined(f',"{name}":"', _times(column[name], there), '"'), "")
+        pc.if_else(there, _joined(f',"{name}":"', _times(column[name], there), '"'), "") if there.true_count else ""
         for name in ("yes_content_since", "yes_expires_at")
         for there in (pc.and_(said_yes, pc.not_equal(column[name], NONE)),)
     )
@@ -92,19 +93,22 @@ def _named(codes: Any, names: tuple[str, ...]) -> Any:
 
 
 def _times(micros: Any, there: Any) -> Any:
-    """Empty where there is none. Days are few, and written once; the digits of what is left are counted out."""
+    """Any moment where there is none. Days are few, and written once; the digits of what is left are counted out."""
     values = pc.if_else(there, micros, 0).to_numpy(zero_copy_only=False)
-    days, which = np.unique(values // _DAY, return_inverse=True)
-    dates = "".join(times.text(times.from_micros(day * _DAY))[:_DATE] for day in days.tolist()).encode()
+    day = values // _DAY
+    days = pa.array(day).dictionary_encode()
+    dates = "".join(times.text(times.from_micros(day * _DAY))[:_DATE] for day in days.dictionary.to_pylist()).encode()
     written = np.empty((len(values), _TIME), np.uint8)
-    written[:, :_DATE] = np.frombuffer(dates, np.uint8).reshape(-1, _DATE)[which]
+    written[:, :_DATE] = np.take(np.frombuffer(dates, np.uint8).reshape(-1, _DATE), days.indices.to_numpy(), axis=0)
     written[:, _DATE:] = np.frombuffer(b"00:00:00.000000Z", np.uint8)
-    left = values % _DAY
-    for at, worth, digit in _DIGITS:
-        written[:, at] += (left // worth % digit).astype(np.uint8)
+    left = values - day * _DAY
+    second = left // _SECOND
+    parts = (left - second * _SECOND).astype(np.uint32), second.astype(np.uint32)  # narrow: they are divided often
+    for at, of_seconds, worth, digit in _DIGITS:
+        higher = parts[of_seconds] // np.uint32(worth)
+        written[:, at] += (higher - higher // np.uint32(digit) * np.uint32(digit)).astype(np.uint8)
     ends = np.arange(0, _TIME * len(values) + 1, _TIME, dtype=np.int32)
-    text = pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(written.tobytes()))
-    return pc.if_else(there, text, "")
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(written))
 
 
 def _quoted(text: Any) -> Any:

@@ -11,9 +11,11 @@ from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
-Alike = Callable[[bytes, bytes, int], bytes]
+Alike = Callable[[Bytes], Bytes]
 
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
+_LEAF, _NODE = 0x10, 0x11
+_LEFT, _RIGHT = slice(1, 1 + HASH_BYTES), slice(1 + HASH_BYTES, 1 + 2 * HASH_BYTES)
 
 
 def root(
@@ -21,7 +23,7 @@ def root(
 ) -> bytes:
     """Of the tree of these leaves, both of 32 bytes a row, in any order. Raises ValueError where an index comes twice.
 
-    alike: see `ledger.hashing_program.alike`.
+    alike: SHA-256 of each row, a hash a row.
 
     keep: is told what stands at this level, and the leaves above it: the first 64 bits of an index below each, and the hashes;
     of leaves whose first 64 bits are alike nothing.
@@ -31,10 +33,15 @@ def root(
     place = places(indexes)
     order = np.argsort(place)
     place = place[order]
-    if (place[1:] == place[:-1]).any():  # rare: of a million subjects once in 37 million sets
+    differ = place[1:] ^ place[:-1]
+    if not differ.all():  # rare: of a million subjects once in 37 million sets
         return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
-    leaves = _hashes(0x10, np.concatenate([indexes, values], axis=1)[order], alike)
-    return _over(place, leaves, alike, level, keep or _nobody).tobytes()
+    leaves = _pairs(_LEAF, len(order))
+    leaves[:, _LEFT] = np.take(indexes, order, axis=0)
+    leaves[:, _RIGHT] = np.take(values, order, axis=0)
+    hashes = alike(leaves)
+    del leaves
+    return _over(place, _shared(differ), hashes, alike, level, keep or _nobody).tobytes()
 
 
 def places(indexes: Bytes) -> Words:
@@ -51,45 +58,54 @@ def table(hashes: list[bytes]) -> Bytes:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
 
 
-def _depths(place: Words) -> npt.NDArray[np.int64]:
-    """How deep each leaf stands: one below the bits that it shares with the nearer of its neighbours."""
-    differ = place[1:] ^ place[:-1]
-    # In halves: a float has too few bits for 64, and would round up to the next power of two.
-    high = (differ >> np.uint64(32)).astype(np.float64)
-    low = (differ & np.uint64(0xFFFFFFFF)).astype(np.float64)
-    length = np.where(high > 0, np.frexp(high)[1] + 32, np.frexp(low)[1])
-    below = np.concatenate([[0], _BITS - length + 1, [0]])
-    deepest: npt.NDArray[np.int64] = np.maximum(below[1:], below[:-1]).astype(np.int64)
-    return deepest
+def _pairs(domain: int, count: int) -> Bytes:
+    """Room for what is hashed of so many leaves or nodes: the domain's byte, and both sides."""
+    pairs = np.empty((count, _RIGHT.stop), np.uint8)
+    pairs[:, 0] = domain
+    return pairs
 
 
-def _over(place: Words, leaves: Bytes, alike: Alike, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
-    """place, leaves: in the order of place."""
-    depths = _depths(place)
-    keep(place[depths <= level], leaves[depths <= level])
-    bits: Words = place[:0]
-    hashes: Bytes = leaves[:0]
-    by_depth = np.argsort(depths, kind="stable")
-    starts = np.searchsorted(depths[by_depth], np.arange(int(depths.max()) + 2))
-    for depth in range(int(depths.max()), 0, -1):
+def _shared(differ: Words) -> Bytes:
+    """How many bits each leaf shares with the one before it. differ: the bits in which they differ, never none."""
+    # A bit that follows a set one does not count. Without it a float never rounds up to the next power of two.
+    length = np.frexp((differ & ~(differ >> np.uint64(1))).astype(np.float64))[1]
+    shared: Bytes = (_BITS - length).astype(np.uint8)
+    return shared
+
+
+def _over(place: Words, shared: Bytes, hashes: Bytes, alike: Alike, level: int, keep: Callable[[Words, Bytes], None]) -> Bytes:
+    """place, hashes: of the leaves, in the order of place. shared: of each but the first.
+
+    A node has the number of the first leaf below it, and its hash stands where that leaf's stood; so nothing is ever moved or
+    sorted. Each leaf but the first has one node at which it parts from those before it, and is the first on its right side.
+    """
+    hashes = hashes.copy()
+    size = len(hashes)
+    deepest = np.concatenate([[0], shared + 1, [0]])  # the node over each leaf and the one before it, and one below
+    high = np.flatnonzero(np.maximum(deepest[1:], deepest[:-1]) <= level)
+    keep(place[high], hashes[high])
+    # The leaves below a node are a run. Of a run's first leaf the last one, and of its last the first.
+    last, first = np.arange(size), np.arange(size)
+    parting = np.argsort(shared, kind="stable")
+    starts = np.searchsorted(shared[parting], np.arange(_BITS + 1))
+    nodes, taken = parting[:0], np.zeros(size, bool)
+    for depth in range(int(shared.max(initial=0)), -1, -1) if size > 1 else ():
+        right = parting[starts[depth] : starts[depth + 1]] + 1
+        left, end = first[right - 1], last[right]
+        last[left], first[end] = end, left
+        taken[left] = taken[right] = True
+        alone = nodes[~taken[nodes]]
+        taken[left] = False
+        pairs = _pairs(_NODE, len(left) + len(alone))
+        pairs[: len(left), _LEFT] = np.take(hashes, left, axis=0)
+        pairs[: len(left), _RIGHT] = np.take(hashes, right, axis=0)
+        is_right = (place[alone] >> np.uint64(_BITS - 1 - depth) & np.uint64(1)).astype(bool)[:, np.newaxis]
+        own, none = np.take(hashes, alone, axis=0), np.frombuffer(EMPTY, np.uint8)
+        pairs[len(left) :, _LEFT] = np.where(is_right, none, own)
+        pairs[len(left) :, _RIGHT] = np.where(is_right, own, none)
+        nodes = np.concatenate([left, alone])
+        hashes[nodes] = alike(pairs)
         if depth == level:
-            keep(bits, hashes)
-        here = by_depth[starts[depth] : starts[depth + 1]]
-        bits, hashes = np.concatenate([bits, place[here]]), np.concatenate([hashes, leaves[here]])
-        order = np.argsort(bits, kind="stable")
-        bits, hashes = bits[order], hashes[order]
-        above = bits >> np.uint64(_BITS - depth + 1) if depth > 1 else np.zeros(len(bits), np.uint64)
-        first = np.ones(len(bits), bool)
-        first[1:] = above[1:] != above[:-1]
-        parent = np.cumsum(first) - 1
-        sides = np.empty((int(parent[-1]) + 1, 2, HASH_BYTES), np.uint8)
-        sides[:] = np.frombuffer(EMPTY, np.uint8)
-        side = (bits >> np.uint64(_BITS - depth) & np.uint64(1)).astype(np.int64)
-        sides[parent, side] = hashes
-        bits, hashes = bits[first], _hashes(0x11, sides, alike)
-    return hashes if len(hashes) else leaves
-
-
-def _hashes(domain: int, sides: Bytes, alike: Alike) -> Bytes:
-    """SHA-256 of the domain's byte and both sides, for each row."""
-    return table([alike(bytes([domain]), sides.tobytes(), 2 * HASH_BYTES)])
+            keep(place[nodes], hashes[nodes])
+    top: Bytes = hashes[0]
+    return top

@@ -91,7 +91,7 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     counts, which = np.unique(rows, return_inverse=True)
     values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])[which]
     with Hashers(_HASHES * len(ids)) as hashers:
-        indexes = prefix_root.table([hashers.each(prefix_tree.index_head(seed), *_texts(ids))])
+        indexes = hashers.each(prefix_tree.index_head(seed), *_texts(ids))
         if keep is None:
             return prefix_root.root(indexes, values, hashers.alike)
         top = prefix_root.root(indexes, values, hashers.alike, subtrees.BITS, keep.put)
@@ -100,10 +100,10 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     return top
 
 
-def _texts(ids: Any) -> tuple[bytes, Ints]:
+def _texts(ids: Any) -> tuple[memoryview, Ints]:
     """All of them, and where each ends."""
     sizes, content = text_parts(ids)
-    return bytes(content), np.cumsum(np.frombuffer(sizes, "<u4"), dtype=np.int64)
+    return content, np.cumsum(np.frombuffer(sizes, "<u4"), dtype=np.int64)
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

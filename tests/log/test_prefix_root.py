@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ledger.hashing_program import alike
+from ledger import hashing, hashing_fast
+from ledger.hashing import Hashers
 from ledger.log import prefix_root, prefix_tree
 from ledger.log.prefix_tree import PrefixTree
+from ledger.shards import subtrees
 from ledger.shards.subjects import root
 
 RNG = np.random.default_rng(7)
@@ -47,12 +53,44 @@ def test_subjects_that_share_many_bits(places: list[int]) -> None:
     indexes = [place.to_bytes(8, "big") + bytes([number]) * 24 for number, place in enumerate(places)]
     rows = list(range(1, len(places) + 1))
     values = [prefix_tree.value(b"", {"rows": count}) for count in rows]
-    assert prefix_root.root(prefix_root.table(indexes), prefix_root.table(values), alike) == by_leaf(indexes, rows)
+    assert prefix_root.root(prefix_root.table(indexes), prefix_root.table(values), Hashers(0).alike) == by_leaf(indexes, rows)
 
 
-def test_many_subjects_on_two_cores() -> None:
+@pytest.mark.parametrize(
+    "with_datafusion",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(find_spec("datafusion") is None, reason="DataFusion (the extra `fast`) is not installed"),
+        ),
+    ],
+)
+def test_many_subjects(with_datafusion: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    if with_datafusion:
+        monkeypatch.setattr(hashing, "_WORTH_FAST", 0)
+        each = hashing_fast.Fast.each
+        monkeypatch.setattr(hashing_fast.Fast, "each", lambda self, *texts: used.append(each(self, *texts)) or used[-1])
     ids = [f"u{number}" for number in range(60_000)]
     seed, rows = RNG.bytes(32), np.ones(len(ids), np.int64)
     expected = by_leaf([prefix_tree.index(seed, subject_id) for subject_id in ids], rows.tolist())
     # A slice: its text begins within a buffer.
     assert root(pa.array(["before", *ids], pa.large_string()).slice(1), rows, seed) == expected
+    assert (len(used) > 3) == with_datafusion
+
+
+PLACES = st.integers(0, 2**64 - 1) | st.integers(0, 40) | st.integers(0, 15).map(lambda bits: bits << 52)
+
+
+@settings(deadline=None)
+@given(st.sets(PLACES, min_size=1, max_size=60))
+def test_any_subjects_and_what_stands_twelve_levels_down(places: set[int]) -> None:
+    indexes = [place.to_bytes(8, "big") + bytes([number]) * 24 for number, place in enumerate(places)]
+    rows = list(range(1, len(places) + 1))
+    table = prefix_root.table(indexes)
+    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in rows])
+    kept = subtrees.Subtrees()
+    expected = by_leaf(indexes, rows)
+    assert prefix_root.root(table, values, Hashers(0).alike, subtrees.BITS, kept.put) == expected
+    assert subtrees.root(kept.hashes, subtrees.counts(prefix_root.places(table))) == expected

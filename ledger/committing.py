@@ -138,7 +138,7 @@ def _hashed(hashers: Hashers, head: bytes, texts: Any) -> Bytes:
 def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, hashers: Hashers) -> Bytes:
     """`_blind` of many, a salt a row: HMAC (RFC 2104) by its parts, of all at once."""
     before_text, before_hash = hmac_blocks(tag_key)
-    # In this process alone: what another one is sent is no key.
+    # In this process alone: the tag key, and what is made with it, is for no other to see. What follows is of one person each.
     tagged = hashers.alike(_after(before_text + SECRET, salts), secret=True)
     keys = np.zeros((len(salts), _BLOCK), np.uint8)
     keys[:, :HASH_BYTES] = hashers.alike(_after(before_hash, tagged), secret=True)

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -99,7 +100,12 @@ def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:
     """The queue's name and secret: those of this folder as it is configured, and of who has the log's key."""
     status = folder.path.stat()
     settings = (status.st_dev, status.st_ino, folder.origin, folder.database, folder.moved_to)
-    place = json.dumps([*settings, *(str(anchor.absolute()) for anchor in folder.anchors)]).encode()
+    return _queue_of(key, (*settings, *(str(anchor.absolute()) for anchor in folder.anchors)))
+
+
+@lru_cache(maxsize=4)
+def _queue_of(key: PrivateKey, of: tuple[str | int | None, ...]) -> tuple[bytes, bytes]:
+    place = json.dumps(of).encode()
     name = key.derived(_VERSION + b"name\n" + place).hex()
     return f"consent-ledger/{name}".encode(), key.derived(_VERSION + b"secret\n" + place)
 

@@ -155,8 +155,10 @@ class Event:
     def filled_in(self, **fields: object) -> Event:
         """A copy with what the ledger itself gives an event; that is not checked again, and all else was."""
         event, fill = object.__new__(Event), object.__setattr__
-        for name in self.__slots__:
-            fill(event, name, fields[name] if name in fields else getattr(self, name))
+        for put, value in zip(_puts, _values(self), strict=True):
+            put(event, value)
+        for name, value in fields.items():
+            fill(event, name, value)
         return event
 
     @property
@@ -183,6 +185,8 @@ class Event:
 _MOMENTS = ("occurred_at", "recorded_at", "expires_at", "content_since")
 _NO_TEXT = ("purposes", "occurred_at", "expires_at", "content_since", "recorded_at")
 _TEXT_OR_NONE = {str, type(None)}
+_values = attrgetter(*Event.__slots__)
+_puts = [getattr(Event, name).__set__ for name in Event.__slots__]
 _texts = attrgetter(*(name for name in Event.__slots__ if name not in _NO_TEXT))
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -37,6 +39,11 @@ QUEUE_SECONDS: float = 10
 """How long to wait for somebody to take it; then it is recorded by the database's own lock."""
 _VERSION = b"consent-ledger/turns/v2\n"
 """Another one for whatever is handed over in another form: processes of both versions then go by the database's lock."""
+_LATE_SECONDS = 0.002
+"""How long at most to wait, with the writer's lock held, for as many as came along the last time: they are being answered just
+now, and without them the same is done for fewer."""
+_came_along = 0
+"""The last time that this process had the turn, whatever the ledger. Where one writes alone, nobody is waited for."""
 _MUCH = turns.MAX_BYTES // 2
 _REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
 
@@ -99,7 +106,12 @@ def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:
     """The queue's name and secret: those of this folder as it is configured, and of who has the log's key."""
     status = folder.path.stat()
     settings = (status.st_dev, status.st_ino, folder.origin, folder.database, folder.moved_to)
-    place = json.dumps([*settings, *(str(anchor.absolute()) for anchor in folder.anchors)]).encode()
+    return _queue_of(key, (*settings, *(str(anchor.absolute()) for anchor in folder.anchors)))
+
+
+@lru_cache(maxsize=4)
+def _queue_of(key: PrivateKey, of: tuple[str | int | None, ...]) -> tuple[bytes, bytes]:
+    place = json.dumps(of).encode()
     name = key.derived(_VERSION + b"name\n" + place).hex()
     return f"consent-ledger/{name}".encode(), key.derived(_VERSION + b"secret\n" + place)
 
@@ -153,10 +165,18 @@ class _Writing:
     def _plan(self, tx: Transaction, turn: Turn | None) -> None:
         self._purposes = told.purposes_text(person.current_purposes(tx.declared))
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
-        self._record(tx, [self._act, *self._taken(tx, turn)])
+        global _came_along
+        acts = [self._act, *self._taken(tx, turn)]
+        ends = time.monotonic() + _LATE_SECONDS
+        while turn is not None and len(self._others) < _came_along and turn.comes(ends - time.monotonic()):
+            if not (late := self._taken(tx, turn)):  # a yes, say, of this very moment: whoever sent it comes again at once
+                break
+            acts += late
+        self._record(tx, acts)
         # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
         while len(self._others) < turns.TOGETHER and (late := self._taken(tx, turn)):
             self._record(tx, late)
+        _came_along = min(len(self._others), turns.TOGETHER)
 
     def _taken(self, tx: Transaction, turn: Turn | None) -> list[Act]:
         """The acts of those who wait by now, but for yeses that were given after this began: these would be dated ahead."""

@@ -105,6 +105,14 @@ class Turn:
             if (found := self._understood(connection, message)) is not None:
                 yield found
 
+    def comes(self, seconds: float) -> bool:
+        """Whether somebody comes within this time; none is left where it is negative."""
+        if seconds <= 0:
+            return False
+        queue = select.poll()
+        queue.register(self._queue, select.POLLIN)
+        return bool(queue.poll(seconds * 1000))
+
     def pass_on(self) -> bool:
         """To the first who waits; False: nobody does, and the queue ends."""
         with self._queue:

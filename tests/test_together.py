@@ -147,6 +147,34 @@ def test_who_comes_while_others_are_recorded_comes_along(book: Ledger, monkeypat
     assert book.fsck().events == 3
 
 
+def test_as_many_are_waited_for_as_came_along_before(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "_came_along", 1)
+    monkeypatch.setattr(together, "_LATE_SECONDS", 20)
+    before = checkpoints(book)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(book.withdraw, "ann")
+        time.sleep(0.3)
+        assert not one.done()
+        pool.submit(book.withdraw, "bob").result()
+        assert one.result().receipt
+    assert checkpoints(book) == before + 1 and together._came_along == 1
+    monkeypatch.setattr(together, "_LATE_SECONDS", 0.1)
+    book.withdraw("ann")
+    assert together._came_along == 0, "nobody came, and nobody is waited for again"
+
+
+def test_a_yes_of_this_very_moment_ends_the_waiting(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "_came_along", 1)
+    monkeypatch.setattr(together, "_LATE_SECONDS", 20)
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(book.withdraw, "ann")
+        time.sleep(0.3)
+        two = pool.submit(lambda: book.record(yes("bob", occurred_at=times.now())))
+        assert two.result().decisions[0]["allowed"] and one.result().position < two.result().position
+    assert time.monotonic() - began < 20
+
+
 def test_a_connection_that_was_kept_is_of_the_database_that_is_there(book: Ledger, tmp_path: Path) -> None:
     """A backup was put back while a process held its connection: what it records is not written to a file that nobody finds."""
     book.record(yes("ann"))

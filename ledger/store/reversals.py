@@ -26,7 +26,7 @@ _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _
 _OPENED = (
     sa.select(_openings.c.position, *_PARTS, *_SCOPE)
     .select_from(_openings.outerjoin(_entries, _entries.c.position == _openings.c.position))
-    .order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first())
+    .order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first(), _openings.c.position)
 )
 _Scoped = tuple[tuple[str, str | None, str | None], Opened]
 
@@ -79,8 +79,8 @@ def reversals(
 ) -> Iterator[Reversal]:
     """One a person, of the acts from position `first` on, recorded at that moment. In bounded memory.
 
-    turning: positions of acts, one a person, of all who said yes later than no from `first` on; so that of the others only those
-    are looked at who said no before.
+    turning: positions of acts, one a person, of all whom what they say from `first` on may take there; so that of the others only
+    those are looked at who said no before.
     """
     if turning is None:
         people = _yes_and_no(connection, first)

@@ -1,26 +1,29 @@
-"""Which of a file's people may go from no to yes by it, as far as the file tells: those who say yes later than no in it, to
-whatever. Of most that is not so, and nobody needs to look at all that they said.
+"""Which of a file's people may go from no to yes by it, as far as the file tells: those who say yes at some scope later than no,
+at the same or to everything, to whatever purpose. Of most that is not so, and nobody needs to look at all that they said.
 
-> People are told apart by the first half of their tags. It takes 32 bytes a row, beyond 64 MiB on disk.
+> People are told apart by the first half of their tags. It takes 40 bytes a row, beyond 64 MiB on disk.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ROW = np.dtype([("high", "u8"), ("low", "u8"), ("at", "i8"), ("yes", "i8")])
+_ROW = np.dtype([("high", "u8"), ("low", "u8"), ("scope", "i8"), ("at", "i8"), ("yes", "i8")])
+_EVERYTHING = hash((None, None))
+"""Scopes go by their hash: where two have the same, one more person is looked at."""
 _IN_MEMORY = 64 << 20
 _AT_ONCE = 1 << 21
 """Rows that are compared together, more or less; and read together, at most."""
 _MOST = 1 << 20
 """People. Where there are more of them, little is saved."""
-_NEVER = np.int64(-(1 << 62))
+_PLACES = 1 << 22
+_NEVER = np.int64(1 << 62)
 
 
 class Turning:
@@ -36,17 +39,20 @@ class Turning:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._spool.close()
 
-    def add(self, tags: Sequence[bytes], yes: Sequence[bool], moments: Sequence[str]) -> None:
-        """The next rows. moments: canonical text."""
+    def add(
+        self, tags: Sequence[bytes], yes: Sequence[bool], scopes: Iterable[tuple[str | None, str | None]], moments: Sequence[str]
+    ) -> None:
+        """The next rows. scopes: category and content id. moments: canonical text."""
         rows = np.empty(len(tags), _ROW)
         halves = np.frombuffer(b"".join(tags), "u8").reshape(-1, 4)
         rows["high"], rows["low"], rows["yes"] = halves[:, 0], halves[:, 1], yes
+        rows["scope"] = np.fromiter(map(hash, scopes), "i8", len(tags))
         rows["at"] = np.array([moment[:-1] for moment in moments], "M8[us]").view("i8")
         self._spool.write(rows.tobytes())
         self._count += len(rows)
 
     def rows(self) -> list[int] | None:
-        """The numbers of rows, from 0 on, with such a yes: one a person. None where there are very many."""
+        """The numbers of rows, from 0 on, of these people: one of each. None where there are very many."""
         parts = -(-self._count // _AT_ONCE)
         found: list[int] = []
         for part in range(parts):
@@ -69,14 +75,27 @@ class Turning:
 
 
 def _turning(rows: NDArray[np.void], numbers: NDArray[np.int64]) -> list[int]:
+    both = _of_both(rows)
+    rows, numbers = rows[both], numbers[both]
     if not len(rows):
         return []
-    low, high = rows["low"], rows["high"]
-    said_yes = rows["yes"] != 0
-    yes_at = np.where(said_yes, rows["at"], _NEVER)
-    order = np.lexsort((yes_at, low, high))
-    begins = np.append(True, (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]]))
-    latest = order[np.append(begins[1:], True)]  # yes of each
-    no_at = np.where(said_yes, -_NEVER, rows["at"])[order]
-    earliest = np.minimum.reduceat(no_at, np.flatnonzero(begins))
-    return [int(number) for number in numbers[latest[yes_at[latest] > earliest]]]
+    order = np.lexsort((rows["scope"], rows["low"], rows["high"]))
+    high, low, scope, at, yes = (rows[name][order] for name in ("high", "low", "scope", "at", "yes"))
+    no_at, yes_at = np.where(yes, _NEVER, at), np.where(yes, at, -_NEVER)
+    other_person = np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1]))
+    other_scope = other_person | np.append(True, scope[1:] != scope[:-1])
+    people, scopes = np.flatnonzero(other_person), np.flatnonzero(other_scope)
+    no_to_all = np.minimum.reduceat(np.where(scope == _EVERYTHING, no_at, _NEVER), people)
+    whose = (np.cumsum(other_person) - 1)[scopes]
+    turns = np.maximum.reduceat(yes_at, scopes) > np.minimum(np.minimum.reduceat(no_at, scopes), no_to_all[whose])
+    found: list[int] = numbers[order[people[np.unique(whose[turns])]]].tolist()
+    return found
+
+
+def _of_both(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Those of all people who say yes and no, and of a few others: sorting is for these."""
+    place = rows["high"] % np.uint64(_PLACES)
+    said = np.zeros((2, _PLACES), np.bool_)
+    said[rows["yes"], place] = True
+    both: NDArray[np.bool_] = (said[0] & said[1])[place]
+    return both

@@ -58,7 +58,7 @@ def of(documents: list[dict[str, Any]]) -> list[int] | None:
 
 
 @pytest.mark.parametrize("at_once", [8, 1 << 21])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_they_are_those_that_are_found_by_looking_at_all(
     book: Ledger, seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,12 +137,14 @@ def test_an_import_comes_to_the_same(book: Ledger, seed: int, tmp_path: Path, mo
     monkeypatch.setattr(imports, "reversals", by_both)
     chance = random.Random(seed)
     for number, people in enumerate((90, 60, 60)):
-        acts = some(chance, 400, people)
+        acts = some(chance, 200, people)
+        for act in acts:  # of few forms, each of which several have
+            act["state"] = "given" if act["state"] in YES else "withdrawn"
+            act["occurred_at"] = times.text(act["occurred_at"])
+            act.pop("expires_at", None)
+        acts += [{**act, "subject_id": f"u{chance.randrange(people)}"} for act in acts]
         for row, act in enumerate(acts):
             act["event_id"] = f"e{number}-{row}"
-            act["occurred_at"] = times.text(act["occurred_at"])
-            if "expires_at" in act:
-                act["expires_at"] = times.text(act["expires_at"])
         if number == 2:
             acts[5]["subject_id"] = 'a "name"' + "x" * 200  # which is looked at as a whole
         file = tmp_path / f"{number}.ndjson"

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from ledger import files, times
 from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, Suppressed, UsageError
-from ledger.store import acts, ahead
+from ledger.store import acts, ahead, database
 from ledger.store.append import Transaction, append
 from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
@@ -202,6 +202,7 @@ class _Import:
         table = self._reader.table(self._file)
         held_more = False
         with ExitStack() as stack:
+            stack.enter_context(database.room(tx.ended.connection))
             rejects = None if self._options.rejects is None else stack.enter_context(Rejects(self._options.rejects, table))
             last: Row | None = None
             seen = 0

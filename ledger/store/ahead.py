@@ -14,11 +14,12 @@ import gc
 import marshal
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from ledger.consent import YES
 from ledger.log.entry import subject_tagger
 from ledger.store.admitting import Admission
 from ledger.store.beside import answering, beside
@@ -26,6 +27,7 @@ from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
 from ledger.store.prepared import Prepared, prepared
 from ledger.store.reader import Reader
+from ledger.store.turning import Turning
 
 WORTHWHILE = 60_000
 """Rows from which on it saves more than its start takes."""
@@ -42,6 +44,8 @@ class Ahead:
         self._process, self._answer = process, answer
         self.whole = False
         """Whether it came to the file's end."""
+        self.turning: Sequence[int] | None = None
+        """Then: see `Turning.rows`; None where not all of the file's acts were prepared."""
 
     def chunks(self) -> Iterator[tuple[int, Prepared | None]]:
         """Of each of the file's chunks, in order, how many rows it has, and its acts where all were prepared."""
@@ -50,6 +54,7 @@ class Ahead:
             data, before = told
             count, columns = marshal.loads(data)  # noqa: S302 - our own process wrote it, and nobody altered it
             if not count:
+                self.turning = columns
                 self.whole = self._process.wait() == 0
                 return
             yield count, None if columns is None else Prepared(*columns)
@@ -102,7 +107,8 @@ def _answer(out: IO[bytes], asked: Mapping[str, Any]) -> None:
     forms = Admission.of(asked["admission"]).forms(asked["recorded_by"], asked["file_sha256"])
     tag = subject_tagger(Folder.open(Path(asked["folder"])).tag_key())
     before = b""
-    with Path(asked["file"]).open("rb") as file:
+    turning: Turning | None
+    with Turning() as turning, Path(asked["file"]).open("rb") as file:
         if state_of(os.fstat(file.fileno())) != asked["state"]:
             raise OSError("another file has that name")
         table = reader.table(file)
@@ -110,7 +116,12 @@ def _answer(out: IO[bytes], asked: Mapping[str, Any]) -> None:
             if len(chunk):
                 acts = prepared(reader.shorts(table, chunk, forms), tag)
                 before = _say(out, before, (len(chunk), None if acts is None else tuple(acts)))
-    _say(out, before, (0, None))
+                if acts is None:
+                    turning = None
+                elif turning is not None:
+                    scopes = zip(acts.categories, acts.content_ids, strict=True)
+                    turning.add(acts.tags, [state in YES for state in acts.states], scopes, acts.moments)
+        _say(out, before, (0, None if turning is None else turning.rows()))
 
 
 def _say(out: IO[bytes], before: bytes, what: tuple[int, Any]) -> bytes:

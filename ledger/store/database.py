@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,12 @@ def translated(engine: sa.Engine) -> Iterator[None]:
         if not error.object.startswith(b"malformed database schema"):
             raise
         raise IntegrityError("the database is not whole: its schema is no text") from error
+
+
+def room(connection: sa.Connection) -> AbstractContextManager[None]:
+    """More memory for the pages of a transaction that inserts very many rows; until the context ends."""
+    more: AbstractContextManager[None] = _module(connection.dialect.name).room(connection)
+    return more
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger import times
-from ledger.consent import NO, YES, Event, Purpose
+from ledger.consent import Event, Purpose
 from ledger.errors import IntegrityError, UsageError
 from ledger.log import merkle, tiles
 from ledger.log.checkpoint import Checkpoint
@@ -399,25 +399,6 @@ class History:
             raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         self._require_not_erased(opened, event)
         return opened.position, event
-
-    def yes_since_and_no(self, first: int) -> Iterator[str]:
-        """Subjects with a yes from position `first` on, who ever said no."""
-        # Of an expression, or SQLite would go over the index of all subjects there ever were, a row at a time.
-        subject = sa.func.coalesce(_openings.c.subject_id, "").label("subject_id")
-        fresh = sa.select(subject).where(_openings.c.position >= first, _openings.c.state.in_(YES)).distinct().subquery()
-        noes = _openings.alias()
-        refused = sa.exists().where(noes.c.subject_id == fresh.c.subject_id, noes.c.state.in_(NO))
-        with self._con.execute(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500}) as rows:
-            yield from rows.scalars()
-
-    def by_scope(self, subjects: Sequence[str]) -> Iterator[tuple[tuple[str, str | None, str | None], Opened]]:
-        """((subject, category, content), event) of these subjects; those of one scope follow one another, everything first."""
-        scope = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
-        theirs = _INDEXED.add_columns(*scope).where(_openings.c.subject_id.in_(subjects))
-        ordered = theirs.order_by(scope[0], scope[1].nulls_first(), scope[2].nulls_first())
-        with self._con.execute(ordered, execution_options={"yield_per": 500}) as rows:
-            for row in rows:
-                yield (row[6], row[7], row[8]), checked(*row[:6])
 
     def acts(self, *kinds: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """(position, act) in log order, from position `first` on."""

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from ledger import files, times
 from ledger.consent import YES, Event, check_id
 from ledger.errors import ConsentLedgerError, InvalidEvent, Suppressed, UsageError
-from ledger.store import acts, ahead
+from ledger.store import acts, ahead, database
 from ledger.store.append import Transaction, append
 from ledger.store.folder import Folder
 from ledger.store.mapping import ImportColumns
@@ -165,6 +165,7 @@ class _Import:
         self._held = Held()
         self._reader = Reader(form, options.columns, self._sha256, self._held)
         self._counts: _Counts
+        self._turning: list[int] | None
 
     @property
     def sha256(self) -> str:
@@ -201,6 +202,7 @@ class _Import:
         table = self._reader.table(self._file)
         held_more = False
         with ExitStack() as stack:
+            stack.enter_context(database.room(tx.ended.connection))
             rejects = None if self._options.rejects is None else stack.enter_context(Rejects(self._options.rejects, table))
             last: Row | None = None
             seen = 0
@@ -255,6 +257,7 @@ class _Import:
         """Record them: of each how many rows it has, and what these became; None where they are all new."""
         chunks = (chunk for chunk in table.chunks(self._reader.wanted) if len(chunk))
         forms = tx.admission().forms(self._recorded_by, self._sha256)
+        self._turning = None
         done = own = 0  # chunks that are recorded, and those that were looked at here
         at = 0  # chunks of the file that are read here
         with self._ahead(table, tx, folder) as other:
@@ -271,6 +274,8 @@ class _Import:
                 if own > _OF_NO_USE and 2 * own > done:
                     break
             if other is not None and other.whole:
+                if other.turning is not None and not own:  # each row is new, and so are their positions
+                    self._turning = [self._counts.size_before + row for row in other.turning]
                 return
         all_new = True
         for chunk in islice(chunks, done - at, None):
@@ -312,7 +317,7 @@ class _Import:
 
     def _count_reversals(self, tx: Transaction) -> None:
         named: list[Reversal] = []
-        for reversal in reversals(tx.history, self._counts.size_before, times.text(tx.recorded_at)):
+        for reversal in reversals(tx.ended.connection, self._counts.size_before, times.text(tx.recorded_at), self._turning):
             self._counts.reversals += 1
             if len(named) < NAMED:
                 named.append(reversal)

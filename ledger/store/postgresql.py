@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -139,6 +139,11 @@ def shrink(engine: sa.Engine, busy_seconds: float) -> None:
             cursor.execute("VACUUM (FULL, ANALYZE) openings")
         finally:
             cursor.execute("RESET lock_timeout")
+
+
+def room(connection: sa.Connection) -> AbstractContextManager[None]:
+    """The server has its own."""
+    return nullcontext()
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:

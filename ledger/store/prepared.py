@@ -15,7 +15,7 @@ from ledger.store.short import Short
 
 
 class Prepared(NamedTuple):
-    """One at least."""
+    """One at least. moments: the occurred_at, as they are written."""
 
     event_ids: Sequence[str]
     subject_ids: Sequence[str]
@@ -23,6 +23,7 @@ class Prepared(NamedTuple):
     states: Sequence[str]
     categories: Sequence[str | None]
     content_ids: Sequence[str | None]
+    moments: Sequence[str]
     canonical: Sequence[bytes]
     salts: Sequence[bytes]
     tags: Sequence[bytes]
@@ -34,7 +35,7 @@ def prepared(shorts: Sequence[Short | None], tag: Callable[[str], bytes]) -> Pre
     """None where one must be looked at as a whole, or there is none. tag: of a subject."""
     if not shorts or None in shorts:
         return None
-    forms, subject_ids, event_ids, content_ids, _, canonical = zip(*shorts, strict=True)
+    forms, subject_ids, event_ids, content_ids, moments, canonical = zip(*shorts, strict=True)
     random = secrets.token_bytes(SALT_BYTES * len(shorts))
     salts = [random[at : at + SALT_BYTES] for at in range(0, len(random), SALT_BYTES)]
     tags = list(map(tag, subject_ids))
@@ -46,6 +47,7 @@ def prepared(shorts: Sequence[Short | None], tag: Callable[[str], bytes]) -> Pre
         [form.state for form in forms],
         [form.category for form in forms],
         content_ids,
+        moments,
         canonical,
         salts,
         tags,

@@ -9,15 +9,26 @@ were recorded, nor whether the no was there before or is new itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 
-from ledger.consent import ALL_PURPOSES, YES, split_purpose
-from ledger.store.history import History
-from ledger.store.opened import Opened
+import sqlalchemy as sa
+
+from ledger.consent import ALL_PURPOSES, NO, YES, split_purpose
+from ledger.store.opened import Opened, checked
+from ledger.store.tables import Entry, Opening
 
 _PEOPLE = 500
+_entries, _openings = Entry.__table__, Opening.__table__  # type: ignore[attr-defined]
+_SCOPE = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
+_PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
+_OPENED = (
+    sa.select(_openings.c.position, *_PARTS, *_SCOPE)
+    .select_from(_openings.outerjoin(_entries, _entries.c.position == _openings.c.position))
+    .order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first(), _openings.c.position)
+)
+_Scoped = tuple[tuple[str, str | None, str | None], Opened]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +74,20 @@ class _Scope:
         return None
 
 
-def reversals(history: History, first: int, recorded_at: str) -> Iterator[Reversal]:
-    """One a person, of the acts from position `first` on, recorded at that moment. In bounded memory."""
-    people = history.yes_since_and_no(first)
+def reversals(
+    connection: sa.Connection, first: int, recorded_at: str, turning: Iterable[int] | None = None
+) -> Iterator[Reversal]:
+    """One a person, of the acts from position `first` on, recorded at that moment. In bounded memory.
+
+    turning: positions of acts, one a person, of all whom what they say from `first` on may take there; so that of the others only
+    those are looked at who said no before.
+    """
+    if turning is None:
+        people = _yes_and_no(connection, first)
+    else:
+        people = chain(_yes_and_no(connection, first, before=first), _at(connection, first, turning))
     while batch := list(islice(people, _PEOPLE)):
-        for subject_id, rows in groupby(history.by_scope(batch), key=lambda row: row[0][0]):
+        for subject_id, rows in groupby(_by_scope(connection, batch), key=lambda row: row[0][0]):
             found = None
             whole = _Scope()  # what was said of everything comes first
             for (_, *finer), of_scope in groupby(rows, key=lambda row: row[0]):
@@ -77,3 +97,37 @@ def reversals(history: History, first: int, recorded_at: str) -> Iterator[Revers
                 found = found or scope.reversal(recorded_at)
             if found is not None:
                 yield Reversal(subject_id, *found)
+
+
+def _yes_and_no(connection: sa.Connection, first: int, *, before: int | None = None) -> Iterator[str]:
+    """Subjects with a yes from position `first` on, who ever said no, or did so before a position."""
+    noes = _openings.alias()
+    of = [noes.c.state.in_(NO)]
+    if before is not None:
+        some = sa.select(_openings.c.position).where(_openings.c.position < before, _openings.c.subject_id.is_not(None))
+        if connection.scalar(some.limit(1)) is None:  # a new ledger: nobody needs to be looked for
+            return
+        of.append(noes.c.position < before)
+    # Of an expression, or SQLite would go over the index of all subjects there ever were, a row at a time.
+    subject = sa.func.coalesce(_openings.c.subject_id, "").label("subject_id")
+    fresh = sa.select(subject).where(_openings.c.position >= first, _openings.c.state.in_(YES)).distinct().subquery()
+    refused = sa.exists().where(noes.c.subject_id == fresh.c.subject_id, *of)
+    with connection.execute(sa.select(fresh.c.subject_id).where(refused), execution_options={"yield_per": 500}) as rows:
+        yield from rows.scalars()
+
+
+def _at(connection: sa.Connection, first: int, positions: Iterable[int]) -> Iterator[str]:
+    """Subjects of the events at these positions, but for those who said no before position `first`."""
+    noes = _openings.alias()
+    refused = sa.exists().where(noes.c.subject_id == _openings.c.subject_id, noes.c.position < first, noes.c.state.in_(NO))
+    some = sa.select(_openings.c.subject_id).where(_openings.c.position.in_(sa.bindparam("positions", expanding=True)), ~refused)
+    remaining = iter(positions)
+    while batch := list(islice(remaining, _PEOPLE)):
+        yield from connection.scalars(some, {"positions": batch}).all()
+
+
+def _by_scope(connection: sa.Connection, subjects: Sequence[str]) -> Iterator[_Scoped]:
+    """((subject, category, content), event) of these subjects; those of one scope follow one another, everything first."""
+    with connection.execute(_OPENED.where(_SCOPE[0].in_(subjects)), execution_options={"yield_per": 500}) as rows:
+        for row in rows:
+            yield (row[6], row[7], row[8]), checked(*row[:6])

@@ -500,13 +500,17 @@ def test_many_rows_are_inserted_or_none(book: Ledger) -> None:
 
     with database.writing(book._engine) as (connection, work):
         column = table.c.event_id
-        assert database.insert_new(connection, column, [opening(100 + n, f"a{n}") for n in range(50)])
-        for places in ([0], [49], [25], range(50)):
-            some = [opening(200 + n, f"a{n}" if n in places else f"b{n}") for n in range(50)]
+        count = 2 * 64 + 20  # SQLite's go 64 a statement, and then by one
+        assert database.insert_new(connection, column, [opening(1000 + n, f"a{n}") for n in range(count)])
+        for places in ([0], [70], [130], [count - 1], [3, 140], range(128), range(128, count), range(count)):
+            some = [opening(2000 + n, f"a{n}" if n in places else f"b{n}") for n in range(count)]
             assert not database.insert_new(connection, column, some)
-            assert connection.execute(table.select().where(table.c.position >= 150)).all() == []
-        assert database.insert_new(connection, column, [opening(200 + n, f"b{n}") for n in range(50)])
-        assert len(connection.execute(table.select().where(table.c.position >= 100)).all()) == 100
+            assert connection.execute(table.select().where(table.c.position >= 2000)).all() == []
+        assert database.insert_new(connection, column, [opening(2000 + n, f"b{n}") for n in range(count)])
+        assert len(connection.execute(table.select().where(table.c.position >= 1000)).all()) == 2 * count
+        database.insert(connection, table, more := [opening(3000 + n, f"c{n}") for n in range(count)])
+        found = connection.execute(table.select().where(table.c.position >= 3000).order_by(table.c.position)).all()
+        assert list(map(tuple, found)) == more
         work.rollback()
 
 

@@ -34,7 +34,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     ratios.append(("import, beside the bare sqlite3 module", results["import"]["import_to_bare"], 0.25))
     (folder / "ratios.svg").write_text(_chart(ratios), encoding="utf-8")
     rerun = results["rerun"]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "duckdb", "polars", "sqlalchemy"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "duckdb", "polars", "sqlalchemy", "datafusion"))
     lines = [
         "# Benchmarks",
         "",

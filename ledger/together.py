@@ -166,20 +166,17 @@ class _Writing:
         self._purposes = told.purposes_text(person.current_purposes(tx.declared))
         # With the lock held: whoever is taken along now waits for nothing but this transaction.
         global _came_along
-        acts = [self._act, *self._taken(tx, turn)]
+        acts = [self._act, *self._taken(turn)]
         ends = time.monotonic() + _LATE_SECONDS
         while turn is not None and len(self._others) < _came_along and turn.comes(ends - time.monotonic()):
-            if not (late := self._taken(tx, turn)):  # a yes, say, of this very moment: whoever sent it comes again at once
-                break
-            acts += late
+            acts += self._taken(turn)
+        # Who comes later goes with the next one: a no would be dated before it was said, and answered by a yes from in between.
+        tx.begin_now()
         self._record(tx, acts)
-        # Those who were answered as this began have come back with their next act by now: to sign once more costs more.
-        while len(self._others) < turns.TOGETHER and (late := self._taken(tx, turn)):
-            self._record(tx, late)
         _came_along = min(len(self._others), turns.TOGETHER)
 
-    def _taken(self, tx: Transaction, turn: Turn | None) -> list[Act]:
-        """The acts of those who wait by now, but for yeses that were given after this began: these would be dated ahead."""
+    def _taken(self, turn: Turn | None) -> list[Act]:
+        """The acts of those who wait by now, but for yeses that are dated ahead: who sent one finds out alone."""
         acts: list[Act] = []
         for waiting in turn.waiting() if turn is not None else ():
             try:
@@ -187,7 +184,7 @@ class _Writing:
             except Exception:  # whatever is wrong with it, its sender will find out
                 waiting.close()
                 continue
-            if act.follows(tx.began):
+            if act.follows(times.now()):
                 waiting.close()
             elif waiting.take():
                 self._others.append((waiting, act))

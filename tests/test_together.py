@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ def test_a_yes_given_after_the_transaction_began_is_not_told_to_be_dated_ahead(
     assert second.event.occurred_at <= second.event.recorded_at
 
 
-def test_who_comes_while_others_are_recorded_comes_along(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them with the id of an act that this very transaction has recorded."""
+def test_who_comes_while_others_are_recorded_goes_with_the_next(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them with the id of an act that the transaction before has recorded."""
     before, whole = checkpoints(book), Transaction.events
     late: list[Future[Any]] = []
 
@@ -140,11 +140,38 @@ def test_who_comes_while_others_are_recorded_comes_along(book: Ledger, monkeypat
     with ThreadPoolExecutor(4) as pool:
         first = at_once(book, lambda: book.record(yes("ann", event_id="e1")), lambda: book.record(yes("bob")))
         told = [one.result() for one in (*first, *late)]
-    assert checkpoints(book) == before + 1
+    assert checkpoints(book) == before + 2
     assert [one.event.subject_id for one in told] == ["ann", "bob", "late", "ann"]
     assert [one.repeated for one in told] == [False, False, False, True] and told[0].position == told[3].position
     assert [book.receipt(one.event.event_id) for one in told] == [one.receipt for one in told]
     assert book.fsck().events == 3
+
+
+@pytest.mark.parametrize("while_recording", [False, True])
+def test_a_no_is_not_dated_before_it_was_said(book: Ledger, monkeypatch: pytest.MonkeyPatch, while_recording: bool) -> None:
+    """Somebody says yes, then no, after the transaction began that takes the no along; the yes is recorded after it."""
+    monkeypatch.setattr(together, "_came_along", 2)
+    monkeypatch.setattr(together, "_LATE_SECONDS", 1)
+    said: list[Any] = []
+    place, name = (Transaction, "events") if while_recording else (turns.Turn, "comes")
+    whole = getattr(place, name)
+
+    def meanwhile(self: Any, *given: Any) -> Any:
+        if not said:
+            time.sleep(0.01)
+            said.append(times.now())
+            time.sleep(0.01)
+            said.append(pool.submit(book.withdraw, "ann"))
+            time.sleep(0.2)
+        return whole(self, *given)
+
+    monkeypatch.setattr(place, name, meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        book.record(yes("first"))
+        no = said[1].result().event
+    late = book.record(yes("ann", occurred_at=said[0]))
+    assert no.occurred_at > said[0]
+    assert [(one["allowed"], one["reason"]) for one in late.decisions] == [(False, "withdrawn")]
 
 
 def test_as_many_are_waited_for_as_came_along_before(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +190,8 @@ def test_as_many_are_waited_for_as_came_along_before(book: Ledger, monkeypatch: 
     assert together._came_along == 0, "nobody came, and nobody is waited for again"
 
 
-def test_a_yes_of_this_very_moment_ends_the_waiting(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_yes_of_this_very_moment_comes_along(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = checkpoints(book)
     monkeypatch.setattr(together, "_came_along", 1)
     monkeypatch.setattr(together, "_LATE_SECONDS", 20)
     began = time.monotonic()
@@ -172,7 +200,16 @@ def test_a_yes_of_this_very_moment_ends_the_waiting(book: Ledger, monkeypatch: p
         time.sleep(0.3)
         two = pool.submit(lambda: book.record(yes("bob", occurred_at=times.now())))
         assert two.result().decisions[0]["allowed"] and one.result().position < two.result().position
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 20 and checkpoints(book) == before + 1
+
+
+def test_a_yes_that_is_dated_ahead_is_refused_to_its_sender_alone(book: Ledger) -> None:
+    ahead = datetime.now(UTC) + timedelta(minutes=1)
+    found = at_once(book, lambda: book.record(yes("ann")), lambda: book.record(yes("bob", occurred_at=ahead)))
+    assert found[0].result().decisions[0]["allowed"]
+    with pytest.raises(InvalidEvent, match="ahead"):
+        found[1].result()
+    assert [event.subject_id for _, event in book.events()] == ["ann"]
 
 
 def test_a_connection_that_was_kept_is_of_the_database_that_is_there(book: Ledger, tmp_path: Path) -> None:

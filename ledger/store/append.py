@@ -118,6 +118,11 @@ class Transaction:
         self.declared = purposes_of(act for _, act in declared if act["act"] == "purpose_declared")
         self.notices = [act for _, act in declared if act["act"] == "notice_declared"]
 
+    def begin_now(self) -> None:
+        """Date it anew, before anything is appended: whoever acted while the lock was held is not dated before they did."""
+        self.began = max(self.began, times.now())
+        self.recorded_at = max(self.recorded_at, self.began)
+
     def act(self, kind: str, recorded_by: str, **fields: Any) -> int:
         """Append an act of the ledger; its position."""
         document = {"act": kind, "recorded_at": times.text(self.recorded_at), "recorded_by": recorded_by, **fields}
@@ -365,6 +370,7 @@ def _append(
                 recorded_at = known.recorded_at
             transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
+            recorded_at = transaction.recorded_at
             if transaction.size == old.size:
                 if read_back is not None:
                     read_back(history)

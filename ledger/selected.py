@@ -79,8 +79,9 @@ class InPlace:
             reader = pq.ParquetFile(file)
             schema = reader.schema_arrow
             if columns is None or all(schema.names.count(name) == 1 for name in columns):
-                schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-                require_separable(schema)
+                # By the first part of a name: `a.b` also reads the field b of a column a, and `a` a column that is called a.b.
+                first = None if columns is None else {name.partition(".")[0] for name in columns}
+                require_separable(pa.schema([one for one in schema if first is None or one.name.partition(".")[0] in first]))
             _groups(reader, self)
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

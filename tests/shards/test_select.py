@@ -332,6 +332,11 @@ def test_no_entry_of_a_dictionary_is_of_a_row_that_is_left_out(world: World) -> 
     with pytest.raises(ShardError, match="would still carry"):
         opened(world)
     assert len(subjects(opened(world, columns=["s"]))) == 100
+    # pyarrow reads the field by that name as well.
+    pq.write_table(pa.table({"s": ["yes", "no", "later"] * 50, "t": nested, "t.d": ["x"] * 150}), path)
+    select(world)
+    with pytest.raises(ShardError, match="would still carry"):
+        opened(world, columns=["t.d"])
 
 
 def test_row_groups_without_an_allowed_row_are_not_read(world: World) -> None:

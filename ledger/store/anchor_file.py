@@ -50,11 +50,9 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
     if not alone:
         files.publish_bytes(path, data, sync=False)
         return
-    written = _written_over(spare, data)
-    if not written or _has_second_name(path):  # else nobody was killed here: to look through the folder each time takes longer
-        files.sweep(path)
-        files.sweep(spare)
-    if not written:
+    files.sweep(path)
+    files.sweep(spare)
+    if not _written_over(spare, data):
         files.publish_bytes(spare, data, sync=False)
     kept = files.temporary_beside(path)
     try:
@@ -73,13 +71,6 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
 
 def _spare(path: Path) -> Path:
     return path.with_name(f".{path.name}.spare")
-
-
-def _has_second_name(path: Path) -> bool:
-    try:
-        return os.stat(path).st_nlink > 1  # noqa: PTH116
-    except OSError:
-        return True
 
 
 def _written_over(spare: Path, data: bytes) -> bool:

@@ -148,6 +148,7 @@ def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, hashers: Hashers) -> Byte
 
 
 def _after(head: bytes, texts: Bytes) -> Bytes:
+    """Each of them, with the head before it."""
     together = np.empty((len(texts), len(head) + texts.shape[1]), np.uint8)
     together[:, : len(head)] = np.frombuffer(head, np.uint8)
     together[:, len(head) :] = texts

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import subprocess
 from array import array
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger import cores, hashing_program
 from ledger.hashing_fast import Fast
+from ledger.log.prefix_root import Bytes, table
 
 _WORTH_IT = 100_000
 """Texts that take longer to hash than a process to start."""
@@ -26,7 +28,7 @@ _WORTH_FAST = 500_000
 _FEW = 5_000
 _HASH = 32
 
-Bytes = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 
 class Hashers:
@@ -36,7 +38,7 @@ class Hashers:
     """
 
     def __init__(self, texts: int) -> None:
-        self._fast = _fast() if texts >= _WORTH_FAST else None
+        self._fast = _unless_it_fails(Fast) if texts >= _WORTH_FAST else None
         self._other: subprocess.Popen[bytes] | None = None
         if self._fast is None and texts >= _WORTH_IT and (python := cores.python()) is not None:
             with suppress(OSError):
@@ -58,10 +60,10 @@ class Hashers:
         """Of the parts of data, from the first byte on, up to each end, with head before each. data: any buffer."""
         if len(ends) >= _FEW:
             if (hashes := self._fast_each(head, data, ends)) is not None:
-                return _table(hashes)
+                return table([hashes])
             if self._other is not None:
-                return _table(self._each_by_two(head, data, ends.data))
-        return _table(hashing_program.each(head, data, ends.tolist()))
+                return table([self._each_by_two(head, data, ends.data)])
+        return table([hashing_program.each(head, data, ends.tolist())])
 
     def alike(self, texts: Bytes, *, secret: bool = False) -> Bytes:
         """Of texts of one size, a row each. secret: no other process may see them."""
@@ -69,21 +71,17 @@ class Hashers:
         data = np.ascontiguousarray(texts).reshape(-1).data
         if count >= _FEW:
             if (hashes := self._fast_each(b"", data, np.arange(size, (count + 1) * size, size))) is not None:
-                return _table(hashes)
+                return table([hashes])
             if self._other is not None and not secret:
-                return _table(self._alike_by_two(data, size))
-        return _table(hashing_program.alike(data, size))
+                return table([self._alike_by_two(data, size)])
+        return table([hashing_program.alike(data, size)])
 
     def _fast_each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> bytes | None:
-        if self._fast is None:
+        if (fast := self._fast) is None:
             return None
-        try:
-            return self._fast.each(head, data, ends)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # a panic in Rust is no Exception
-            self._fast = None
-            return None
+        hashes = _unless_it_fails(lambda: fast.each(head, data, ends))
+        self._fast = fast if hashes is not None else None
+        return hashes
 
     def _each_by_two(self, head: bytes, data: Any, ends: memoryview) -> bytes:
         half = len(ends) // 2
@@ -132,14 +130,11 @@ class Hashers:
                 other.communicate()
 
 
-def _fast() -> Fast | None:
+def _unless_it_fails(work: Callable[[], T]) -> T | None:
+    """What is asked of DataFusion; None where it is not installed, or not whole, or answers wrongly, or panics."""
     try:
-        return Fast()
+        return work()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # it is not installed, or not whole, or panics
+    except BaseException:  # a panic in Rust is no Exception
         return None
-
-
-def _table(hashes: bytes) -> Bytes:
-    return np.frombuffer(hashes, np.uint8).reshape(-1, _HASH)

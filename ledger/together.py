@@ -172,7 +172,8 @@ class _Writing:
             acts += self._taken(turn)
         # Who comes later goes with the next one: a no would be dated before it was said, and answered by a yes from in between.
         tx.begin_now()
-        self._record(tx, acts)
+        warnings = person.warnings_of(tx.history, [act.event.subject_id for act in acts])
+        self._outcomes += zip(_record_all(tx, acts), warnings, strict=True)
         _came_along = min(len(self._others), turns.TOGETHER)
 
     def _taken(self, turn: Turn | None) -> list[Act]:
@@ -190,10 +191,6 @@ class _Writing:
                 self._others.append((waiting, act))
                 acts.append(act)
         return acts
-
-    def _record(self, tx: Transaction, acts: Sequence[Act]) -> None:
-        warnings = person.warnings_of(tx.history, [act.event.subject_id for act in acts])
-        self._outcomes += zip(_record_all(tx, acts), warnings, strict=True)
 
     def _read_back(self, history: History) -> None:
         """What everyone will be told."""

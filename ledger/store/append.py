@@ -370,14 +370,13 @@ def _append(
                 recorded_at = known.recorded_at
             transaction = Transaction(connection, history, old, tag_key, began, recorded_at)
             plan(transaction)
-            recorded_at = transaction.recorded_at
             if transaction.size == old.size:
                 if read_back is not None:
                     read_back(history)
                 work.rollback()
                 # The writer before this one may have been killed between its commit and the anchors.
                 folder.write_anchors(old_note)
-                return Appended(old.size, old.size, old_note, recorded_at)
+                return Appended(old.size, old.size, old_note, transaction.recorded_at)
             new = Checkpoint(folder.origin, transaction.size, transaction.root())
             proof = merkle.consistency_proof(old.size, new.size, history.node) if old.size else []
             if old.size:
@@ -391,10 +390,11 @@ def _append(
                 note = sign_checkpoint(new, key)
             else:
                 note = sign_checkpoint(new, key, transaction.successor)
-            insert(connection, _checkpoints, [(new.size, note, times.micros(recorded_at))])
+            insert(connection, _checkpoints, [(new.size, note, times.micros(transaction.recorded_at))])
             if database.changed(connection, _SWAP, {"at_id": HEAD, "old": old_note, "new": note}) != 1:
                 raise IntegrityError("the head was changed while its lock was held")
-            if history.recorded_at(new.size) != recorded_at or (history.covering(old.size)[1], history.head()[0]) != (note, note):
+            stored = history.recorded_at(new.size), history.covering(old.size)[1], history.head()[0]
+            if stored != (transaction.recorded_at, note, note):
                 raise IntegrityError("the database does not hold the checkpoint that was signed")
             if read_back is not None:
                 read_back(history)
@@ -413,7 +413,7 @@ def _append(
             f"it was recorded, but the head could not be written outside the database: {error}",
             hint="mend that, and run the command again",
         ) from error
-    return Appended(old.size, new.size, note, recorded_at)
+    return Appended(old.size, new.size, note, transaction.recorded_at)
 
 
 def _settle(engine: sa.Engine, size: int, note: str, error: Exception) -> None:

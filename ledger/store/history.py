@@ -35,7 +35,7 @@ _OPENED = sa.select(_entries.c.position, *_PARTS).select_from(
     _entries.outerjoin(_openings, _entries.c.position == _openings.c.position)
 )
 # From the other side: SQLite would read all of `entries` to find the few rows that an index of `openings` names.
-_INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
+INDEXED = sa.select(_openings.c.position, *_PARTS).select_from(
     _openings.outerjoin(_entries, _entries.c.position == _openings.c.position)
 )
 # Built once: to put a statement together and to look it up costs five times as much as to run it.
@@ -54,12 +54,12 @@ _COVERING = (
     .limit(1)
 )
 _SINCE = _openings.c.position >= sa.bindparam("first")
-_ACTS = _INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)), _SINCE)
-_BY_EVENT_ID = _INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
-_BY_SUBJECT = _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
+_ACTS = INDEXED.where(_openings.c.act.in_(sa.bindparam("kinds", expanding=True)), _SINCE)
+_BY_EVENT_ID = INDEXED.where(_openings.c.event_id.in_(sa.bindparam("event_ids", expanding=True)))
+_BY_SUBJECT = INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
 _ERASURES_OF = sa.select(_erasures.c.position).where(_erasures.c.tag == sa.bindparam("tag")).order_by(_erasures.c.position)
 _OF_SUBJECTS = _openings.c.subject_id.in_(sa.bindparam("subject_ids", expanding=True))
-_BY_SUBJECTS = _INDEXED.where(_OF_SUBJECTS)
+_BY_SUBJECTS = INDEXED.where(_OF_SUBJECTS)
 _OF_EACH_SUBJECT = _BY_SUBJECTS.add_columns(_openings.c.subject_id)
 _BY_SUBJECTS_SINCE = _BY_SUBJECTS.where(_SINCE)
 _SEEN = sa.select(_openings.c.subject_id).where(_OF_SUBJECTS).distinct()
@@ -80,7 +80,7 @@ _LOOKALIKES = (
     .limit(20)
 )
 _NEWEST = (
-    _INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
+    INDEXED.where(_openings.c.subject_id == sa.bindparam("subject_id"))
     .order_by(_openings.c.position.desc())
     .limit(sa.bindparam("count"))
 )
@@ -93,7 +93,7 @@ class History:
         """revision: the schema's, where it is known in this transaction already."""
         self._con, self._origin, self._trust = connection, origin, trust
         self._named: dict[int, tuple[int, bytes]] = {}
-        self._has_erasures: bool | None = None if revision is None else revision > "0001"
+        self._revision = revision
         self._ended: tuple[bytes, list[tuple[int, datetime]]] | None = None
         self._tiles: dict[tuple[int, int], bytes] = {}
         self._nodes: dict[tuple[int, int], bytes] = {}
@@ -273,9 +273,9 @@ class History:
     @property
     def has_erasures(self) -> bool:
         """Whether the database can hold any: one of an older version cannot."""
-        if self._has_erasures is None:
-            self._has_erasures = database.revision(self._con) > "0001"
-        return self._has_erasures
+        if self._revision is None:
+            self._revision = database.revision(self._con)
+        return self._revision > "0001"
 
     def erasure(self, position: int) -> dict[str, Any]:
         """The act `subject_erased` at a position, shown to be in the log that the head has signed. Raises IntegrityError."""

@@ -16,18 +16,14 @@ from itertools import chain, groupby, islice
 import sqlalchemy as sa
 
 from ledger.consent import ALL_PURPOSES, NO, YES, split_purpose
+from ledger.store.history import INDEXED
 from ledger.store.opened import Opened, checked
-from ledger.store.tables import Entry, Opening
+from ledger.store.tables import Opening
 
 _PEOPLE = 500
-_entries, _openings = Entry.__table__, Opening.__table__  # type: ignore[attr-defined]
+_openings = Opening.__table__  # type: ignore[attr-defined]
 _SCOPE = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
-_PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
-_OPENED = (
-    sa.select(_openings.c.position, *_PARTS, *_SCOPE)
-    .select_from(_openings.outerjoin(_entries, _entries.c.position == _openings.c.position))
-    .order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first(), _openings.c.position)
-)
+_OPENED = INDEXED.add_columns(*_SCOPE).order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first(), _openings.c.position)
 _Scoped = tuple[tuple[str, str | None, str | None], Opened]
 
 

@@ -179,25 +179,20 @@ def _memory() -> int:
         return found
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
-    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver: half the time of going through both."""
-    _insert(connection, table, rows)
-
-
 def insert_new(connection: sa.Connection, column: sa.Column[str], rows: Sequence[Sequence[Any]]) -> bool:
     # The insertion finds them by the index that it writes to anyhow: to ask before takes a quarter of the time again.
     (position,) = column.table.primary_key.columns
     behind = position >= rows[0][0]
     if connection.scalar(sa.select(position).where(behind).limit(1)) is not None:
         return False  # something is wrong there, which inserting will tell
-    inserted = _insert(connection, column.table, rows, "OR IGNORE")
+    inserted = insert(connection, column.table, rows, "OR IGNORE")
     if 0 < inserted < len(rows):
         connection.execute(sa.delete(column.table).where(behind))
     return inserted == len(rows)
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]], prefix: str | None = None) -> int:
-    """How many went in."""
+def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]], prefix: str | None = None) -> int:
+    """An INSERT of many rows, compiled by SQLAlchemy and run by the driver, which takes half the time; how many went in."""
     driver: Any = connection.connection.driver_connection
     together = len(rows) // _TOGETHER * _TOGETHER
     inserted = 0

@@ -1,7 +1,7 @@
 """Which of a file's people may go from no to yes by it, as far as the file tells: those who say yes at some scope later than no,
 at the same or to everything, to whatever purpose. Of most that is not so, and nobody needs to look at all that they said.
 
-> People are told apart by the first half of their tags. It takes 40 bytes a row, beyond 64 MiB on disk.
+People are told apart by the first half of their tags. It takes 40 bytes a row, beyond 64 MiB on disk.
 """
 
 from __future__ import annotations

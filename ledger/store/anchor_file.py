@@ -50,8 +50,7 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
     if not alone:
         files.publish_bytes(path, data, sync=False)
         return
-    files.sweep(path)
-    files.sweep(spare)
+    sweep(path)
     if not _written_over(spare, data):
         files.publish_bytes(spare, data, sync=False)
     kept = files.temporary_beside(path)
@@ -67,6 +66,12 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
     except OSError as error:
         files.discard(kept)
         raise ConsentLedgerError(f"cannot write {path}: {error.strerror}", hint=files.advice(error)) from error
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers left beside it. Nobody else writes it meanwhile."""
+    files.sweep(path)
+    files.sweep(_spare(path))
 
 
 def _spare(path: Path) -> Path:

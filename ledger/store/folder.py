@@ -276,6 +276,8 @@ class Folder:
             for path in self.anchors:
                 if not path.is_file() or _size(_text(path)) < size:
                     anchor_file.write(path, note.encode(), alone=held)
+                elif held:
+                    anchor_file.sweep(path)
 
 
 @lru_cache(maxsize=4)

@@ -181,10 +181,6 @@ class Footer:
         groups: list[Struct] = _decoded(self.fields[_ROW_GROUPS]).values
         return groups
 
-    def top_level(self) -> list[str]:
-        """Names of the top-level columns, in order."""
-        return [self.elements[top][_NAME][1].decode(errors="backslashreplace") for top in dict.fromkeys(self._tops[1:])]
-
     def columns(self) -> Iterator[tuple[str, bytes]]:
         """Name of each top-level column, and a Parquet file without rows that has it alone."""
         for number, group in itertools.groupby(range(1, len(self.elements)), self._tops.__getitem__):

@@ -67,6 +67,7 @@ class ShardFile:
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         self._file: io.BufferedReader | io.BufferedRandom
         self._identity: Any
+        self._sha256: str | None = None
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
             if isinstance(self.path, Address):
@@ -93,12 +94,29 @@ class ShardFile:
             self._source.close()
         self._file.close()
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Of the whole file, hashed when it is first asked for: an audit does without."""
+        """Of the whole file, hashed when it is first asked for, or copied: an audit does without."""
+        if self._sha256 is None:
+            with _reading(self.path):
+                self._file.seek(0)
+                self._sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+        return self._sha256
+
+    def is_only_of_its_rows(self) -> bool:
+        """See `unchanged.only_of_its_rows`."""
+        with _reading(self.path):
+            return only_of_its_rows(self._file, self.footer)
+
+    def copy_to(self, sink: HashingSink) -> None:
+        """Write all of it, as it stands."""
         with _reading(self.path):
             self._file.seek(0)
-            return hashlib.file_digest(self._file, "sha256").hexdigest()
+            while data := self._file.read(_BUFFER):
+                sink.write(data)
+            if self._sha256 not in (None, sink.sha256):
+                raise ShardError("it was changed while it was read", hint=_FETCH)
+            self._sha256 = sink.sha256
 
     @property
     def num_row_groups(self) -> int:
@@ -143,11 +161,9 @@ class ShardFile:
         """All of a row group, by `schema_bits`."""
         return pa.Table.from_batches(self.bits(group), self.schema_bits)
 
-    def bits(self, group: int, *, without: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-        """What `read_bits` returns, in slices of the same lengths each time. without: top-level columns to leave out."""
-        names = zip(self.footer.top_level(), self.schema_bits.names, strict=True)
-        columns = [bits for name, bits in names if name not in without] if without else None
-        batches = self._bare.iter_batches(batch_size=_SLICE, row_groups=[group], columns=columns, use_threads=False)
+    def bits(self, group: int) -> Iterator[pa.RecordBatch]:
+        """What `read_bits` returns, in slices of the same lengths each time."""
+        batches = self._bare.iter_batches(batch_size=_SLICE, row_groups=[group], use_threads=False)
         rows = 0
         while True:
             with _reading(self.path):
@@ -259,25 +275,16 @@ def rewrite(shard: ShardFile, sink: HashingSink, masks: Callable[[int], Any], *,
     return sum(rows)
 
 
-def copy(shard: ShardFile, sink: HashingSink, *, decoded: Collection[str] = ()) -> bool:
+def copy(shard: ShardFile, sink: HashingSink) -> bool:
     """Write the shard as it stands, where that is proven to bring nothing along but its rows; else write nothing, and say so.
 
-    All of it is read and decoded all the same, as by `rewrite`: what is damaged is not handed on. decoded: top-level columns
-    of which `read_keys` has read each row group already. Raises as `rewrite` does.
+    Pages are not decoded for it: those that have a checksum match it, and what is damaged in another is so in the copy. Raises
+    as `rewrite` does.
     """
     try:
-        with _reading(shard.path):
-            if not only_of_its_rows(shard._file, shard.footer):
-                return False
-        for group in range(shard.num_row_groups):
-            for _ in shard.bits(group, without=decoded):
-                pass
-        with _reading(shard.path):
-            shard._file.seek(0)
-            while data := shard._file.read(_BUFFER):
-                sink.write(data)
-        if sink.sha256 != shard.sha256:
-            raise ShardError(f"{shard.path} was changed while it was read", hint=_FETCH)
+        if not shard.is_only_of_its_rows():
+            return False
+        shard.copy_to(sink)
         shard.check_unchanged()
     except BaseException:
         sink.discard()

@@ -7,14 +7,16 @@ Only where nothing in it can be of other rows than its own. Proven from the byte
 - Every entry of a dictionary is used by a value of the chunk. Writers repeat one dictionary in each row group and in each shard
   (pandas Categoricals, enums of Polars and DuckDB): its entries may be values of dropped rows of another shard.
 - There are no bloom filters, and no page in Hadoop's LZ4: a rewritten shard has neither.
+- A page that has a checksum matches it: of one that does not, a rewriting tells what is wrong.
 
-That its pages can be decoded is not asked here: whoever copies reads them all as well, as for a rewriting.
+That the other pages can be decoded is not asked here.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import zlib
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -31,6 +33,7 @@ _CODECS: Final = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "l
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _DICTIONARY_CODED: Final = (2, 8)
 _RLE: Final = 3
+_CHECKSUM: Final = 4  # of a PageHeader
 
 # RowGroup, ColumnChunk, ColumnMetaData
 _CHUNKS = 1
@@ -97,6 +100,8 @@ def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any], rows: int) -> b
         if size < 0 or reader.at > len(data):
             return False
         body = memoryview(data)[start : reader.at]
+        if _CHECKSUM in header and zlib.crc32(body) != header[_CHECKSUM][1] & 0xFFFFFFFF:
+            return False
         if kind == _DICTIONARY and used is None and not values:
             used = np.zeros(_few(header[7][1][1][1]), bool)
         elif kind in (_DATA, _DATA_V2):

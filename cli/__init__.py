@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import sys
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
@@ -83,7 +82,7 @@ def cli(ctx: click.Context, ledger_path: Path | None, debug: bool) -> None:
     ctx.obj = ledger_path
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
     """pyarrow imports pandas, where it is installed, at almost any call: 0.4 s, and no command has a use for it."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:

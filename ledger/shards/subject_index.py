@@ -107,7 +107,7 @@ def _answers(terms: Terms, hasher: Hasher) -> Hashes:
             for number, word in zip(numbers[2:], words[1:], strict=True):
                 sums += number * word
             total[block] = sums >> _HALF
-    counts = terms.counts()
+    counts = terms.counts
     own: Any = slice(None) if terms.one_each else terms.starts
     several = np.nonzero(counts > 1)[0]
     at, place = terms.rows_of(several)

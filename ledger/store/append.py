@@ -33,7 +33,7 @@ from ledger.log.checkpoint import Checkpoint, sign_checkpoint
 from ledger.log.entry import SALT_BYTES, act_entry, event_body, event_entry, subject_tagger
 from ledger.log.keys import PrivateKey
 from ledger.log.merkle import RightEdge
-from ledger.store import database, erasing, handover, journal, short, tables
+from ledger.store import database, erasing, handover, journal, short
 from ledger.store.admitting import Admission
 from ledger.store.database import check_revision, insert, migrate, reading, writing
 from ledger.store.documents import event_bytes, same_content
@@ -43,6 +43,7 @@ from ledger.store.history import History, purposes_of
 from ledger.store.journal import Acts
 from ledger.store.prepared import Prepared
 from ledger.store.short import Short, recorded
+from ledger.store.tables import CheckpointRow, Entry, Head, Notice, Opening, Tile
 
 CHUNK = 8192
 HEAD, MOVED = 1, -1
@@ -52,8 +53,8 @@ _FEW = 100
 _AT_ONCE = 512
 """So many rows are read back together: with more of them they fall out of the processor's cache."""
 _TICK = timedelta(microseconds=1)
-_entries, _openings, _tiles = tables.entries, tables.openings, tables.tiles
-_checkpoints, _head, _notices = tables.checkpoints, tables.head, tables.notices
+_TABLES = (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+_entries, _openings, _tiles, _checkpoints, _head, _notices = (t.__table__ for t in _TABLES)  # type: ignore[union-attr]
 _INSERTED = (
     sa.select(_entries.c.position, _entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)
     .join(_openings, _entries.c.position == _openings.c.position)

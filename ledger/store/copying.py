@@ -16,24 +16,16 @@ import sqlalchemy as sa
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, IntegrityError, UsageError
-from ledger.store import erasure, tables, unreached
+from ledger.store import erasure, unreached
 from ledger.store.append import CHUNK, MOVED, check_not_moved, finish_handover
 from ledger.store.database import REVISION, check_empty, connect, insert, migrate, reading, revision, writing
 from ledger.store.folder import Folder, own_database
 from ledger.store.fsck import FsckReport, fsck
 from ledger.store.journal import path_of as journal_of
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
-_TABLES = (
-    tables.entries,
-    tables.openings,
-    tables.tiles,
-    tables.checkpoints,
-    tables.head,
-    tables.notices,
-    tables.erasures,
-    tables.tombstones,
-    tables.leaves,
-)
+_ROWS = (Entry, Opening, Tile, CheckpointRow, Head, Notice, Erasure, Tombstone, Leaf)
+_TABLES: tuple[sa.Table, ...] = tuple(t.__table__ for t in _ROWS)  # type: ignore[union-attr]
 PENDING = "ledger.toml.copied"
 """TO's ledger.toml, until FROM is marked."""
 

@@ -23,20 +23,20 @@ from ledger.consent import Event
 from ledger.errors import IntegrityError, Suppressed
 from ledger.log import canonical
 from ledger.log.entry import event_tag, subject_tag
-from ledger.store import database, tables
+from ledger.store import database
 from ledger.store.database import insert
 from ledger.store.documents import event_of
 from ledger.store.history import History
 from ledger.store.journal import Acts, Order
 from ledger.store.opened import Opened, checked
 from ledger.store.short import Short
+from ledger.store.tables import Entry, Erasure, Leaf, Opening, Tombstone
 
 if TYPE_CHECKING:
     from ledger.store.append import Transaction
 
 ACT = "subject_erased"
-_entries, _openings, _erasures = tables.entries, tables.openings, tables.erasures
-_tombstones, _leaves = tables.tombstones, tables.leaves
+_entries, _openings, _erasures, _tombstones, _leaves = (t.__table__ for t in (Entry, Opening, Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
 _ANY = sa.select(_erasures.c.position).limit(1)
 _AT_ONCE = 500
 _AN_ACT = 50_000

@@ -22,7 +22,7 @@ from ledger.consent import Event, lookalike
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import tiles
 from ledger.log.entry import subject_tagger
-from ledger.store import second, tables
+from ledger.store import second
 from ledger.store.alike import Said
 from ledger.store.append import HEAD, INDEX, MOVED, index_values
 from ledger.store.database import check_revision, check_storage, reading
@@ -32,11 +32,14 @@ from ledger.store.folder import Folder
 from ledger.store.history import History
 from ledger.store.opened import Erased, Opened
 from ledger.store.stretch import Stretch
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Notice, Opening, Tile, Tombstone
 
 _COLUMNS = ("act", *INDEX)
-_entries, _openings, _tiles = tables.entries, tables.openings, tables.tiles
-_checkpoints, _head, _notices = tables.checkpoints, tables.head, tables.notices
-_erased, _stones = tables.erasures, tables.tombstones
+_entries, _openings, _tiles, _checkpoints, _head, _notices = (
+    t.__table__  # type: ignore[union-attr]
+    for t in (Entry, Opening, Tile, CheckpointRow, Head, Notice)
+)
+_erased, _stones = (t.__table__ for t in (Erasure, Tombstone))  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,14 +19,15 @@ from ledger.log.checkpoint import Checkpoint
 from ledger.log.entry import event_entry
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
-from ledger.store import database, tables
+from ledger.store import database
 from ledger.store.documents import event_of, purpose_of
 from ledger.store.opened import Erased, Opened, checked
 from ledger.store.stretch import Stretch, stretch
+from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
 
-_entries, _openings, _tiles = tables.entries, tables.openings, tables.tiles
-_checkpoints, _head, _notices = tables.checkpoints, tables.head, tables.notices
-_erasures, _tombstones, _leaves = tables.erasures, tables.tombstones, tables.leaves
+_entries, _openings, _tiles = (t.__table__ for t in (Entry, Opening, Tile))  # type: ignore[union-attr]
+_checkpoints, _head, _notices = (t.__table__ for t in (CheckpointRow, Head, Notice))  # type: ignore[union-attr]
+_erasures, _tombstones, _leaves = (t.__table__ for t in (Erasure, Tombstone, Leaf))  # type: ignore[union-attr]
 _AT_ONCE = 512
 """Rows that are held at once: with many more of them Python looks for what it could free of them, again and again."""
 _PARTS = (_entries.c.entry, _entries.c.tag, _entries.c.body, _openings.c.salt, _openings.c.canonical)

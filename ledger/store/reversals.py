@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from ledger.consent import ALL_PURPOSES, NO, YES, split_purpose
 from ledger.store.history import INDEXED
 from ledger.store.opened import Opened, checked
-from ledger.store.tables import openings as _openings
+from ledger.store.tables import Opening
 
 _PEOPLE = 500
+_openings = Opening.__table__  # type: ignore[attr-defined]
 _SCOPE = (_openings.c.subject_id, _openings.c.category, _openings.c.content_id)
 _OPENED = INDEXED.add_columns(*_SCOPE).order_by(_SCOPE[0], _SCOPE[1].nulls_first(), _SCOPE[2].nulls_first(), _openings.c.position)
 _Scoped = tuple[tuple[str, str | None, str | None], Opened]
@@ -97,7 +98,7 @@ def reversals(
 def _yes_and_no(connection: sa.Connection, first: int, *, before: int | None = None) -> Iterator[str]:
     """Subjects with a yes from position `first` on, who ever said no, or did so before a position."""
     noes = _openings.alias()
-    of: list[sa.ColumnElement[bool]] = [noes.c.state.in_(NO)]
+    of = [noes.c.state.in_(NO)]
     if before is not None:
         some = sa.select(_openings.c.position).where(_openings.c.position < before, _openings.c.subject_id.is_not(None))
         if connection.scalar(some.limit(1)) is None:  # a new ledger: nobody needs to be looked for

@@ -26,7 +26,7 @@ from ledger import ImportColumns, Ledger, cores, times
 from ledger.errors import ConsentLedgerError, IntegrityError
 from ledger.store import ahead, beside, database, imports, rows
 from ledger.store.prepared import Prepared
-from ledger.store.tables import openings
+from ledger.store.tables import Opening
 
 CHUNK = 16
 FORMS = ["csv", "ndjson", "parquet"]
@@ -493,22 +493,23 @@ def test_a_row_behind_the_log_is_not_inserted_over(base: Path, tmp_path: Path, t
 
 def test_many_rows_are_inserted_or_none(book: Ledger) -> None:
     """On both databases."""
+    table = Opening.__table__  # type: ignore[attr-defined]
 
     def opening(position: int, event_id: str) -> tuple[Any, ...]:
         return position, b"s", b"c", None, event_id, *("x" * 3), None, None
 
     with database.writing(book._engine) as (connection, work):
-        column = openings.c.event_id
+        column = table.c.event_id
         count = 2 * 64 + 20  # SQLite's go 64 a statement, and then by one
         assert database.insert_new(connection, column, [opening(1000 + n, f"a{n}") for n in range(count)])
         for places in ([0], [70], [130], [count - 1], [3, 140], range(128), range(128, count), range(count)):
             some = [opening(2000 + n, f"a{n}" if n in places else f"b{n}") for n in range(count)]
             assert not database.insert_new(connection, column, some)
-            assert connection.execute(openings.select().where(openings.c.position >= 2000)).all() == []
+            assert connection.execute(table.select().where(table.c.position >= 2000)).all() == []
         assert database.insert_new(connection, column, [opening(2000 + n, f"b{n}") for n in range(count)])
-        assert len(connection.execute(openings.select().where(openings.c.position >= 1000)).all()) == 2 * count
-        database.insert(connection, openings, more := [opening(3000 + n, f"c{n}") for n in range(count)])
-        found = connection.execute(openings.select().where(openings.c.position >= 3000).order_by(openings.c.position)).all()
+        assert len(connection.execute(table.select().where(table.c.position >= 1000)).all()) == 2 * count
+        database.insert(connection, table, more := [opening(3000 + n, f"c{n}") for n in range(count)])
+        found = connection.execute(table.select().where(table.c.position >= 3000).order_by(table.c.position)).all()
         assert list(map(tuple, found)) == more
         work.rollback()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import sys
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
@@ -83,7 +82,7 @@ def cli(ctx: click.Context, ledger_path: Path | None, debug: bool) -> None:
     ctx.obj = ledger_path
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
     """pyarrow imports pandas, where it is installed, at almost any call: 0.4 s, and no command has a use for it."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
@@ -97,7 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Rows by the hundred thousand are no garbage: looking for it among them takes a tenth of an import.
     gc.set_threshold(50_000, 20, 50)
     sys.meta_path.insert(0, _WithoutPandas())
-    sys.exit(run(arguments))
+    code = run(arguments)
+    # Nor is what is left at the end, which Python looks through once more: a tenth of a second, where libraries were loaded.
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

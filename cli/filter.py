@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ledger.cli.options import (
 from ledger.cli.project import completed
 
 import ledger
+from ledger.cores import at_once
 from ledger.errors import UsageError
 from ledger.objects import Address
 
@@ -153,16 +155,28 @@ def consent_of(
             hint="`consent purpose list` has the purposes",
         )
     mapped = columns_of(**columns)
-    book = None
-    if purpose is not None or trust is None or ledger.ledger_path(ledger_path).is_dir():
-        book = stack.enter_context(ledger.open(ledger_path, passphrase=passphrase, finish=passphrase is not None))
+    path, book = ledger.ledger_path(ledger_path), None
+
+    def opened() -> ledger.Ledger | None:
+        if purpose is None and trust is not None and not path.is_dir():
+            return None
+        return stack.enter_context(ledger.open(path, passphrase=passphrase, finish=passphrase is not None))
+
     if snapshot_path is not None:
-        snapshot = ledger.load_snapshot(snapshot_path, trust=trust or book.trust, max_age=max_age)  # type: ignore[union-attr]
+        from ledger.snapshot import receipt_path
+        from ledger.store.folder import Folder
+
+        load = partial(ledger.load_snapshot, snapshot_path, trust=trust or Folder.open(path).trust(), max_age=max_age)
+        # What reads the database is imported while the answers are read and hashed: each takes a fifth of a second.
+        snapshot, book = at_once(load, opened)
+        if not receipt_path(snapshot_path).exists():  # opening a ledger goes on with erasures, which take snapshots away
+            snapshot = load()
         if book is not None and snapshot.header.origin != book.origin:
             book = None  # another ledger's answers, trusted by --trust: nothing of theirs is logged here
         elif book is not None:
             book.check(snapshot.header.checkpoint)
     else:
+        book = opened()
         assert book is not None and purpose is not None
         snapshot = book.look(purpose)
     if max_source_age is not None:

@@ -17,7 +17,7 @@ from ledger import files, locks, times
 from ledger.errors import ConsentLedgerError, UsageError, VerificationError
 from ledger.log.keys import PrivateKey, PublicKey
 from ledger.log.note import Verifier
-from ledger.statements.verify import Record, open_statement, record_of
+from ledger.statements.verify import Record, record_of, snapshot_of
 from ledger.store import handover
 from ledger.store.append import Transaction
 from ledger.store.documents import RunKeys, run_keys
@@ -208,7 +208,7 @@ def admissible(history: History, folder: Folder, envelope: bytes, now: datetime)
         names = ", ".join(sorted(keys.standing)) or "none"
         raise VerificationError(f"no statement of an admitted run key: {error}", hint=f"admitted: {names:.1000}") from error
     _require_compiled(history, folder.origin, record)
-    open_statement(envelope + b"\n", trust, allow_unlogged=True)
+    snapshot_of(record, trust)
     if record.decided_at > now:
         raise VerificationError(
             f"the statement says that its rows were decided at {times.text(record.decided_at)}, which has not come yet",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from ledger import admission, cursor, files, person, receipts, status, times, together, witnessing
+from ledger import admission, cursor, files, person, receipts, status, times, together
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
@@ -33,11 +33,11 @@ from ledger.store.erasure import Erased
 from ledger.store.folder import Folder, Passphrase, find
 from ledger.store.fsck import FsckReport
 from ledger.store.history import History
-from ledger.store.mapping import ImportColumns
 
 if TYPE_CHECKING:  # These load pyarrow, numpy and DuckDB, which recording an act does not need: half a second.
     from ledger.snapshot import Snapshot
     from ledger.store.imports import ImportReport
+    from ledger.store.mapping import ImportColumns
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -430,6 +430,8 @@ class Ledger:
 
         cosigned: by the checkpoint that witnesses have cosigned, so that it verifies alone where they are demanded.
         """
+        from ledger import witnessing
+
         covering = partial(witnessing.covering, self.folder) if cosigned else lambda position: None
 
         def work(history: History) -> bytes:

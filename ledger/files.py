@@ -181,7 +181,7 @@ def sweep(path: Place) -> None:
         if path.parent.is_dir():
             beginning = hidden(path)
             with os.scandir(path.parent) as there:
-                for found in [one.name for one in there if one.name[:-20] == beginning]:
+                for found in [one.name for one in there if one.name[:-20] == beginning and _TEMPORARY.fullmatch(one.name)]:
                     _sweep(path.with_name(found))
 
 
@@ -194,15 +194,14 @@ def sweep_below(folder: Place) -> None:
         return
     with _failing(f"cannot clean up in {folder}"):
         for above, _, names in os.walk(folder):
-            for name in names:
+            for name in filter(_TEMPORARY.fullmatch, names):
                 _sweep(Path(above) / name)
 
 
 def _sweep(found: Path) -> None:
-    if _TEMPORARY.fullmatch(found.name):
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISREG(found.lstat().st_mode):
-                found.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(found.lstat().st_mode):
+            found.unlink()
 
 
 def shards_below(folder: Place) -> list[str]:
@@ -218,15 +217,16 @@ def shards_below(folder: Place) -> list[str]:
 
 def resolved(paths: Iterable[Place]) -> list[Place]:
     """What `resolve` says of each, where many are in one folder: that is resolved once."""
-    folders: dict[Path, Path] = {}
+    folders: dict[str, Path] = {}  # by text: a path takes longer to look up than to make
     found: list[Place] = []
     for path in paths:
         if isinstance(path, Address) or path.name in ("", "..") or path.is_symlink():
             found.append(path.resolve())
             continue
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        found.append(folders[path.parent] / path.name)
+        folder = path.parent
+        if (above := str(folder)) not in folders:
+            folders[above] = folder.resolve()
+        found.append(folders[above] / path.name)
     return found
 
 

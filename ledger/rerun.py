@@ -87,6 +87,7 @@ class Indexed:
         self.run: dict[str, Any] = {}
         self._tree = b""
         self._changed: dict[str, Hashes | None] = {}
+        self._earlier: dict[str, tuple[Hashes, Hashes] | None] = {}
         self._begun, self._lock = False, threading.Lock()
 
     def _begin(self) -> None:
@@ -116,7 +117,10 @@ class Indexed:
             if (line := lines.get(source.name)) is not None and self._stays(line, source, output, deciding)
         }
         keys, rows = self._kept(stays)
-        found = np.searchsorted(self.known.keys, keys)
+        some = np.nonzero(rows)[0]
+        # Most often they are the same people, in the same order.
+        found = some if np.array_equal(keys, self.known.keys) else np.searchsorted(self.known.keys, keys[some])
+        keys, rows = keys[some], rows[some]
         if len(keys) and (found[-1] == len(self.known.keys) or (self.known.keys[found] != keys).any() or rows.min() < 0):
             return Spared()  # whoever has kept rows is known: such an index is none
         anew = {name: self._by_new_answers(line, deciding["answers_sha256"]) for name, line in stays.items()}
@@ -156,11 +160,13 @@ class Indexed:
         """Keys and answers as they were."""
         if digest == self._answers_digest:
             return self.known.keys, self.known.answers
-        data = self.folder.read(ANSWERS, digest)
-        return None if data is None else unpack(data)
+        if digest not in self._earlier:
+            data = self.folder.read(ANSWERS, digest)
+            self._earlier = {digest: None if data is None else unpack(data)}  # nearly all lines speak of the same
+        return self._earlier[digest]
 
     def _kept(self, stays: dict[str, Line]) -> tuple[Hashes, Ints]:
-        """Of the shards that stay, by key: kept rows, where there are any. One whose counts cannot be read stays no longer.
+        """Of the shards that stay, by key: kept rows. One whose counts cannot be read stays no longer.
 
         From what the last whole run counted in all, less the shards that do not stay as they were then.
         """
@@ -178,8 +184,7 @@ class Indexed:
         for name, digest in now.items():
             if then.get(name) != digest and ((more := self.subjects(digest)) is None or not _add(keys, rows, more, 1)):
                 del stays[name]
-        some = rows != 0
-        return keys[some], rows[some]
+        return keys, rows
 
     def _kept_then(self) -> tuple[Hashes, Ints] | tuple[None, None]:
         """Whose kept rows the last whole run counted, and how many."""
@@ -236,11 +241,12 @@ class Indexed:
         if not subtrees.few(touched):
             return None
         kept = rows > 0
-        below = np.nonzero(kept & np.isin(subtrees.bucket(place), touched))[0]
+        buckets = subtrees.bucket(place)
+        below = np.nonzero(kept & np.isin(buckets, touched, kind="table"))[0]
         pairs = dict[int, list[tuple[bytes, bytes]]]()
         of_rows = cache(lambda count: prefix_tree.value(b"", {"rows": count}))
         indexes = _indexes(seed, self.answers.ids(self.known.order[below]))
-        for number, index, count in zip(subtrees.bucket(place[below]).tolist(), indexes, rows[below].tolist(), strict=True):
+        for number, index, count in zip(buckets[below].tolist(), indexes, rows[below].tolist(), strict=True):
             pairs.setdefault(number, []).append((index, of_rows(count)))
         for number in touched.tolist():
             hashes[number] = np.frombuffer(subtrees.under(sorted(pairs.get(number, []))), np.uint8)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ledger import files, holding, parts, stating, times
 from ledger.consent import REASONS, check_text
+from ledger.cores import at_once
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
@@ -133,7 +134,7 @@ def run(
 
     journal = None if key is None or part is not None else Journal(_journal_path(output, part), key)
     before = None if journal is None or isinstance(output, Address) else IndexFolder.open(output)
-    indexed = None if before is None else Indexed(before, answers_at(snapshot, started_at))
+    indexed = None if before is None else _indexed(before, answers_at(snapshot, started_at))
     spared, progress = look()
     answers = answers_at(snapshot, started_at)
     with holding.alone(output) if part is None else holding.together(output, part.journal(output)):
@@ -148,7 +149,7 @@ def run(
             folder = IndexFolder.of(output)
             same = indexed is not None and folder is not None and indexed.folder.salt == folder.salt
             if not same:
-                indexed = None if folder is None else Indexed(folder, answers)
+                indexed = None if folder is None else _indexed(folder, answers)
             # Others may have been here since.
             if not journal.is_current() or (spared.lines and not (same and spared.holds(share, output))):
                 journal = Journal(_journal_path(output, part), key)
@@ -202,6 +203,12 @@ def run(
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=statement)
 
 
+def _indexed(folder: IndexFolder, answers: Answers) -> Indexed:
+    """While the answers are hashed for the index, what they are known by in the statement is worked out beside."""
+    indexed: Indexed = at_once(lambda: answers.digest, lambda: Indexed(folder, answers))[-1]
+    return indexed
+
+
 def _same_for_all(record: RunRecord) -> dict[str, str]:
     return {
         "origin": record.origin,
@@ -241,9 +248,9 @@ def _journal_path(output: Place, part: Part | None) -> Place:
 def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, part: Part | None) -> None:
     """inputs: of all parts, where this is one."""
     target = output.resolve()
-    sources = set(files.resolved(source.path for source in inputs))
+    sources = files.resolved(source.path for source in inputs)
     stating.require_no_ledger(output)
-    taken = {*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()}
+    taken = [*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()]
     own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
     if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
         raise UsageError(
@@ -265,8 +272,9 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
                 f"{output} holds shards that this run does not make, behind the link {Path(folder) / links[0]}",
                 hint="choose an empty folder with -o, or remove the link",
             )
+    inside = f"{str(target).rstrip('/')}/"
     for path in sources:
-        if target in path.parents or path.parent == target:
+        if str(path).startswith(inside):
             raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
     names = {source.name for source in inputs}
     strange = [name for name in files.shards_below(output) if name not in names]

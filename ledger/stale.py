@@ -115,12 +115,13 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     if covered < act["tree_size"] or snapshot.header.as_of < times.parse(act["as_of"]):
         raise UsageError("the answers are older than those of the run", hint="compile them anew with `consent snapshot`")
     categories = canonical.encode({"listed": sorted(snapshot.header.categories)} if snapshot.header.categories else {}).decode()
+    decided = record.answers_sha256, canonical.encode(dict(record.columns)).decode(), categories
     since = _Since(indexed, act["tree_size"], record.decided_at, now)
     found, to_redo = [], 0
     for shard in record.shards:
         line, path = lines.get(shard.output), folder / shard.output
         changed = any_of = held = None
-        if line is not None and _is_of(line, shard.output_sha256, record, path, categories, index):
+        if line is not None and _is_of(line, shard.output_sha256, decided, path, index):
             changed = indexed.changed_since(line["index"]["answers"])
         if line is not None and changed is not None:
             any_of = indexed.has_any(line["index"]["subjects"], changed)
@@ -153,15 +154,17 @@ def _journal(folder: Path) -> bytes:
         raise ShardError(f"cannot read {journal_path(folder)}: {error.strerror}", hint=_AUDIT) from error
 
 
-def _is_of(line: Line, output_sha256: str, record: RunRecord, path: Path, categories: str, index: IndexFolder) -> bool:
-    """Whether a line is that of the shard which the statement speaks of, and the file still the one that it made."""
+def _is_of(line: Line, output_sha256: str, decided: tuple[str, str, str], path: Path, index: IndexFolder) -> bool:
+    """Whether a line is that of the shard which the statement speaks of, and the file still the one that it made.
+
+    decided: by which answers, columns and categories, as the statement says.
+    """
     deciding, entry = line["deciding"], line.get("index")
-    columns = canonical.encode(dict(record.columns)).decode()
-    said = (line["result"]["output_sha256"], deciding["answers_sha256"], deciding["columns"], deciding["categories"])
     return (
         entry is not None
         and entry["salt"] == index.salt_sha256
-        and said == (output_sha256, record.answers_sha256, columns, categories)
+        and line["result"]["output_sha256"] == output_sha256
+        and (deciding["answers_sha256"], deciding["columns"], deciding["categories"]) == decided
         and str(identity(path, follow=False)) == entry["output"]
     )
 

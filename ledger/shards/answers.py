@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.consent import Scope
+from ledger.cores import at_once
 from ledger.shards.found import Found
 from ledger.shards.terms import ALLOWED, NO_BASIS, NO_RECORD, Terms, settled
 from ledger.shards.text_hash import TextHash
@@ -47,15 +48,17 @@ class Answers:
         self.source = snapshot_sha256, decided_at
         self._again: Callable[[], Any] | None = again or (lambda: rows)
         terms = Terms(rows, decided_at)
-        self.unknown, self.digest, self._subject = len(terms.starts), terms.digest(), terms.subject.cast(pa.large_string())
+        self.unknown, self._subject = len(terms.starts), terms.subject.cast(pa.large_string())
         self._terms: Terms | None = terms
+        self._digest: str | None = None
         self._hashed: tuple[TextHash, Hashes, Ints] | None = None
         self._index: Index | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """With the index, and without what it was made of: whoever gets it decides by it, and builds nothing."""
-        return vars(self) | {"_index": self.index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
+        index = self.index
+        return vars(self) | {"_index": index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -69,16 +72,27 @@ class Answers:
         return Terms(self._again(), self.source[1])
 
     @property
+    def digest(self) -> str:
+        """Of all that decides."""
+        if self._digest is None:
+            self._digest = self.terms.digest()
+        return self._digest
+
+    @property
     def index(self) -> Index:
         """Made when it is first asked for."""
         if self._index is None:
             with self._lock:
                 if self._index is None:
-                    longest = pc.max(pc.binary_length(self._subject)).as_py() or 0
-                    hashed = self._hashed or self.hashed(TextHash(secrets.token_bytes(32), longest))
-                    self._index = Index(self.terms, *hashed)
+                    # The digest now, as the terms are at hand.
+                    _, self._index = at_once(lambda: self.digest, self._made)
                     self._terms = self._hashed = None
         return self._index
+
+    def _made(self) -> Index:
+        longest = pc.max(pc.binary_length(self._subject)).as_py() or 0
+        hashed = self._hashed or self.hashed(TextHash(secrets.token_bytes(32), longest))
+        return Index(self.terms, *hashed)
 
     def hashed(self, text_hash: TextHash) -> tuple[TextHash, Hashes, Ints]:
         """The hashes of all ids, by code, and the codes in the order of these. The index is made of those asked for last."""

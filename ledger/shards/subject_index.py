@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ledger.consent import MAX_ID_BYTES, Scope
+from ledger.cores import at_once
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Keys
 from ledger.shards.held import Hashes, Held, Ints, meet, pack
@@ -54,24 +55,21 @@ class Hasher:
 @dataclass(frozen=True)
 class Known:
     """What the ledger answers. keys: the hash of each of its subjects' ids, in order; answers: of all that decides that
-    subject's rows. order: each key's subject code; rank: each code's key."""
+    subject's rows. order: each key's subject code; rank: each code's key. is_exact: whether no two subjects share a key."""
 
     keys: Hashes
     answers: Hashes
     order: Ints
     rank: Ranks
+    is_exact: bool
 
     @classmethod
     def of(cls, answers: Answers, hasher: Hasher) -> Known:
-        _, of_code, order = answers.hashed(hasher.ids)
+        (_, of_code, order), said = at_once(lambda: answers.hashed(hasher.ids), lambda: _answers(answers.terms, hasher))
         rank = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
         rank[order] = np.arange(len(order))
-        return cls(of_code[order], _answers(answers.terms, hasher)[order], order, rank)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether no two subjects share a key."""
-        return not bool((self.keys[1:] == self.keys[:-1]).any())
+        keys = of_code[order]
+        return cls(keys, said[order], order, rank, not bool((keys[1:] == keys[:-1]).any()))
 
     def packed(self) -> bytes:
         return pack(self.keys, self.answers)
@@ -109,7 +107,7 @@ def _answers(terms: Terms, hasher: Hasher) -> Hashes:
             for number, word in zip(numbers[2:], words[1:], strict=True):
                 sums += number * word
             total[block] = sums >> _HALF
-    counts = terms.counts()
+    counts = terms.counts
     own: Any = slice(None) if terms.one_each else terms.starts
     several = np.nonzero(counts > 1)[0]
     at, place = terms.rows_of(several)

@@ -30,7 +30,8 @@ class Terms:
     """The columns of a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at; as far as they can be,
     they are the table's own memory.
 
-    starts: the first row of each subject, whose number there is its code. subject: their ids, a pyarrow array of text.
+    starts: the first row of each subject, whose number there is its code; counts: how many rows it has. subject: their ids, a
+    pyarrow array of text.
     """
 
     def __init__(self, rows: Any, decided_at: datetime) -> None:
@@ -54,6 +55,7 @@ class Terms:
         if len(self):
             first[1:] = _numpy(pc.not_equal(self._ids[1:], self._ids[:-1]))
         self.starts: Ints = np.nonzero(first)[0]
+        self.counts: Ints = np.diff(self.starts, append=len(self))
         self.subject = self._ids if self.one_each else self._ids.take(pa.array(self.starts))
 
     def __len__(self) -> int:
@@ -66,20 +68,16 @@ class Terms:
 
     def rows_of(self, codes: Ints) -> tuple[Ints, Ints]:
         """All rows of these subjects, in order, and the place of each one's subject among them. codes: in order, each once."""
-        counts = self.counts()[codes]
+        counts = self.counts[codes]
         place = np.repeat(np.arange(len(codes)), counts)
         return self.starts[codes][place] + np.arange(len(place)) - (np.cumsum(counts) - counts)[place], place
-
-    def counts(self) -> Ints:
-        """How many rows each subject has."""
-        return np.diff(self.starts, append=len(self))
 
     def plain(self) -> tuple[Codes, Codes, Bools]:
         """Of each subject: the reason that all of its rows have, what that rests on where it is a yes, and whether there is none
         of these, as something is said at a finer scope, or of content since a moment."""
         own: Any = slice(None) if self.one_each else self.starts
         reason = settled(self.no_at[own], self.no_reason[own], self.yes_at[own], self.yes_lapsed[own])
-        by_row = (self.scope[own] != Scope.EVERYTHING) | (self.yes_since[own] != NONE) | (self.counts() != 1)
+        by_row = (self.scope[own] != Scope.EVERYTHING) | (self.yes_since[own] != NONE) | (self.counts != 1)
         return reason, self.yes_basis[own].copy(), by_row
 
     def digest(self) -> str:

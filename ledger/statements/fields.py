@@ -22,19 +22,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def closed(name: str, value: Any, required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> None:
     """Exactly these fields: all that are required, and of the optional ones those that are there."""
-    if not isinstance(value, dict):
-        raise VerificationError(f"{name} is not an object")
-    checks = {**required, **(optional or {})}
-    if missing := sorted(required.keys() - value.keys()):
-        raise VerificationError(f"{name} lacks {', '.join(missing)}")
-    if unknown := sorted(value.keys() - checks.keys()):
-        raise VerificationError(f"{name} has fields that it may not have: {', '.join(map(repr, unknown))[:200]}")
-    for field, item in value.items():
-        checks[field](f"{name}.{field}", item)
+    object_of(required, optional)(name, value)
 
 
 def object_of(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    return lambda name, value: closed(name, value, required, optional)
+    checks = {**required, **(optional or {})}
+
+    def check_object(name: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise VerificationError(f"{name} is not an object")
+        if not required.keys() <= value.keys():
+            raise VerificationError(f"{name} lacks {', '.join(sorted(required.keys() - value.keys()))}")
+        if not value.keys() <= checks.keys():
+            unknown = map(repr, sorted(value.keys() - checks.keys()))
+            raise VerificationError(f"{name} has fields that it may not have: {', '.join(unknown)[:200]}")
+        for field, item in value.items():
+            checks[field](f"{name}.{field}", item)
+
+    return check_object
 
 
 def list_of(check: Check) -> Check:

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
@@ -142,10 +143,7 @@ def open_statement(data: bytes, trust: Trust, *, allow_unlogged: bool = False) -
     if not rest or rest.pop() or len(rest) > 1:
         raise VerificationError("a statement's file has two lines, the envelope and the receipt of its entry in the log")
     kind, record = record_of(envelope, trust)
-    snapshot = open_act_receipt(record.snapshot_receipt.encode(), trust)
-    if record.snapshot_receipt.endswith("\n"):
-        raise VerificationError("the statement's snapshot_receipt is not a receipt's line")
-    _require_snapshot_of(record, snapshot)
+    snapshot = snapshot_of(record, trust)
     if not rest and not allow_unlogged:
         raise VerificationError(
             "the statement is not in the log: the receipt of its entry is missing",
@@ -169,7 +167,11 @@ def record_of(envelope: bytes, trust: Trust) -> tuple[str, Record]:
     return kind, _RECORDS[kind](statement)
 
 
-def _require_snapshot_of(record: Record, snapshot: VerifiedAct) -> None:
+def snapshot_of(record: Record, trust: Trust) -> VerifiedAct:
+    """The act of the snapshot that decided a statement's rows, by the receipt that it carries. Raises VerificationError."""
+    snapshot = open_act_receipt(record.snapshot_receipt.encode(), trust)
+    if record.snapshot_receipt.endswith("\n"):
+        raise VerificationError("the statement's snapshot_receipt is not a receipt's line")
     act = snapshot.act
     _require_act(act["act"], "snapshot_compiled")
     if (act["snapshot_sha256"], act["purpose"]) != (record.snapshot_sha256, record.purpose):
@@ -182,6 +184,7 @@ def _require_snapshot_of(record: Record, snapshot: VerifiedAct) -> None:
         raise VerificationError("the statement's rows were decided before the moment that its snapshot speaks of")
     if (record.decided_at - as_of) // timedelta(seconds=1) > record.age_seconds:
         raise VerificationError("the statement says that its snapshot was younger than its receipt shows")
+    return snapshot
 
 
 def _require_logged(envelope: bytes, kind: str, record: Record, snapshot: VerifiedAct, logged: VerifiedAct) -> None:
@@ -417,19 +420,20 @@ def another_digest(name: str) -> VerificationError:
 
 
 def stated_kind(path: Place) -> str | None:
-    """The type that the statement in a file says that it has, whoever signed it; empty where it is none. None: there is no file.
-
-    Other tools call theirs `*.intoto.jsonl` as well.
-    """
+    """The type that the statement in a file says it has, whoever signed it; empty where it is none. None: there is no file."""
     if not (path.exists() if isinstance(path, Address) else os.path.lexists(path)):
         return None
     try:
         with path.open() if isinstance(path, Address) else _open(path, follow=True) as file:
-            line = file.readline(LIMITS.statement + 1).removesuffix(b"\n")
-        payload = canonical.decode_base64(canonical.decode(line, limit=LIMITS.statement)["payload"])
-        return str(canonical.decode(payload, limit=LIMITS.statement)["predicateType"])
+            return _kind_in(file.readline(LIMITS.statement + 1).removesuffix(b"\n"))
     except (VerificationError, KeyError, AttributeError, TypeError):
         return ""
+
+
+@lru_cache(maxsize=1)
+def _kind_in(line: bytes) -> str:
+    payload = canonical.decode_base64(canonical.decode(line, limit=LIMITS.statement)["payload"])
+    return str(canonical.decode(payload, limit=LIMITS.statement)["predicateType"])
 
 
 def _files(root: Place, named: Collection[str]) -> Iterator[tuple[str, Place]]:

@@ -8,9 +8,12 @@ import pty
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from ledger.cli.options import shown
 
 import ledger
@@ -113,3 +116,33 @@ def test_what_only_reads_leaves_an_order_to_those_who_write(consent: Callable[..
     assert consent("withdraw", "u2").code == 0
     with ledger.open(folder) as book:
         assert book.events_of(["u1"]) == []
+
+
+def test_a_snapshot_that_an_erasure_takes_away_meanwhile_decides_nothing(
+    consent: Callable[..., Outcome], shard: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are read while the ledger is opened, and that goes on with what was ordered."""
+    folder = _ledger(tmp_path)
+    shard("raw/a.parquet", user_id=["u1", "u2"], post_id=["p", "q"])
+    with ledger.open(folder) as book:
+        snapshot = book.snapshot("train-ai").path
+        tag = subject_tag(book.folder.tag_key(), "u1")
+    assert snapshot is not None
+    journal.ordered(folder / "erasures", Order("0" * 32, tag, "why", "user:ann", times.now()))
+    read, (load, opened) = threading.Event(), (ledger.load_snapshot, ledger.open)
+
+    def loading(*arguments: Any, **named: Any) -> ledger.Snapshot:
+        try:
+            return load(*arguments, **named)
+        finally:
+            read.set()
+
+    def opening(*arguments: Any, **named: Any) -> ledger.Ledger:
+        assert read.wait(60)
+        return opened(*arguments, **named)
+
+    monkeypatch.setattr(ledger, "load_snapshot", loading)
+    monkeypatch.setattr(ledger, "open", opening)
+    done = consent("filter", "raw", "-o", "out", "--snapshot", snapshot, "--subject", "user_id", "--content", "post_id")
+    assert done.code == 1 and "cannot read" in done.err and not (tmp_path / "out").exists()
+    assert not snapshot.exists() and journal.unfinished(folder / "erasures") == []

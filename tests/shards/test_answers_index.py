@@ -154,7 +154,7 @@ def test_whom_answers_differ_about() -> None:
             then = {k: int(random.integers(3)) for k in names.tolist() if random.random() < share or size == 1}
             now = {k: int(random.integers(3)) for k in names.tolist() if random.random() < 0.7}
             at = np.arange(len(now))
-            known = Known(np.array(list(now), np.uint64), np.array(list(now.values()), np.uint64), at, at)
+            known = Known(np.array(list(now), np.uint64), np.array(list(now.values()), np.uint64), at, at, True)
             changed = known.changed(np.array(list(then), np.uint64), np.array(list(then.values()), np.uint64))
             assert changed.tolist() == sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
 

@@ -48,8 +48,8 @@ def read_private(path: str | Path) -> bytes:
                 raise ConsentLedgerError(f"{path} belongs to another user", hint="chown it to the user that runs this")
             if status.st_mode & 0o077:
                 raise ConsentLedgerError(f"{path} is open to other users", hint=f"chmod 600 {path}")
-            content = b""
-            while len(content) <= _MAX_PRIVATE_BYTES and (more := os.read(descriptor, _MAX_PRIVATE_BYTES + 1)):
+            content, at_once = b"", min(status.st_size, _MAX_PRIVATE_BYTES) + 1
+            while len(content) <= _MAX_PRIVATE_BYTES and (more := os.read(descriptor, at_once)):
                 content += more
         finally:
             os.close(descriptor)

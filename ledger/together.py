@@ -37,7 +37,7 @@ from ledger.turns import Lost, Turn, Waiting
 
 QUEUE_SECONDS: float = 10
 """How long to wait for somebody to take it; then it is recorded by the database's own lock."""
-_VERSION = b"consent-ledger/turns/v2\n"
+_VERSION = b"consent-ledger/turns/v3\n"
 """Another one for whatever is handed over in another form: processes of both versions then go by the database's lock."""
 _LATE_SECONDS = 0.002
 """How long at most to wait, with the writer's lock held, for as many as came along the last time: they are being answered just

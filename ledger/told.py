@@ -21,9 +21,9 @@ from ledger.log.merkle import HASH_BYTES
 from ledger.log.proof import TlogProof
 from ledger.person import Recorded
 from ledger.statements.receipt import event_receipt
-from ledger.store.documents import event_of, purpose_document
+from ledger.store.documents import purpose_document
 from ledger.store.history import OTHER_SUBJECT, History
-from ledger.store.opened import Opened, event_document
+from ledger.store.opened import Opened, event_document, stored_event
 
 _ANY = "surrogateescape"
 """What is no text is handed over as well: whoever reads it finds out."""
@@ -91,9 +91,8 @@ class Found:
 
     def recorded(self) -> Recorded:
         """Raises IntegrityError, or VerificationError, for a stored act that is none, or another person's."""
-        documents = [event_document(act) for act in self.acts]
-        events = list(map(event_of, documents))
-        document, event = documents[self.number], events[self.number]
+        events = list(map(stored_event, self.acts))
+        event = events[self.number]
         if any(each.subject_id != event.subject_id for each in events):
             raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         decisions = [
@@ -105,7 +104,7 @@ class Found:
             repeated=self.repeated,
             warnings=tuple(self.warnings),
             decisions=tuple(chain.from_iterable(decisions)),
-            receipt=event_receipt(document, self.salt, self.tag, self.proof) + b"\n",
+            receipt=event_receipt(event_document(self.acts[self.number]), self.salt, self.tag, self.proof) + b"\n",
         )
 
 

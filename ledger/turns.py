@@ -249,7 +249,7 @@ def _parts(message: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _seal(secret: bytes, what: bytes, nonce: bytes, message: bytes) -> bytes:
-    return hmac.digest(secret, what + b"\n" + nonce + message, hashlib.sha256)
+    return hashlib.blake2b(what + b"\n" + nonce + message, key=secret, digest_size=_SEAL_BYTES).digest()
 
 
 def _is_ours(connection: socket.socket) -> bool:

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ledger.consent import Event
 from ledger.errors import ConsentLedgerError
 from ledger.log import canonical
 from ledger.store.documents import read_event
@@ -47,10 +48,11 @@ _Key = tuple[str, str, str, str, str, bool, bool]
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What its events say alike; itself alone equals it. document: of the first that was met. ends: expires_at of a yes.
+    """What its events say alike; itself alone equals it. document, event: of the first that was met. ends: expires_at of a yes.
     key: what they are written as but for what differs, and whether they lack a content_id and a moment."""
 
     document: dict[str, Any]
+    event: Event
     ends: str | None
     key: _Key
 
@@ -90,6 +92,16 @@ class Said(NamedTuple):
         document["recorded_at"] = self.recorded_at
         return document
 
+    def event(self) -> Event:
+        """What `event_of` makes of that document."""
+        return self.form.event.filled_in(
+            subject_id=self.subject_id,
+            event_id=self.event_id,
+            content_id=self.content_id,
+            occurred_at=None if self.occurred_at is None else _moment(self.occurred_at),
+            recorded_at=_moment(self.recorded_at),
+        )
+
 
 _forms: dict[_Key, Form] = {}
 _last: Form | None = None
@@ -124,7 +136,7 @@ def read(data: bytes) -> Said | None:
             document, event = read_event(data)
         except ConsentLedgerError:
             return None
-        form = Form(document, document.get("expires_at") if event.is_yes else None, key)
+        form = Form(document, event, document.get("expires_at") if event.is_yes else None, key)
         if len(_forms) >= _MAX_FORMS:
             _forms.clear()
         _forms[key] = form

@@ -334,9 +334,9 @@ def explain(
     for subject in row.subjects:
         assert subject is not None
         counted = [
-            (e.counts_from, i, e)
+            (t, i, e)
             for i, e in enumerate(events)
-            if e.subject_id == subject and e.names(purpose.token) and e.counts_from <= as_of
+            if e.subject_id == subject and e.names(purpose.token) and (t := e.counts_from) <= as_of
         ]
         answers.append(_answer(subject, row, counted, purpose, decided_at or as_of))
     return Explanation(next((a.reason for a in answers if a.reason != ALLOWED), ALLOWED), tuple(answers))

@@ -170,8 +170,9 @@ def discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def sweep(path: Place) -> None:
-    """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
+def sweep(path: Place, *beside: Path) -> None:
+    """Remove what killed processes left where they were about to write this file, or others in its folder. For whoever alone may
+    write them now."""
     if isinstance(path, Address):
         for name, _ in list(path.parent.below(recursive=False)):
             if name[:-20] == hidden(path) and _TEMPORARY.fullmatch(name):
@@ -179,9 +180,9 @@ def sweep(path: Place) -> None:
         return
     with _failing(f"cannot clean up beside {path}"):
         if path.parent.is_dir():
-            beginning = hidden(path)
+            beginnings = {hidden(one) for one in (path, *beside)}
             with os.scandir(path.parent) as there:
-                for found in [one.name for one in there if one.name[:-20] == beginning]:
+                for found in [one.name for one in there if one.name[:-20] in beginnings]:
                     _sweep(path.with_name(found))
 
 

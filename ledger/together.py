@@ -45,6 +45,8 @@ now, and without them the same is done for fewer."""
 _came_along = 0
 """The last time that this process had the turn, whatever the ledger. Where one writes alone, nobody is waited for."""
 _MUCH = turns.MAX_BYTES // 2
+_RECORDING = frozenset(("recorded_at", "recorded_by"))
+_SAID = EVENT_FIELDS - _RECORDING
 _REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
 
 
@@ -58,8 +60,9 @@ class Act:
     again: bool = False
 
     def message(self) -> bytes:
-        document = event_document(self.event.filled_in(recorded_at=None, recorded_by=None))
-        return json.dumps([document, self.recorded_by, self.now]).encode()
+        document = event_document(self.event)
+        said = {name: document[name] for name in document if name not in _RECORDING}
+        return json.dumps([said, self.recorded_by, self.now]).encode()
 
     def follows(self, moment: datetime) -> bool:
         at = self.event.occurred_at
@@ -69,7 +72,7 @@ class Act:
     def of_message(cls, message: bytes) -> Act:
         """Raises an exception, of whatever kind, for what is none."""
         document, recorded_by, now = json.loads(message)
-        if not document.keys() <= EVENT_FIELDS - {"recorded_at", "recorded_by"} or type(now) is not bool:
+        if not document.keys() <= _SAID or type(now) is not bool:
             raise ValueError("this is no act")
         event = Event(**{**document, **{name: times.parse(document[name]) for name in TIMES if name in document}})
         if event.event_id is None or not isinstance(recorded_by, str):
@@ -99,7 +102,7 @@ def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *,
         with database.held(engine):
             recorded = _Writing(engine, folder, key, act).record(found)
     # What we named ourselves nobody recorded before.
-    return recorded if given else replace(recorded, repeated=False)
+    return replace(recorded, repeated=False) if recorded.repeated and not given else recorded
 
 
 def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:

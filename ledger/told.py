@@ -23,7 +23,7 @@ from ledger.person import Recorded
 from ledger.statements.receipt import event_receipt
 from ledger.store.documents import purpose_document
 from ledger.store.history import OTHER_SUBJECT, History
-from ledger.store.opened import Opened, event_document, stored_event
+from ledger.store.opened import Opened, stored_event
 
 _ANY = "surrogateescape"
 """What is no text is handed over as well: whoever reads it finds out."""
@@ -104,7 +104,7 @@ class Found:
             repeated=self.repeated,
             warnings=tuple(self.warnings),
             decisions=tuple(chain.from_iterable(decisions)),
-            receipt=event_receipt(event_document(self.acts[self.number]), self.salt, self.tag, self.proof) + b"\n",
+            receipt=event_receipt(self.acts[self.number], self.salt, self.tag, self.proof) + b"\n",
         )
 
 

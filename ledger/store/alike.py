@@ -25,7 +25,9 @@ MAX_PLAIN = 128
 _MAX_FORMS = 4096
 _PLAIN = r'[^"\\\x00-\x1f]'
 _SAME = rf'":"{_PLAIN}*",'
-_MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+_D = "[0-9]"
+# Digit by digit: it is matched faster than where they are counted.
+_MOMENT = rf"{_D * 4}-{_D * 2}-{_D * 2}T(?:[01][0-9]|2[0-3]):{_D * 2}:{_D * 2}\.{_D * 6}Z"
 _EVENT = re.compile(
     rf'(\{{(?:"(?:actor|category|channel){_SAME})*)'
     rf'(?:"content_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",)?'
@@ -103,6 +105,8 @@ class Said(NamedTuple):
         )
 
 
+# As `Said(...)` does, in half of the time.
+_said = tuple.__new__
 _forms: dict[_Key, Form] = {}
 _last: Form | None = None
 _again: Form | None = None
@@ -152,4 +156,4 @@ def read(data: bytes) -> Said | None:
         # Canonical times sort as text.
         if form.ends is not None and occurred_at is not None and occurred_at >= form.ends:
             return None
-    return Said(form, subject_id, event_id, content_id, occurred_at, recorded_at)
+    return _said(Said, (form, subject_id, event_id, content_id, occurred_at, recorded_at))

@@ -406,6 +406,8 @@ def _lapsed(yes: Event, purpose: Purpose, decided_at: datetime) -> str | None:
 def _standing_of_unknown(scope: Scope, counted: list[_Counted], purpose: Purpose, decided_at: datetime) -> list[_Counted]:
     """The noes at one scope that nothing for the same item (or category) answers: the row may be any of them."""
     of_scope = [c for c in counted if c[2].scope is scope]
+    if not of_scope:
+        return []
     answers = [
         c for c in _latest_yes_per_scope(of_scope) if c[2].content_since is None and _lapsed(c[2], purpose, decided_at) is None
     ]

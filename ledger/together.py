@@ -12,6 +12,7 @@ from the log's private key.
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import secrets
 import time
@@ -250,19 +251,19 @@ def _answer(found: Found) -> bytes:
             recorded = found.recorded()
     except ConsentLedgerError as error:
         return _refusal(error)
-    return json.dumps({**recorded.document(), "receipt": recorded.receipt.decode()}).encode()
+    return marshal.dumps({**recorded.document(), "receipt": recorded.receipt}, told.FORM)
 
 
 def _refusal(error: ConsentLedgerError) -> bytes:
     kind = type(error).__name__
     kind = kind if kind in _REFUSALS else "ConsentLedgerError"
-    return json.dumps({"error": kind, "said": str(error), "hint": error.hint}).encode()
+    return marshal.dumps({"error": kind, "said": str(error), "hint": error.hint}, told.FORM)
 
 
 def _read_answer(said: bytes) -> Recorded:
     """Raises what a refusal says, and as `Found.recorded`. It bears the seal: it is of somebody who can sign."""
-    answer = json.loads(said)
-    if isinstance(answer, list):
+    answer = marshal.loads(said)  # noqa: S302 - it was sealed
+    if isinstance(answer, tuple):
         with told_that_it_was_recorded():
             return Found.of_message(answer).recorded()
     if "error" in answer:
@@ -273,5 +274,5 @@ def _read_answer(said: bytes) -> Recorded:
         repeated=answer["repeated"],
         warnings=tuple(answer["warnings"]),
         decisions=tuple(answer["decisions"]),
-        receipt=answer["receipt"].encode(),
+        receipt=answer["receipt"],
     )

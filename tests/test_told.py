@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import ledger
-from ledger import Event, Ledger, person, together, told
+from ledger import Event, Ledger, person, receipts, together, told
 from ledger.errors import ConsentLedgerError, IntegrityError, VerificationError
 from ledger.store import sqlite
 from ledger.told import Found
@@ -146,3 +147,12 @@ def test_lists_of_any_length_are_looked_up_by_few_statements(book: Ledger) -> No
     assert sqlite._compiled.cache_info().currsize - before <= 7
     with pytest.raises(ConsentLedgerError):
         book.receipt("s1")
+
+
+def test_an_act_that_is_not_canonical_has_no_receipt(book: Ledger) -> None:
+    book.withdraw("ann")
+    (opened,) = book.read(lambda history: history.opened_of(["ann"])["ann"])
+    assert json.loads(book.read(receipts.of_event, opened))["event"] == json.loads(opened.canonical)
+    spaced = opened._replace(canonical=opened.canonical.replace(b'":"', b'": "', 1))
+    with pytest.raises(VerificationError, match="canonical"):
+        book.read(receipts.of_event, spaced)

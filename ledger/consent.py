@@ -334,9 +334,9 @@ def explain(
     for subject in row.subjects:
         assert subject is not None
         counted = [
-            (e.counts_from, i, e)
+            (t, i, e)
             for i, e in enumerate(events)
-            if e.subject_id == subject and e.names(purpose.token) and e.counts_from <= as_of
+            if e.subject_id == subject and e.names(purpose.token) and (t := e.counts_from) <= as_of
         ]
         answers.append(_answer(subject, row, counted, purpose, decided_at or as_of))
     return Explanation(next((a.reason for a in answers if a.reason != ALLOWED), ALLOWED), tuple(answers))
@@ -406,6 +406,8 @@ def _lapsed(yes: Event, purpose: Purpose, decided_at: datetime) -> str | None:
 def _standing_of_unknown(scope: Scope, counted: list[_Counted], purpose: Purpose, decided_at: datetime) -> list[_Counted]:
     """The noes at one scope that nothing for the same item (or category) answers: the row may be any of them."""
     of_scope = [c for c in counted if c[2].scope is scope]
+    if not of_scope:
+        return []
     answers = [
         c for c in _latest_yes_per_scope(of_scope) if c[2].content_since is None and _lapsed(c[2], purpose, decided_at) is None
     ]

@@ -16,7 +16,7 @@ from ledger.consent import ALLOWED, Event, Row, Scope, explain, split_purpose
 from ledger.errors import IntegrityError, UsageError, VerificationError
 from ledger.log import merkle
 from ledger.store.append import right_edge
-from ledger.store.documents import event_document, event_of
+from ledger.store.documents import event_document
 from ledger.store.history import History
 from ledger.store.opened import Opened
 
@@ -77,7 +77,7 @@ def _entries(history: History, first: int, end: int) -> list[tuple[int, Event | 
     edge = right_edge(first, history.node)
     for opened in history.opened(end, first):
         edge.append(merkle.leaf_hash(opened.entry))
-        event = event_of(opened.document()) if isinstance(opened, Opened) and opened.is_event else None
+        event = opened.event() if isinstance(opened, Opened) and opened.is_event else None
         found.append((opened.position, event))
     _, head = history.head()
     try:

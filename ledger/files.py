@@ -48,8 +48,8 @@ def read_private(path: str | Path) -> bytes:
                 raise ConsentLedgerError(f"{path} belongs to another user", hint="chown it to the user that runs this")
             if status.st_mode & 0o077:
                 raise ConsentLedgerError(f"{path} is open to other users", hint=f"chmod 600 {path}")
-            content = b""
-            while len(content) <= _MAX_PRIVATE_BYTES and (more := os.read(descriptor, _MAX_PRIVATE_BYTES + 1)):
+            content, at_once = b"", min(status.st_size, _MAX_PRIVATE_BYTES) + 1
+            while len(content) <= _MAX_PRIVATE_BYTES and (more := os.read(descriptor, at_once)):
                 content += more
         finally:
             os.close(descriptor)
@@ -170,8 +170,9 @@ def discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def sweep(path: Place) -> None:
-    """Remove what killed processes left where they were about to write this file. For whoever alone may write it now."""
+def sweep(path: Place, *beside: Path) -> None:
+    """Remove what killed processes left where they were about to write this file, or others in its folder. For whoever alone may
+    write them now."""
     if isinstance(path, Address):
         for name, _ in list(path.parent.below(recursive=False)):
             if name[:-20] == hidden(path) and _TEMPORARY.fullmatch(name):
@@ -179,9 +180,9 @@ def sweep(path: Place) -> None:
         return
     with _failing(f"cannot clean up beside {path}"):
         if path.parent.is_dir():
-            beginning = hidden(path)
+            beginnings = {hidden(one) for one in (path, *beside)}
             with os.scandir(path.parent) as there:
-                for found in [one.name for one in there if one.name[:-20] == beginning and _TEMPORARY.fullmatch(one.name)]:
+                for found in [one.name for one in there if one.name[:-20] in beginnings and _TEMPORARY.fullmatch(one.name)]:
                     _sweep(path.with_name(found))
 
 

@@ -42,7 +42,8 @@ def warnings_of(history: History, subject_ids: Sequence[str]) -> list[list[str]]
     """Of each whose act is being recorded, in order, as if the ones before were recorded already."""
     seen = set(history.seen(set(subject_ids)))
     keys = {subject_id: lookalike(subject_id) for subject_id in subject_ids}
-    first = history.first_lookalikes({keys[subject_id] for subject_id in subject_ids if subject_id not in seen} or {""})
+    new = {keys[subject_id] for subject_id in subject_ids if subject_id not in seen}
+    first = history.first_lookalikes(new) if new else {}
     found: list[list[str]] = []
     for subject_id in subject_ids:
         known = first.setdefault(keys[subject_id], subject_id)

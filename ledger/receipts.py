@@ -10,7 +10,8 @@ from ledger.store.opened import Opened
 def of_event(history: History, opened: Opened, note: str | None = None) -> bytes:
     """note: a checkpoint that covers the event; None: the first that does."""
     assert opened.tag is not None
-    return event_receipt(opened.document(), opened.salt, opened.tag, history.proof(opened.position, note)) + b"\n"
+    opened.document()  # what is not canonical has no receipt
+    return event_receipt(opened.canonical, opened.salt, opened.tag, history.proof(opened.position, note)) + b"\n"
 
 
 def of_act(history: History, opened: Opened) -> bytes:

@@ -122,6 +122,12 @@ def _woven(rows: Any, begins: Ints, ends: Ints, fresh: Any, starts: Ints) -> Any
 def _salts(salts: bytes | memoryview, starts: Ints, begins: Ints, ends: Ints, acts: Any, first: int, new_salts: bytes) -> bytes:
     """Whoever acted before keeps theirs: it is that of their first act."""
     new = np.flatnonzero(begins == ends)
-    held, fresh = (np.frombuffer(some, f"V{SALT_BYTES}") for some in (salts, new_salts))
-    firsts = folding.first_positions(acts)[new] - first
-    return np.insert(held, np.searchsorted(starts, begins[new]), fresh[firsts]).tobytes()
+    places, firsts = np.searchsorted(starts, begins[new]), folding.first_positions(acts)[new] - first
+    if len(new) > _FEW:
+        held, fresh = (np.frombuffer(some, f"V{SALT_BYTES}") for some in (salts, new_salts))
+        return np.insert(held, places, fresh[firsts]).tobytes()
+    every, parts, low = memoryview(salts), list[memoryview | bytes](), 0
+    for place, at in zip((places * SALT_BYTES).tolist(), (firsts * SALT_BYTES).tolist(), strict=True):
+        parts += [every[low:place], new_salts[at : at + SALT_BYTES]]
+        low = place
+    return b"".join([*parts, every[low:]])

@@ -12,6 +12,7 @@ from the log's private key.
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import secrets
 import time
@@ -37,7 +38,7 @@ from ledger.turns import Lost, Turn, Waiting
 
 QUEUE_SECONDS: float = 10
 """How long to wait for somebody to take it; then it is recorded by the database's own lock."""
-_VERSION = b"consent-ledger/turns/v2\n"
+_VERSION = b"consent-ledger/turns/v3\n"
 """Another one for whatever is handed over in another form: processes of both versions then go by the database's lock."""
 _LATE_SECONDS = 0.002
 """How long at most to wait, with the writer's lock held, for as many as came along the last time: they are being answered just
@@ -45,6 +46,8 @@ now, and without them the same is done for fewer."""
 _came_along = 0
 """The last time that this process had the turn, whatever the ledger. Where one writes alone, nobody is waited for."""
 _MUCH = turns.MAX_BYTES // 2
+_RECORDING = frozenset(("recorded_at", "recorded_by"))
+_SAID = EVENT_FIELDS - _RECORDING
 _REFUSALS = {kind.__name__: kind for kind in (ConsentLedgerError, InvalidEvent, EventConflict, Suppressed)}
 
 
@@ -58,8 +61,9 @@ class Act:
     again: bool = False
 
     def message(self) -> bytes:
-        document = event_document(self.event.filled_in(recorded_at=None, recorded_by=None))
-        return json.dumps([document, self.recorded_by, self.now]).encode()
+        document = event_document(self.event)
+        said = {name: document[name] for name in document if name not in _RECORDING}
+        return json.dumps([said, self.recorded_by, self.now]).encode()
 
     def follows(self, moment: datetime) -> bool:
         at = self.event.occurred_at
@@ -69,7 +73,7 @@ class Act:
     def of_message(cls, message: bytes) -> Act:
         """Raises an exception, of whatever kind, for what is none."""
         document, recorded_by, now = json.loads(message)
-        if not document.keys() <= EVENT_FIELDS - {"recorded_at", "recorded_by"} or type(now) is not bool:
+        if not document.keys() <= _SAID or type(now) is not bool:
             raise ValueError("this is no act")
         event = Event(**{**document, **{name: times.parse(document[name]) for name in TIMES if name in document}})
         if event.event_id is None or not isinstance(recorded_by, str):
@@ -99,7 +103,7 @@ def record(engine: sa.Engine, folder: Folder, event: Event, recorded_by: str, *,
         with database.held(engine):
             recorded = _Writing(engine, folder, key, act).record(found)
     # What we named ourselves nobody recorded before.
-    return recorded if given else replace(recorded, repeated=False)
+    return replace(recorded, repeated=False) if recorded.repeated and not given else recorded
 
 
 def _queue(folder: Folder, key: PrivateKey) -> tuple[bytes, bytes]:
@@ -247,19 +251,19 @@ def _answer(found: Found) -> bytes:
             recorded = found.recorded()
     except ConsentLedgerError as error:
         return _refusal(error)
-    return json.dumps({**recorded.document(), "receipt": recorded.receipt.decode()}).encode()
+    return marshal.dumps({**recorded.document(), "receipt": recorded.receipt}, told.FORM)
 
 
 def _refusal(error: ConsentLedgerError) -> bytes:
     kind = type(error).__name__
     kind = kind if kind in _REFUSALS else "ConsentLedgerError"
-    return json.dumps({"error": kind, "said": str(error), "hint": error.hint}).encode()
+    return marshal.dumps({"error": kind, "said": str(error), "hint": error.hint}, told.FORM)
 
 
 def _read_answer(said: bytes) -> Recorded:
     """Raises what a refusal says, and as `Found.recorded`. It bears the seal: it is of somebody who can sign."""
-    answer = json.loads(said)
-    if isinstance(answer, list):
+    answer = marshal.loads(said)  # noqa: S302 - it was sealed
+    if isinstance(answer, tuple):
         with told_that_it_was_recorded():
             return Found.of_message(answer).recorded()
     if "error" in answer:
@@ -270,5 +274,5 @@ def _read_answer(said: bytes) -> Recorded:
         repeated=answer["repeated"],
         warnings=tuple(answer["warnings"]),
         decisions=tuple(answer["decisions"]),
-        receipt=answer["receipt"].encode(),
+        receipt=answer["receipt"],
     )

@@ -2,11 +2,14 @@
 
 To read a person's acts, to decide by them and to write a receipt takes as long as to record an act, and needs neither the lock
 nor the database.
+
+It is handed over as `marshal` writes it, in a tenth of the time of JSON: under a seal, by which it is of somebody who can sign.
 """
 
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,16 +20,15 @@ from typing import Any
 from ledger import person, times
 from ledger.consent import Purpose
 from ledger.errors import IntegrityError
-from ledger.log.merkle import HASH_BYTES
 from ledger.log.proof import TlogProof
 from ledger.person import Recorded
 from ledger.statements.receipt import event_receipt
-from ledger.store.documents import event_of, purpose_document
+from ledger.store.documents import purpose_document
 from ledger.store.history import OTHER_SUBJECT, History
-from ledger.store.opened import Opened, event_document
+from ledger.store.opened import Opened, stored_event
 
-_ANY = "surrogateescape"
-"""What is no text is handed over as well: whoever reads it finds out."""
+FORM = 2
+"""Of what marshal writes: later ones look for objects that come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +58,22 @@ class Found:
         return cls(acts=acts, number=number, tag=opened.tag, salt=opened.salt, proof=history.proof(position), **told)
 
     def message(self) -> bytes:
-        said = [
-            self.repeated,
-            self.warnings,
-            [act.decode(errors=_ANY) for act in self.acts],
-            self.number,
-            self.tag.hex(),
-            self.salt.hex(),
-            self.proof.index,
-            b"".join(self.proof.hashes).hex(),
-            self.proof.checkpoint,
-            times.text(self.now),
-            self.purposes,
-        ]
-        return json.dumps(said).encode()
+        place, hashes, note = self.proof.index, self.proof.hashes, self.proof.checkpoint
+        theirs = self.acts, self.number, self.tag, self.salt
+        said: Any = self.repeated, self.warnings, *theirs, place, hashes, note, times.micros(self.now), self.purposes
+        return marshal.dumps(said, FORM)
 
     @classmethod
     def of_message(cls, said: Sequence[Any]) -> Found:
-        """Of what `message` wrote, as JSON has it."""
-        repeated, warnings, acts, number, tag, salt, position, joined, note, now, purposes = said
-        hashes = bytes.fromhex(joined)
-        proof = TlogProof(position, tuple(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)), note)
-        return cls(
-            repeated=repeated,
-            warnings=warnings,
-            acts=[act.encode(errors=_ANY) for act in acts],
-            number=number,
-            tag=bytes.fromhex(tag),
-            salt=bytes.fromhex(salt),
-            proof=proof,
-            now=times.parse(now),
-            purposes=purposes,
-        )
+        """Of what `message` wrote, as it was read."""
+        repeated, warnings, acts, number, tag, salt, place, hashes, note, now, purposes = said
+        proof = TlogProof(place, hashes, note)
+        return cls(repeated, warnings, acts, number, tag, salt, proof, times.from_micros(now), purposes)
 
     def recorded(self) -> Recorded:
         """Raises IntegrityError, or VerificationError, for a stored act that is none, or another person's."""
-        documents = [event_document(act) for act in self.acts]
-        events = list(map(event_of, documents))
-        document, event = documents[self.number], events[self.number]
+        events = list(map(stored_event, self.acts))
+        event = events[self.number]
         if any(each.subject_id != event.subject_id for each in events):
             raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         decisions = [
@@ -105,7 +85,7 @@ class Found:
             repeated=self.repeated,
             warnings=tuple(self.warnings),
             decisions=tuple(chain.from_iterable(decisions)),
-            receipt=event_receipt(document, self.salt, self.tag, self.proof) + b"\n",
+            receipt=event_receipt(self.acts[self.number], self.salt, self.tag, self.proof) + b"\n",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import ledger
-from ledger import Event, Ledger, person, together, told
+from ledger import Event, Ledger, person, receipts, together, told
 from ledger.errors import ConsentLedgerError, IntegrityError, VerificationError
 from ledger.store import sqlite
 from ledger.told import Found
@@ -42,7 +43,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
             return whole(self)
         over.append(self)
         message = together._answer(self)
-        if isinstance(said := json.loads(message), list):
+        if isinstance(said := marshal.loads(message), tuple):
             passed.append(Found.of_message(said))
             assert passed[-1].message() == message
         told_there = together._read_answer(message)
@@ -122,7 +123,7 @@ def test_a_stored_act_that_is_no_text_is_found_out_by_its_reader(book: Ledger) -
     book.withdraw("ann")
     found = book.read(lambda history: Found.of(history, theirs := history.opened_of(["ann"])["ann"], theirs[0].position, **TOLD))
     strange = replace(found, acts=[*found.acts, b"\xff\x80{"])
-    assert Found.of_message(json.loads(strange.message())) == strange
+    assert Found.of_message(marshal.loads(strange.message())) == strange
     with pytest.raises(VerificationError):
         together._read_answer(together._answer(strange))
 
@@ -146,3 +147,12 @@ def test_lists_of_any_length_are_looked_up_by_few_statements(book: Ledger) -> No
     assert sqlite._compiled.cache_info().currsize - before <= 7
     with pytest.raises(ConsentLedgerError):
         book.receipt("s1")
+
+
+def test_an_act_that_is_not_canonical_has_no_receipt(book: Ledger) -> None:
+    book.withdraw("ann")
+    (opened,) = book.read(lambda history: history.opened_of(["ann"])["ann"])
+    assert json.loads(book.read(receipts.of_event, opened))["event"] == json.loads(opened.canonical)
+    spaced = opened._replace(canonical=opened.canonical.replace(b'":"', b'": "', 1))
+    with pytest.raises(VerificationError, match="canonical"):
+        book.read(receipts.of_event, spaced)

@@ -99,11 +99,12 @@ class VerifiedAct:
     note: str
 
 
-def event_receipt(event: Mapping[str, object], salt: bytes, tag: bytes, inclusion: TlogProof) -> bytes:
-    """The receipt's line, without a newline. event: the canonical document."""
-    return canonical.encode({
-        "event": event, "format": EVENT_RECEIPT, "proof": inclusion.format(),
+def event_receipt(event: bytes, salt: bytes, tag: bytes, inclusion: TlogProof) -> bytes:
+    """The receipt's line, without a newline. event: in canonical bytes, which are those that it has in there as well."""
+    rest = canonical.encode({
+        "format": EVENT_RECEIPT, "proof": inclusion.format(),
         "salt": canonical.encode_base64(salt), "tag": canonical.encode_base64(tag)})  # fmt: skip
+    return b'{"event":%b,%b' % (event, rest[1:])
 
 
 def act_receipt(act: Mapping[str, object], salt: bytes, inclusion: TlogProof) -> bytes:

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ledger.consent import Event
 from ledger.errors import ConsentLedgerError
 from ledger.log import canonical
 from ledger.store.documents import read_event
@@ -24,7 +25,9 @@ MAX_PLAIN = 128
 _MAX_FORMS = 4096
 _PLAIN = r'[^"\\\x00-\x1f]'
 _SAME = rf'":"{_PLAIN}*",'
-_MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+_D = "[0-9]"
+# Digit by digit: it is matched faster than where they are counted.
+_MOMENT = rf"{_D * 4}-{_D * 2}-{_D * 2}T(?:[01][0-9]|2[0-3]):{_D * 2}:{_D * 2}\.{_D * 6}Z"
 _EVENT = re.compile(
     rf'(\{{(?:"(?:actor|category|channel){_SAME})*)'
     rf'(?:"content_id":"({_PLAIN}{{1,{MAX_PLAIN}}})",)?'
@@ -47,10 +50,11 @@ _Key = tuple[str, str, str, str, str, bool, bool]
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What its events say alike; itself alone equals it. document: of the first that was met. ends: expires_at of a yes.
+    """What its events say alike; itself alone equals it. document, event: of the first that was met. ends: expires_at of a yes.
     key: what they are written as but for what differs, and whether they lack a content_id and a moment."""
 
     document: dict[str, Any]
+    event: Event
     ends: str | None
     key: _Key
 
@@ -90,7 +94,19 @@ class Said(NamedTuple):
         document["recorded_at"] = self.recorded_at
         return document
 
+    def event(self) -> Event:
+        """What `event_of` makes of that document."""
+        return self.form.event.filled_in(
+            subject_id=self.subject_id,
+            event_id=self.event_id,
+            content_id=self.content_id,
+            occurred_at=None if self.occurred_at is None else _moment(self.occurred_at),
+            recorded_at=_moment(self.recorded_at),
+        )
 
+
+# As `Said(...)` does, in half of the time.
+_said = tuple.__new__
 _forms: dict[_Key, Form] = {}
 _last: Form | None = None
 _again: Form | None = None
@@ -124,7 +140,7 @@ def read(data: bytes) -> Said | None:
             document, event = read_event(data)
         except ConsentLedgerError:
             return None
-        form = Form(document, document.get("expires_at") if event.is_yes else None, key)
+        form = Form(document, event, document.get("expires_at") if event.is_yes else None, key)
         if len(_forms) >= _MAX_FORMS:
             _forms.clear()
         _forms[key] = form
@@ -140,4 +156,4 @@ def read(data: bytes) -> Said | None:
         # Canonical times sort as text.
         if form.ends is not None and occurred_at is not None and occurred_at >= form.ends:
             return None
-    return Said(form, subject_id, event_id, content_id, occurred_at, recorded_at)
+    return _said(Said, (form, subject_id, event_id, content_id, occurred_at, recorded_at))

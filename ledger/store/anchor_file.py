@@ -70,8 +70,7 @@ def write(path: Path, data: bytes, *, alone: bool) -> None:
 
 def sweep(path: Path) -> None:
     """Remove what killed writers left beside it. Nobody else writes it meanwhile."""
-    files.sweep(path)
-    files.sweep(_spare(path))
+    files.sweep(path, _spare(path))
 
 
 def _spare(path: Path) -> Path:

@@ -25,7 +25,6 @@ from ledger.log import canonical
 from ledger.log.entry import event_tag, subject_tag
 from ledger.store import database
 from ledger.store.database import insert
-from ledger.store.documents import event_of
 from ledger.store.history import History
 from ledger.store.journal import Acts, Order
 from ledger.store.opened import Opened, checked
@@ -187,7 +186,7 @@ def open_events(connection: sa.Connection, history: History, tag: bytes, tag_key
             history.erased(*row[:4])
         else:
             opened = checked(*row)
-            found.append((opened, event_of(opened.document())))
+            found.append((opened, opened.event()))
     ids = {event.subject_id for _, event in found}
     if any(subject_tag(tag_key, subject_id) != tag for subject_id in ids) or len(ids) > 1:
         raise IntegrityError("entries bear the tag of another person than their events name", hint=_WHOLE)

@@ -153,7 +153,7 @@ class Folder:
             # It has the passphrase of the one before it: who told that is not asked again.
             current = self.path / LOG_KEY
             return load_key(self.path / name, passphrase=lambda _: told(current))
-        return load_protected(self.path / name, told)[0]
+        return load_protected(_inside(self.path, name), told)[0]
 
     @contextlib.contextmanager
     def _needed(self, name: str, loss: str) -> Iterator[None]:
@@ -168,7 +168,7 @@ class Folder:
     def tag_key(self) -> bytes:
         """32 bytes. Raises IntegrityError for a file that holds anything else."""
         with self._needed("tag.key", _NOTHING_RECORDED):
-            text = files.read_private(self.path / "tag.key")
+            text = files.read_private(_inside(self.path, "tag.key"))
         try:
             key = bytes.fromhex(text.decode("ascii").removesuffix("\n"))
         except ValueError:
@@ -213,7 +213,7 @@ class Folder:
 
     def trust_text(self) -> str:
         with self._needed("trust", "it names the keys that this ledger's log is signed with"):
-            return _text(self.path / "trust")
+            return _text(_inside(self.path, "trust"))
 
     def trust(self) -> Trust:
         """Without the witnesses that the file may demand of others: what is read here is the ledger's own."""
@@ -278,6 +278,12 @@ class Folder:
                     anchor_file.write(path, note.encode(), alone=held)
                 elif held:
                     anchor_file.sweep(path)
+
+
+@lru_cache(maxsize=16)
+def _inside(folder: Path, name: str) -> Path:
+    """Made once: to join a path and write it out takes as long as to read so short a file."""
+    return folder / name
 
 
 @lru_cache(maxsize=4)

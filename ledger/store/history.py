@@ -20,7 +20,7 @@ from ledger.log.entry import event_entry
 from ledger.log.proof import TlogProof
 from ledger.log.trust import Trust
 from ledger.store import database
-from ledger.store.documents import event_of, purpose_of
+from ledger.store.documents import purpose_of
 from ledger.store.opened import Erased, Opened, checked
 from ledger.store.stretch import Stretch, stretch
 from ledger.store.tables import CheckpointRow, Entry, Erasure, Head, Leaf, Notice, Opening, Tile, Tombstone
@@ -356,7 +356,7 @@ class History:
     def events(self, event_ids: Sequence[str]) -> list[tuple[Opened, Event]]:
         """Those of these that are recorded. Raises IntegrityError where a row goes by another's id."""
         rows = self._where(_BY_EVENT_ID, {"event_ids": list(map(_storable, event_ids))})
-        found = [(opened, event_of(opened.document())) for opened in rows]
+        found = [(opened, opened.event()) for opened in rows]
         if not {event.event_id for _, event in found} <= set(event_ids):
             raise IntegrityError("column event_id of table openings is not that of its event", hint="run `consent fsck`")
         return found
@@ -364,7 +364,7 @@ class History:
     def events_of(self, subject_id: str) -> list[tuple[int, Event]]:
         """(position, event) of one subject in log order."""
         rows = self._where(_BY_SUBJECT, {"subject_id": _storable(subject_id)})
-        return [self._of(subject_id, opened, event_of(opened.document())) for opened in rows]
+        return [self._of(subject_id, opened, opened.event()) for opened in rows]
 
     def opened_of(self, subject_ids: Collection[str]) -> dict[str, list[Opened]]:
         """What the entries of several commit to, each in log order, as the column has them: that it is the subject of the event
@@ -375,14 +375,14 @@ class History:
         for *row, subject_id in sorted(rows, key=itemgetter(0)):
             opened = checked(*row)
             if somebody_erased:
-                self._require_not_erased(opened, event_of(opened.document()))
+                self._require_not_erased(opened, opened.event())
             found[subject_id].append(opened)
         return found
 
     def events_since(self, first: int, subject_ids: Collection[str]) -> list[tuple[int, Event]]:
         """(position, event) of these subjects in log order, from position `first` on."""
         values = {"subject_ids": list(map(_storable, subject_ids)), "first": first}
-        found = [(o.position, event_of(o.document())) for o in self._where(_BY_SUBJECTS_SINCE, values)]
+        found = [(o.position, o.event()) for o in self._where(_BY_SUBJECTS_SINCE, values)]
         if any(event.subject_id not in subject_ids for _, event in found):
             raise IntegrityError(OTHER_SUBJECT, hint="run `consent fsck`")
         return found
@@ -392,7 +392,7 @@ class History:
         with self._con.execute(_NEWEST, {"subject_id": _storable(subject_id), "count": count}) as rows:
             for row in rows:
                 opened = checked(*row)
-                yield self._of(subject_id, opened, event_of(opened.document()))
+                yield self._of(subject_id, opened, opened.event())
 
     def _of(self, subject_id: str, opened: Opened, event: Event) -> tuple[int, Event]:
         if event.subject_id != subject_id:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ledger.consent import Event
 from ledger.errors import IntegrityError
 from ledger.log import canonical
 from ledger.log.entry import act_entry, event_body, event_entry
 from ledger.store import alike
+from ledger.store.documents import event_of
 
 
 class Opened(NamedTuple):
@@ -28,11 +30,21 @@ class Opened(NamedTuple):
     def document(self) -> dict[str, Any]:
         return event_document(self.canonical) if self.is_event else canonical.decode(self.canonical)
 
+    def event(self) -> Event:
+        """Raises IntegrityError, or VerificationError, for what is none."""
+        return stored_event(self.canonical)
+
 
 def event_document(data: bytes) -> dict[str, Any]:
     """`canonical.decode` of an event. Raises VerificationError."""
     said = alike.read(data)
     return canonical.decode(data) if said is None else said.document()
+
+
+def stored_event(data: bytes) -> Event:
+    """`event_of` of that document. Raises IntegrityError, or VerificationError."""
+    said = alike.read(data)
+    return event_of(canonical.decode(data)) if said is None else said.event()
 
 
 @dataclass(frozen=True, slots=True)

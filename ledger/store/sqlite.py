@@ -222,15 +222,19 @@ def changed(connection: sa.Connection, statement: sa.Executable, values: Mapping
 
 
 def _run(connection: sa.Connection, statement: Any, values: Mapping[str, Any]) -> sqlite3.Cursor:
+    driver: Any = connection.connection.driver_connection
     lists = {name: _padded(value) for name, value in values.items() if type(value) is list}
-    lengths = tuple([(name, len(lists[name]) if name in lists else None) for name in values]) if lists else ()
+    if not lists:
+        text, own = _compiled(statement, ())
+        plain: sqlite3.Cursor = driver.execute(text, {**own, **values} if own else values)
+        return plain
+    lengths = tuple([(name, len(lists[name]) if name in lists else None) for name in values])
     compiled = _compiled if sum(map(len, lists.values())) <= _FEW else _compiled.__wrapped__  # that of many is long
     text, own = compiled(statement, lengths)
     given = {**own, **values}
     for name, some in lists.items():
         del given[name]
         given |= {f"{name}_{number}": one for number, one in enumerate(some, 1)}
-    driver: Any = connection.connection.driver_connection
     cursor: sqlite3.Cursor = driver.execute(text, given)
     return cursor
 

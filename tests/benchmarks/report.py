@@ -129,6 +129,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
                 for one in results["appends"]
             ],
         ),
+        "",
+        "Where the time goes, and what was tried: [appends.md](appends.md).",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -238,7 +238,8 @@ def _both_receipts(data: bytes) -> None:
         _both(lambda: receipt.open_act_receipt(line, TRUST), lambda: second.Receipt(line, _second_trust()))
         return
     tag = b"t" * 32
-    line = receipt.event_receipt(said, SALT, tag, in_log(event_entry(tag, event_body(SALT, canonical.encode(said)))))
+    event = canonical.encode(said)
+    line = receipt.event_receipt(event, SALT, tag, in_log(event_entry(tag, event_body(SALT, event))))
     _both(lambda: receipt.open_event_receipt(line, TRUST), lambda: second.Receipt(line, _second_trust()))
 
 

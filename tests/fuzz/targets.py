@@ -92,8 +92,9 @@ def _document(data: bytes) -> dict[str, Any]:
 
 def _logged_event(data: bytes) -> None:
     event, tag = _document(data), b"t" * 32
-    proven = in_log(event_entry(tag, event_body(SALT, canonical.encode(event))))
-    taken = receipt.open_event_receipt(receipt.event_receipt(event, SALT, tag, proven), TRUST)
+    said = canonical.encode(event)
+    proven = in_log(event_entry(tag, event_body(SALT, said)))
+    taken = receipt.open_event_receipt(receipt.event_receipt(said, SALT, tag, proven), TRUST)
     require(taken.event == event, "another event")
 
 

@@ -83,7 +83,7 @@ class PaperLog:
         """Appends it; the receipt's line."""
         tag = subject_tag(TAG_KEY, "u1")
         position = self.append(event_entry(tag, event_body(SALT, canonical.encode(event))))
-        return event_receipt(event, SALT, tag, self.proof(position))
+        return event_receipt(canonical.encode(event), SALT, tag, self.proof(position))
 
     def log_act(self, kind: str, **fields: Any) -> bytes:
         """Appends it; the receipt's line."""

@@ -240,7 +240,7 @@ def test_an_event_is_not_the_entry_of_an_act(log: PaperLog) -> None:
         open_act_receipt(act_receipt(act, SALT, log.proof(position)), log.trust)
     other = {**EVENT, "subject_id": "u2"}
     with pytest.raises(VerificationError, match="does not lead to the root"):
-        open_event_receipt(event_receipt(other, SALT, tag, log.proof(position)), log.trust)
+        open_event_receipt(event_receipt(canonical.encode(other), SALT, tag, log.proof(position)), log.trust)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def _same_or_none(data: bytes) -> alike.Said | None:
     if said is not None:
         document, event = read_event(data)
         assert said.document() == document == canonical.decode(data)
+        assert said.event() == event
         assert list(said.document()) == list(document), "in the same order"
         assert (said.subject_id, said.event_id, said.content_id) == (event.subject_id, event.event_id, event.content_id)
         assert (said.form.document["state"], said.form.document.get("category")) == (event.state, event.category)

@@ -11,6 +11,7 @@ from ledger.cli.filter import consent_of, say_rows, say_statement, signing
 from ledger.cli.options import Place, Text, asking, progress, run_key_option, shard_options, shown
 from ledger.cli.project import completed
 
+import ledger
 from ledger.objects import Address
 
 
@@ -39,12 +40,14 @@ def command(
     shards that were not changed are not hashed anew.
     """
     with ExitStack() as stack:
+        # The other processor's work while this one opens the ledger and its answers.
+        digesting = stack.enter_context(ledger.Digesting(shards, output))
         passphrase = asking()
         book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **completed(ledger_path, **told))
         key, admit = signing(book, run_key, passphrase)
         on_progress = stack.enter_context(progress("selecting"))
         selection = consent.select_shards(
-            shards,
+            digesting,
             output,
             key=key,
             workers=workers,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ledger.book import open_ledger as open
     from ledger.consent import Event, Purpose
     from ledger.cursor import EventPage
+    from ledger.digesting import Digesting
     from ledger.errors import (
         ConsentLedgerError,
         EventConflict,
@@ -67,6 +68,7 @@ _WHERE = {
     "attest": ("Attestation",),
     "audit": ("Audit",),
     "cursor": ("EventPage",),
+    "digesting": ("Digesting",),
     "explanation": ("RowExplanation", "explain"),
     "exporting.making": ("export_subject",),
     "fetching": ("fetch_snapshot",),
@@ -103,6 +105,7 @@ __all__ = [
     "ConsentLedgerError",
     "Cosigned",
     "Decisions",
+    "Digesting",
     "Erased",
     "Event",
     "EventConflict",

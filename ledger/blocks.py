@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections import OrderedDict
 from concurrent.futures import Executor, Future
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ledger.errors import VerificationError
 
@@ -21,8 +21,16 @@ DIGEST = 32
 _HELD = 32
 """Blocks that are kept: columns are read side by side, and a block may hold parts of several."""
 
+Digests = tuple[str, bytes, int]
 
-def digests(file: BinaryIO) -> tuple[str, bytes, int]:
+
+class Readable(Protocol):
+    """read() returns all that was asked for, or the end of the file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def digests(file: Readable) -> Digests:
     """Of all that a file holds from here on: its SHA-256 in hexadecimal, that of each block, one after another, and its bytes."""
     whole, blocks, size = hashlib.sha256(), [], 0
     while block := file.read(BLOCK):

@@ -11,6 +11,7 @@ from typing import Any
 from ledger import objects, times
 from ledger.attest import Attestation, attest
 from ledger.audit import Audit, audit
+from ledger.digesting import Digesting
 from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
@@ -154,7 +155,7 @@ class ConsentFilter:
 
     def select_shards(
         self,
-        inputs: Sequence[str | Place],
+        inputs: Sequence[str | Place] | Digesting,
         output: str | Place,
         *,
         key: PrivateKey,
@@ -168,10 +169,12 @@ class ConsentFilter:
         """Write which rows of each shard are allowed to `output`, no row itself, and the signed statement beside it.
 
         `open_shards(inputs, selection=output)` yields those rows, of the shards where they are. key, publish, admit, min_kept: as
-        for `filter_shards`. Raises as that does, before the first file is written for what is wrong with any of the inputs.
+        for `filter_shards`. inputs: also as a `Digesting` has them, whose thread hashes them already. Raises as `filter_shards`
+        does, before the first file is written for what is wrong with any of the inputs.
         """
+        digesting = inputs if isinstance(inputs, Digesting) else None
         return select(
-            find_inputs(inputs),
+            inputs.inputs if isinstance(inputs, Digesting) else find_inputs(inputs),
             objects.place(output),
             self.snapshot,
             self.columns,
@@ -182,4 +185,5 @@ class ConsentFilter:
             recipient=recipient,
             min_kept=min_kept,
             on_progress=on_progress,
+            digesting=digesting,
         )

@@ -134,8 +134,10 @@ def open_shards(
         records[path] = _record(path, known, purpose, max_age, allow_unlogged)
     shards = [shard for path, record in records.items() for shard in _checked(path, record)]
     gate = Gate(records=records, shards=shards, columns=columns, max_age=max_age)
-    for shard in gate.shards:
-        _require_columns(shard, columns)
+    for shard in shards:
+        with _reading(shard), shard.open() as file:
+            there = pq.ParquetFile(file).schema_arrow.names
+        _require_columns(shard, there, columns)
     return gate
 
 
@@ -154,9 +156,9 @@ def _selected(
     assert isinstance(record, SelectionRecord)
     shards = in_place(paths, folder, record)
     for shard in shards:
-        _require_columns(shard, columns)
         with _reading(shard):
-            shard.check(columns)
+            there = shard.check(columns)
+        _require_columns(shard, there, columns)
     return Gate(records={folder: record}, shards=shards, columns=columns, max_age=max_age)
 
 
@@ -216,11 +218,9 @@ def _checked(folder: Place, record: Record) -> Iterator[GateShard]:
         raise ShardError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
-def _require_columns(shard: GateShard | InPlace, columns: Sequence[str] | None) -> None:
-    with _reading(shard), shard.open() as file:
-        names = pq.ParquetFile(file).schema_arrow.names
-    if lacking := [name for name in columns or () if names.count(name) != 1]:
-        raise UsageError(f"{shard.path} has not one column {lacking[0]!r:.120}", hint=f"it has {', '.join(names):.1000}")
+def _require_columns(shard: GateShard | InPlace, there: Sequence[str], columns: Sequence[str] | None) -> None:
+    if lacking := [name for name in columns or () if there.count(name) != 1]:
+        raise UsageError(f"{shard.path} has not one column {lacking[0]!r:.120}", hint=f"it has {', '.join(there):.1000}")
 
 
 @contextmanager

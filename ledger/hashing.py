@@ -56,6 +56,11 @@ class Hashers:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
 
+    @property
+    def by_two(self) -> bool:
+        """Whether two threads may ask at once, and gain by it."""
+        return self._fast is not None
+
     def each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> Bytes:
         """Of the parts of data, from the first byte on, up to each end, with head before each. data: any buffer."""
         if len(ends) >= _FEW:

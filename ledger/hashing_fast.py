@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Fast:
         starts = np.concatenate([[0], ends])
 
         def part(first: int) -> bytes:
-            return self._part(f"texts_{first}", head, data, starts[first : first + _SLICE + 1])
+            # Each thread by a name of its own: several may ask at once.
+            return self._part(f"texts_{get_ident()}", head, data, starts[first : first + _SLICE + 1])
 
         with ThreadPoolExecutor(cores.count()) as threads:
             return b"".join(threads.map(part, range(0, len(ends), _SLICE)))

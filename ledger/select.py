@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger import blocks, files, holding, stating, times
-from ledger.blocks import Authentic
+from ledger.blocks import Authentic, Digests
+from ledger.digesting import Digesting
 from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
@@ -81,6 +82,7 @@ def select(
     recipient: str | None,
     min_kept: float,
     on_progress: Callback | None,
+    digesting: Digesting | None,
 ) -> Selection:
     """What `ConsentFilter.select_shards` says."""
     started_at = times.now()
@@ -110,17 +112,19 @@ def select(
 
         def one(source: Input) -> tuple[SelectedShard, _Decided]:
             found: _Decided | None = None
-            hashed: tuple[str, bytes, int] | None = known.get(source.name)
+            hashed = known.get(source.name) or (digesting.of(source) if digesting is not None else None)
             if hashed is not None:
                 # What was changed shows in a block, in the size, or in what cannot be read.
                 with suppress(VerificationError, ShardError), ShardFile(source.path, through=_through(*hashed)) as file:
                     found = decided(source, file)
-            if found is None:
-                told: list[tuple[str, bytes, int]] = []
-                with ShardFile(source.path, whole=True, through=_hashing(told)) as file:
-                    found = decided(source, file)
+            if hashed is None or found is None:
+                told: list[Digests] = []
+                try:
+                    with ShardFile(source.path, whole=True, through=_hashing(told)) as file:
+                        found = decided(source, file)
+                except VerificationError as error:
+                    raise ShardError(f"{source.path}: {error}", hint=error.hint) from error
                 hashed = told[0]
-            assert hashed is not None
             for codes in found.people:
                 people.add(codes)
             progress.add(found.rows)
@@ -172,11 +176,13 @@ class _Decided(Tally):
         self.people.append(decisions.kept_subjects())
 
 
-def _hashing(told: list[tuple[str, bytes, int]]) -> Callable[[Any], Any]:
+def _hashing(told: list[Digests]) -> Callable[[Any], Any]:
+    """Reads by the blocks that it has hashed: what is decided is what the statement names."""
+
     def through(file: Any) -> Any:
         told.append(blocks.digests(file))
-        file.seek(0)
-        return file
+        _, of_blocks, size = told[0]
+        return Authentic(file, size, of_blocks, "it was changed while it was read")
 
     return through
 
@@ -190,13 +196,13 @@ def _through(whole: str, of_blocks: bytes, size: int) -> Callable[[Any], Any]:
     return through
 
 
-def _known(output: Place, key: PrivateKey, inputs: list[Input]) -> Mapping[str, tuple[str, bytes, int]]:
+def _known(output: Place, key: PrivateKey, inputs: list[Input]) -> Mapping[str, Digests]:
     """Of each shard of the selection that stands there, if this key has signed it: SHA-256, those of its blocks, and bytes.
 
     Not of a file that was touched since: other columns may have changed, and the statement would name a shard that is not there.
     """
     paths = {source.name: source.path for source in inputs}
-    known: dict[str, tuple[str, bytes, int]] = {}
+    known: dict[str, Digests] = {}
     with suppress(VerificationError, ShardError):
         trust = Trust((), (Verifier.of("own", key.public),))
         _, record = record_of(read_statement(statement_path(output)).partition(b"\n")[0], trust)

@@ -3,11 +3,13 @@
 - A shard is known by the digests of its blocks, which the selection's statement vouches for. It is not hashed before it is read:
   each block is as it is read, and none that differs is decoded. Another file of its name and size ends the reading.
 - Row groups of which no row is allowed are not read. There is no Python per row.
-- One thread decodes, one reads and hashes ahead, and the reader's own leaves out what is not allowed.
+- Arrow's threads decode a column each, the widest one first; one reads and hashes ahead, and the reader's own leaves out what is
+  not allowed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,8 +74,9 @@ class InPlace:
             raise VerificationError(changed, hint="select from it again with `consent select`")
         return Authentic(file, self.stated.size, blocks, changed, ahead)
 
-    def check(self, columns: Sequence[str] | None) -> None:
-        """What can be checked before the first row: that positions are there and hold, and what a filtered batch could not be."""
+    def check(self, columns: Sequence[str] | None) -> list[str]:
+        """What can be checked before the first row: that positions are there and hold, and what a filtered batch could not be.
+        Its columns."""
         positions_of(self.folder, self.stated)
         with self.open() as file:
             reader = pq.ParquetFile(file)
@@ -83,6 +86,8 @@ class InPlace:
                 first = None if columns is None else {name.partition(".")[0] for name in columns}
                 require_separable(pa.schema([one for one in schema if first is None or one.name.partition(".")[0] in first]))
             _groups(reader, self)
+            names: list[str] = schema.names
+            return names
 
     def batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         """The allowed rows, in their order. Raises VerificationError, and ShardError for what cannot be read."""
@@ -124,17 +129,33 @@ def _decoded(
 ) -> Iterator[_Found]:
     """Batches that have rows which are allowed, each with its mask."""
     names, first = None if columns is None else list(columns), 0
+    order, there = _widest_first(reader, names), names or reader.schema_arrow.names
     for group, rows in enumerate(groups):
         if positions.count(first, rows):
             mask, at = positions.mask(first, rows), 0
-            for batch in reader.iter_batches(_ROWS, row_groups=[group], columns=names, use_threads=False):
+            for batch in reader.iter_batches(_ROWS, row_groups=[group], columns=order or names, use_threads=True):
                 here = mask[at : at + batch.num_rows]
                 at += batch.num_rows
                 if here.any():
-                    yield batch, here
+                    yield batch.select(there) if order else batch, here
             if at != rows:
                 raise ShardError(f"row group {group} has {at} rows, and not {rows} as its footer says")
         first += rows
+
+
+def _widest_first(reader: pq.ParquetFile, names: Sequence[str] | None) -> list[str] | None:
+    """The order of columns in which threads are done soonest: one may take as long as all others together. None where a name may
+    mean something else than one column, as pyarrow reads it."""
+    there = reader.schema_arrow.names
+    names = there if names is None else names
+    if len({*there}) < len(there) or len({*names}) < len(names) or not {*names} <= {*there} or any("." in one for one in there):
+        return None
+    sizes: Counter[str] = Counter()
+    if reader.num_row_groups:
+        group = reader.metadata.row_group(0)
+        for leaf in map(group.column, range(group.num_columns)):
+            sizes[leaf.path_in_schema.partition(".")[0]] += leaf.total_uncompressed_size
+    return sorted(names, key=sizes.__getitem__, reverse=True)
 
 
 def _allowed(batch: pa.RecordBatch, mask: Any) -> Iterator[pa.RecordBatch]:

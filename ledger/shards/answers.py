@@ -23,6 +23,7 @@ from ledger.cores import at_once
 from ledger.shards.found import Found
 from ledger.shards.terms import ALLOWED, NO_BASIS, NO_RECORD, Terms, settled
 from ledger.shards.text_hash import TextHash
+from ledger.shards.texts import Texts
 from ledger.snapshot import NONE, Snapshot
 
 BY_ROW = 255
@@ -92,7 +93,7 @@ class Answers:
     def _made(self) -> Index:
         longest = pc.max(pc.binary_length(self._subject)).as_py() or 0
         hashed = self._hashed or self.hashed(TextHash(secrets.token_bytes(32), longest))
-        return Index(self.terms, *hashed)
+        return Index(self.terms, self._subject, *hashed)
 
     def hashed(self, text_hash: TextHash) -> tuple[TextHash, Hashes, Ints]:
         """The hashes of all ids, by code, and the codes in the order of these. The index is made of those asked for last."""
@@ -105,12 +106,8 @@ class Answers:
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
 
-        def confirm(queries: Ints, entries: Ints) -> Bools:
-            asked = text if len(queries) == len(text) else text.take(pa.array(queries))
-            return np.asarray(_numpy(pc.equal(self.ids(entries), asked)))
-
-        index = self.index
-        found = index.subjects.candidates(index.text_hash(text), confirm)
+        index, asked = self.index, Texts(text)
+        found = index.subjects.candidates(index.text_hash(text), lambda queries, entries: index.ids.same(entries, asked, queries))
         found[found < 0] = self.unknown
         return found
 
@@ -127,8 +124,8 @@ class Index:
     columns, with what stands for none at their end.
     """
 
-    def __init__(self, terms: Terms, text_hash: TextHash, hashes: Hashes, order: Ints) -> None:
-        self.text_hash, self.subjects = text_hash, Found(hashes, order)
+    def __init__(self, terms: Terms, ids: Any, text_hash: TextHash, hashes: Hashes, order: Ints) -> None:
+        self.ids, self.text_hash, self.subjects = Texts(ids), text_hash, Found(hashes, order)
         plain, basis, by_row = terms.plain()
         who = np.nonzero(by_row)[0]
         kind = np.int32 if len(terms) < 1 << 31 else np.int64
@@ -160,13 +157,13 @@ class Index:
         position = terms.no_position[at]
         items = terms.scope_id.take(pa.array(at))
         self._item_hash = TextHash(secrets.token_bytes(32), pc.max(pc.binary_length(items)).as_py() or 0)
-        self._finer: dict[Scope, tuple[Rows, Rows, Any, Found]] = {}
+        self._finer: dict[Scope, tuple[Rows, Rows, Texts, Found]] = {}
         self.unknown_item: dict[Scope, Rows] = {}
         for finer in (Scope.CATEGORY, Scope.CONTENT):
             rows = np.nonzero(scope == finer)[0]
             item = items.take(pa.array(rows)).cast(pa.large_string())
             index = Found(_mix(self._item_hash(item), number[rows]))
-            self._finer[finer] = rows.astype(kind), number[rows].astype(kind), item, index
+            self._finer[finer] = rows.astype(kind), number[rows].astype(kind), Texts(item), index
             worst = np.full(len(who), -1, kind)
             held = rows[standing[rows]]
             held = held[np.lexsort((position[held], no_at[held]))]
@@ -180,10 +177,11 @@ class Index:
             return np.full(len(item), -1, np.int64)
         known = item.is_valid().to_numpy(zero_copy_only=False)
         filled = pc.fill_null(item, "") if item.null_count else item
+        asked = Texts(filled)
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
             same_owner = (owners[entries] == numbers[queries]) & known[queries]
-            return np.asarray(same_owner & _numpy(pc.equal(items.take(pa.array(entries)), filled.take(pa.array(queries)))))
+            return np.asarray(same_owner & items.same(entries, asked, queries))
 
         found = index.candidates(_mix(self._item_hash(filled), numbers), confirm)
         return np.where(found < 0, -1, at[found])

@@ -26,8 +26,10 @@ class Found:
         kind = np.int32 if len(hashes) < 1 << 31 else np.int64
         order = np.argsort(hashes) if order is None else order
         hashes = hashes[order]
-        self._order: npt.NDArray[Any] = order.astype(kind)
-        self._rest = (hashes << self._bits >> _HALF).astype(np.uint32)
+        # Side by side: the memory that is waited for for the one brings the other along.
+        self._entries = np.empty(len(hashes), [("rest", np.uint32), ("order", kind)])
+        self._entries["rest"] = hashes << self._bits >> _HALF
+        self._entries["order"] = order
         counts = np.bincount((hashes >> self._shift).astype(np.int64), minlength=1 << bits)
         self._start: npt.NDArray[Any] = np.zeros(len(counts) + 1, kind)
         np.cumsum(counts, out=self._start[1:])
@@ -35,18 +37,22 @@ class Found:
     def candidates(self, hashes: Hashes, confirm: Callable[[Ints, Ints], Bools]) -> Ints:
         """The entry of each hash that `confirm(queries, entries)` accepts, else -1."""
         found = np.full(len(hashes), -1, np.int64)
-        place = (hashes >> self._shift).astype(np.int64)
-        at, end = self._start[place], self._start[place + 1]
+        place = (hashes >> self._shift).view(np.int64)
+        at, end = self._start.take(place), self._start.take(place + 1)
         query = np.nonzero(at < end)[0]
-        at, end, asked = at[query], end[query], (hashes[query] << self._bits >> _HALF).astype(np.uint32)
+        at, end, asked = at.take(query), end.take(query), (hashes.take(query) << self._bits >> _HALF).astype(np.uint32)
         while len(query):
-            there = self._rest[at]
+            entry = self._entries.take(at)
+            there = entry["rest"]
             same = np.nonzero(there == asked)[0]
             if len(same):
-                entries, queries = self._order[at[same]].astype(np.int64), query[same]
+                entries, queries = entry["order"].take(same).astype(np.int64), query.take(same)
                 good = confirm(queries, entries)
-                found[queries[good]] = entries[good]
+                if good.all():
+                    found[queries] = entries
+                else:
+                    found[queries[good]] = entries[good]
             # They are in order: what is asked for is behind smaller ones, or behind another text with its hash.
-            go_on = np.nonzero((there <= asked) & (at + 1 < end) & (found[query] < 0))[0]
-            query, asked, at, end = query[go_on], asked[go_on], at[go_on] + 1, end[go_on]
+            go_on = np.nonzero((there <= asked) & (at + 1 < end) & (found.take(query) < 0))[0]
+            query, asked, at, end = query.take(go_on), asked.take(go_on), at.take(go_on) + 1, end.take(go_on)
         return found

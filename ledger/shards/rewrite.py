@@ -75,6 +75,7 @@ class ShardFile:
             else:
                 self._file = self.path.open("rb")
                 self._identity = self._now()
+            self._opened = self._file
             try:
                 if through is not None:
                     self._file = through(self._file)
@@ -210,6 +211,8 @@ class ShardFile:
     @cached_property
     def _source(self) -> Any:
         """This very file for Arrow to read by itself, where the system lets it: else each read comes back into Python."""
+        if self._file is not self._opened:  # whoever reads through something is to be handed nothing that went past it
+            return self._file
         try:
             return pa.OSFile(f"/proc/self/fd/{self._file.fileno()}")
         except OSError:  # another system, or an object that is read in ranges

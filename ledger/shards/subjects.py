@@ -93,8 +93,8 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     with Hashers(_HASHES * len(ids)) as hashers:
         indexes = hashers.each(prefix_tree.index_head(seed), *_texts(ids))
         if keep is None:
-            return prefix_root.root(indexes, values, hashers.alike)
-        top = prefix_root.root(indexes, values, hashers.alike, subtrees.BITS, keep.put)
+            return prefix_root.root(indexes, values, hashers.alike, by_two=hashers.by_two)
+        top = prefix_root.root(indexes, values, hashers.alike, subtrees.BITS, keep.put, by_two=hashers.by_two)
     if keep.told:
         keep.place = prefix_root.places(indexes)
     return top

@@ -42,8 +42,15 @@ class TextHash:
         padded[: 1 - _WORD] = np.frombuffer(content or b"", np.uint8)[offsets[0] : offsets[-1]]
         words = np.ndarray(len(padded) - _WORD + 1, "<u4", padded, strides=(1,))
         sums = [keys[0] + size.astype(np.uint64) * keys[1] for keys in self._keys]
+        longest = int(size.max())
+        if size.min() == longest:  # as most ids are: where each word stands need not be looked up
+            for at in range(0, min(longest, self._longest), _WORD):
+                word = words[at::longest][: len(text)] & _LAST_WORD[min(longest - at, _WORD) - 1]
+                for total, keys in zip(sums, self._keys, strict=True):
+                    total += word * keys[2 + at // _WORD]
+            return _joined(*sums)
         rows: Any = slice(None)  # of the texts that go on here
-        for at in range(0, min(int(size.max()), self._longest), _WORD):
+        for at in range(0, min(longest, self._longest), _WORD):
             left = size[rows] - at
             if left.min() <= 0:
                 rows = np.arange(len(text))[rows][left > 0]
@@ -54,6 +61,9 @@ class TextHash:
             word = word.astype(np.uint64)
             for total, keys in zip(sums, self._keys, strict=True):
                 total[rows] += word * keys[2 + at // _WORD]
-        high, low = (total >> _HALF for total in sums)
-        hashes: npt.NDArray[np.uint64] = high << _HALF | low
-        return hashes
+        return _joined(*sums)
+
+
+def _joined(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The high halves of both."""
+    return high >> _HALF << _HALF | low >> _HALF

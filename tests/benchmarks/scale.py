@@ -176,7 +176,11 @@ def held(one: object, seen: set[int] | None = None) -> int:
     if isinstance(one, np.ndarray):
         return one.nbytes
     if isinstance(one, pa.Array | pa.ChunkedArray):
-        return int(one.nbytes)
+        chunks = one.chunks if isinstance(one, pa.ChunkedArray) else [one]
+        own = {part.address: part.size for chunk in chunks for part in chunk.buffers() if part is not None}
+        new = own.keys() - seen  # several may share one
+        seen |= new
+        return sum(own[address] for address in new)
     if isinstance(one, dict):
         return sum(held(value, seen) for value in one.values())
     if isinstance(one, tuple | list):

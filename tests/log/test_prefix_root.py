@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from importlib.util import find_spec
 
 import numpy as np
@@ -67,17 +68,26 @@ def test_subjects_that_share_many_bits(places: list[int]) -> None:
     ],
 )
 def test_many_subjects(with_datafusion: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
+    used: list[bytes] = []
+    threads: set[int] = set()
     if with_datafusion:
         monkeypatch.setattr(hashing, "_WORTH_FAST", 0)
         each = hashing_fast.Fast.each
-        monkeypatch.setattr(hashing_fast.Fast, "each", lambda self, *texts: used.append(each(self, *texts)) or used[-1])
+
+        def counted(self: hashing_fast.Fast, *texts: object) -> bytes:
+            threads.add(threading.get_ident())
+            used.append(each(self, *texts))
+            return used[-1]
+
+        monkeypatch.setattr(hashing_fast.Fast, "each", counted)
     ids = [f"u{number}" for number in range(60_000)]
     seed, rows = RNG.bytes(32), np.ones(len(ids), np.int64)
     expected = by_leaf([prefix_tree.index(seed, subject_id) for subject_id in ids], rows.tolist())
     # A slice: its text begins within a buffer.
     assert root(pa.array(["before", *ids], pa.large_string()).slice(1), rows, seed) == expected
     assert (len(used) > 3) == with_datafusion
+    if with_datafusion:
+        assert len(threads) > 1, "each side of the tree has one"
 
 
 PLACES = st.integers(0, 2**64 - 1) | st.integers(0, 40) | st.integers(0, 15).map(lambda bits: bits << 52)
@@ -90,7 +100,11 @@ def test_any_subjects_and_what_stands_twelve_levels_down(places: set[int]) -> No
     rows = list(range(1, len(places) + 1))
     table = prefix_root.table(indexes)
     values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in rows])
-    kept = subtrees.Subtrees()
     expected = by_leaf(indexes, rows)
-    assert prefix_root.root(table, values, Hashers(0).alike, subtrees.BITS, kept.put) == expected
-    assert subtrees.root(kept.hashes, subtrees.counts(prefix_root.places(table))) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_root, "_WORTH_TWO", 0)
+        for by_two in (False, True):
+            kept = subtrees.Subtrees()
+            assert prefix_root.root(table, values, Hashers(0).alike, by_two=by_two) == expected
+            assert prefix_root.root(table, values, Hashers(0).alike, subtrees.BITS, kept.put, by_two=by_two) == expected
+            assert subtrees.root(kept.hashes, subtrees.counts(prefix_root.places(table))) == expected

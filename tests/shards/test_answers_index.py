@@ -17,6 +17,7 @@ from ledger.shards.answers import Answers
 from ledger.shards.found import Found
 from ledger.shards.held import Held, pack_counts, unpack_counts
 from ledger.shards.subject_index import Hasher, Known, ShardSubjects
+from ledger.shards.texts import Texts
 from ledger.snapshot import NONE, SCHEMA
 from tests.benchmarks.scale import held
 from tests.shards.deciding import ANSWERS, T0
@@ -176,3 +177,20 @@ def test_known_of_the_worked_example_has_a_key_for_each() -> None:
     known = Known.of(ANSWERS, HASHER)
     assert (known.keys[known.rank] == HASHER.ids(ANSWERS.ids(np.arange(ANSWERS.unknown)))).all()
     assert (known.rank[known.order] == np.arange(ANSWERS.unknown)).all()
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_texts_are_compared_by_all_their_bytes(sized: bool) -> None:
+    """Of one size and of several, from the middle of a buffer, and where one side alone is of one size."""
+    ids = ["", "ab\0", "ab", "öa", "abc", "abd", *([] if sized else ["", "ab", "a" * 40])]
+    text = pa.array(ids, pa.large_string()).slice(3 if sized else 0)
+    some = Texts(text)
+    assert (some._sized is not None) == sized
+    for others in ([*text.to_pylist()], ["abd", "öa", "zzz"], ["a", "ab", "abd"], ["ab\0", "ab", "", "abc"], []):
+        asked = Texts(pa.array(["x", *others], pa.large_string()).slice(1))
+        for there in (np.arange(len(others)), np.arange(1, len(others)), np.arange(0)):
+            for shift in range(len(text)):
+                at = (there + shift) % len(text)
+                same = [text[a].as_py() == others[t] for a, t in zip(at.tolist(), there.tolist(), strict=True)]
+                for one in (some, pickle.loads(pickle.dumps(some))):
+                    assert one.same(at, asked, there).tolist() == same

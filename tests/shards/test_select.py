@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from ledger.cli import run as consent
 
 import ledger
-from ledger import ConsentFilter, membership, selected, times
+from ledger import ConsentFilter, Digesting, blocks, membership, selected, times
 from ledger import select as select_module
 from ledger.blocks import digests
 from ledger.errors import ConsentLedgerError, IntegrityError, ShardError, SnapshotError, UsageError, VerificationError
@@ -386,6 +386,28 @@ def test_rows_of_many_row_groups_come_in_their_order(world: World, many_groups: 
             assert max(batch.num_rows for batch in batches) <= rows
 
 
+def test_columns_come_in_the_order_in_which_pyarrow_has_them(world: World) -> None:
+    """Whichever is decoded first, and whatever a name means: a column, a field, or both."""
+    path = world.root / "raw/a.parquet"
+    path.parent.mkdir()
+    people = ["yes", "no", "later"] * 50
+    fields = {"s": people, "n": range(150), "wide": [os.urandom(99)] * 150, "t": [{"a": i, "b": "x" * i} for i in range(150)]}
+    for more in ({}, {"t.a": people}):
+        table = pa.table(fields | more).replace_schema_metadata({"pandas": "{}"})
+        pq.write_table(table, path, row_group_size=40)
+        select(world)
+        ways = [None, ["s"], ["n", "wide"], ["wide", "n", "s"], ["t"], ["wide", "t", "s"], [], *([["t.a", "s"]] if more else [])]
+        for columns in ways:
+            bare = pq.ParquetFile(path).read(columns=columns)
+            got = pa.Table.from_batches(opened(world, columns=columns))
+            assert got.schema.names == next(pq.ParquetFile(path).iter_batches(columns=columns)).schema.names
+            assert got.schema.metadata == bare.schema.metadata
+            assert got.num_rows == 100
+            for name in got.schema.names:
+                kept = [value for value, who in zip(bare[name].to_pylist(), people, strict=True) if who != "no"]
+                assert got[name].to_pylist() == kept
+
+
 def test_who_stops_early_leaves_no_thread_and_no_file(world: World, many_groups: Path) -> None:
     before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     rows = iter(open_shards(world.root / "raw", selection=world.root / "sel", trust=world.book.trust, purpose="ai"))
@@ -479,6 +501,124 @@ def test_a_folder_that_holds_something_else(made: World) -> None:
         select(made)
     with pytest.raises(UsageError, match="a ledger's own folder"):
         select(made, output="ledger")
+
+
+# Hashed before
+
+
+def far_apart(path: Path, *people: str) -> None:
+    """A shard whose keys stand in another block than its head and its footer, which are the same whatever the keys' order."""
+    blobs = pa.array([bytes([number]) * (1 << 20) for number in range(len(people))])
+    path.parent.mkdir(exist_ok=True)
+    plain: Any = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({"b": blobs, "s": people, "c": blobs}), path, **plain)
+
+
+def test_what_is_decided_is_what_was_hashed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the file system says of times: what is put there after it was hashed, and before its keys are read, is refused."""
+    path = world.root / "raw/a.parquet"
+    far_apart(path, "yes", "no")
+
+    def then_changed(file: Any) -> Any:
+        told = digests(file)
+        far_apart(path, "no", "yes")
+        return told
+
+    monkeypatch.setattr(select_module.ShardFile, "check_unchanged", lambda self: None)
+    monkeypatch.setattr(select_module.blocks, "digests", then_changed)
+    with pytest.raises(ShardError, match=r"a.parquet: it was changed while it was read"):
+        select(world)
+    assert not (world.root / "sel.intoto.jsonl").exists()
+
+
+def test_nor_is_a_shard_taken_for_what_it_was_by_its_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = world.root / "raw/a.parquet"
+    far_apart(path, "yes", "no")
+    select(world)
+    far_apart(path, "no", "yes")
+    monkeypatch.setattr(select_module, "settled", lambda known, since: known)
+    assert select(world).record.shards[0].sha256 == sha256(path.read_bytes()).hexdigest()
+    assert subjects(opened(world)) == ["yes"]
+    assert next(iter(opened(world)))["b"][0].as_py()[0] == 1
+
+
+def told_of(digesting: Digesting) -> dict[str, Any]:
+    return {source.name: digesting.of(source) for source in digesting.inputs}
+
+
+def test_shards_are_hashed_before_the_answers_are_there(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, hashed = made.root / "ahead", list[object]()
+    monkeypatch.setattr(blocks, "digests", lambda file: hashed.append(file) or digests(file))
+    by = ConsentFilter(made.snapshot, Columns(subject="s"))
+    with Digesting([made.root / "raw"], output) as digesting:
+        while not all(told.done() for told in digesting._told.values()):
+            time.sleep(0.001)
+        by.select_shards(digesting, output, key=made.book.run_key(), admit=made.book.admit)
+    assert len(hashed) == 3
+    assert subjects(opened(made, selection=output)) == ["yes", "later"] * 3
+    verify(output, trust=made.book.trust, shards=made.root / "raw")
+    with Digesting([made.root / "raw"], output) as digesting:
+        assert told_of(digesting) == dict.fromkeys(NAMES), "they may be known by what stands there"
+
+
+@pytest.mark.parametrize("change", [_replaced, _appended, lambda path: path.write_bytes(path.read_bytes())])
+def test_a_shard_that_was_touched_since_is_hashed_anew(made: World, change: Callable[[Path], object]) -> None:
+    path, output = made.root / "raw/c.parquet", made.root / "ahead"
+    by = ConsentFilter(made.snapshot, Columns(subject="s"))
+    with Digesting([made.root / "raw"], output) as digesting:
+        while not all(told.done() for told in digesting._told.values()):
+            time.sleep(0.001)
+        content = path.read_bytes()
+        change(path)
+        assert [name for name, told in told_of(digesting).items() if told is None] == ["c.parquet"]
+        if change is _appended:
+            path.write_bytes(content)
+        record = by.select_shards(digesting, output, key=made.book.run_key(), admit=made.book.admit).record
+    assert {shard.name: shard.sha256 for shard in record.shards}["c.parquet"] == sha256(path.read_bytes()).hexdigest()
+    verify(output, trust=made.book.trust, shards=made.root / "raw")
+
+
+def test_what_was_written_just_before_is_not_taken_as_hashed(world: World) -> None:
+    """It could be written once more under the same time."""
+    path = world.root / "raw/a.parquet"
+    world.shard("raw/a.parquet", "yes")
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+    with Digesting([path], world.root / "ahead") as digesting:
+        assert told_of(digesting) == {"a.parquet": None}
+
+
+def test_who_leaves_waits_for_no_shard(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(file: Any) -> Any:
+        began.set()
+        go_on.wait()
+        return digests(file)
+
+    monkeypatch.setattr(blocks, "digests", slow)
+    threads = threading.active_count()
+    with Digesting([made.root / "raw"], made.root / "ahead") as digesting:
+        began.wait()
+        assert [digesting.of(source) for source in digesting.inputs[1:]] == [None, None], "left to who asks, and not begun"
+        first = digesting._told[NAMES[0]]
+        digesting._over.set()
+        go_on.set()
+        assert first.result() is None, "nor gone on with"
+    assert threading.active_count() == threads
+
+
+def test_a_pipe_is_left_to_who_reads_it(made: World) -> None:
+    os.mkfifo(made.root / "raw/d.parquet")
+    with Digesting([made.root / "raw"], made.root / "ahead") as digesting:
+        for told in digesting._told.values():
+            told.result(timeout=10)
+        told = told_of(digesting)
+    assert told["d.parquet"] is None
+    with (made.root / "raw/c.parquet").open("rb") as file:
+        assert told["c.parquet"] == digests(file)
+    with pytest.raises(UsageError, match="does not exist"):
+        Digesting([made.root / "none"], made.root / "ahead")
 
 
 # By the command line

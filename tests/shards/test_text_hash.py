@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,14 @@ def reference(text: str, longest: int) -> int:
 def test_a_hash_is_the_formula(ids: list[str], before: int, after: int) -> None:
     around = ["before"] * before, ["after é"] * after
     text = pa.array([*around[0], *ids, *around[1]], pa.large_string()).slice(before, len(ids))
+    assert TextHash(SECRET, LONGEST)(text).tolist() == [reference(i, LONGEST) for i in ids]
+
+
+@settings(deadline=None)
+@given(st.integers(0, LONGEST + 9), st.integers(1, 5), st.integers(0, 3), st.randoms(use_true_random=False))
+def test_of_texts_of_one_size_as_well(size: int, count: int, before: int, random: Random) -> None:
+    ids = ["".join(random.choices("ab\0z", k=size)) for _ in range(count)]
+    text = pa.array(["é" * before, *ids, "after"], pa.large_string()).slice(1, count)
     assert TextHash(SECRET, LONGEST)(text).tolist() == [reference(i, LONGEST) for i in ids]
 
 

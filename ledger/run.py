@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
 from ledger.shards.subject_index import ShardSubjects
 from ledger.shards.subjects import KeptSubjects
-from ledger.shards.work import Callback, Progress, Tally, account, in_parallel, rows_of, total, unknown_ids
+from ledger.shards.work import Callback, Progress, Tally, account, given_up, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import Snapshot
 from ledger.statements.audit_statement import AUDIT
 from ledger.statements.statement import RUN, RunRecord, ShardRecord, run_statement
@@ -164,11 +165,23 @@ def run(
         if spared.lines:
             progress.add(spared.rows_in)
         decided_by = deciding(answers)
+        turn = Semaphore(max(workers, 0))
         work = _Work(
-            output, snapshot, columns, answers, journal, progress, people, exclusions is not None, dropped, decided_by, indexed
+            output,
+            snapshot,
+            columns,
+            answers,
+            journal,
+            progress,
+            people,
+            exclusions is not None,
+            dropped,
+            decided_by,
+            indexed,
+            turn,
         )
         to_do = [source for source in share if source.name not in spared.lines]
-        done = in_parallel(work.shard, to_do, workers)
+        done = in_parallel(work.shard, to_do, workers, turn)
         by_name = {**spared.lines, **{line["name"]: line for line, _ in done}}
         lines = {source.name: by_name[source.name] for source in share}
         results = [line["result"] for line in lines.values()]
@@ -300,9 +313,14 @@ class _Work:
     dropped_metadata: tuple[str, ...]
     deciding: dict[str, str]
     indexed: Indexed | None
+    turn: Semaphore
 
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its line, and (name, row numbers, codes) of what was dropped."""
+        with self.turn:
+            return self._shard(source)
+
+    def _shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         target, categories = self.output / source.name, self.snapshot.header.categories
         since = now_ns()
         with ShardFile(source.path, whole=True) as file:
@@ -357,7 +375,8 @@ class _Work:
                 if kept != tally.kept:
                     raise ShardError(f"{source.name}: {kept} rows were written where {tally.kept} were allowed")
                 written = identity_begins(sink)
-                sink.publish()
+                with given_up(self.turn):
+                    sink.publish()
             result = {
                 "carriers": carried_metadata_warnings(file.footer, self.dropped_metadata),
                 "input": source.name,

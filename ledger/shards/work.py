@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from threading import Lock
+from contextlib import contextmanager
+from threading import Lock, Semaphore
 from typing import Any
 
 from ledger.errors import ShardError, UsageError
@@ -69,11 +70,14 @@ def rows_of(inputs: Iterable[Input], check: Callable[[ShardFile], object]) -> in
     return rows
 
 
-def in_parallel(work: Callable[[Input], Any], inputs: list[Input], workers: int) -> list[Any]:
-    """Results in the order of the inputs. The first failure stops what has not begun and is raised."""
+def in_parallel(work: Callable[[Input], Any], inputs: list[Input], workers: int, turn: Semaphore | None = None) -> list[Any]:
+    """Results in the order of the inputs. The first failure stops what has not begun and is raised.
+
+    turn: of so many workers, where `work` takes it, and gives it up while it waits for the disk: another shard is begun then.
+    """
     if workers < 1:
         raise UsageError("at least one worker is needed", hint="--workers 2")
-    pool = ThreadPoolExecutor(min(workers, max(1, len(inputs))))
+    pool = ThreadPoolExecutor(min(workers + (turn is not None), max(1, len(inputs))))
     try:
         futures: list[Future[Any]] = [pool.submit(work, source) for source in inputs]
         finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -81,6 +85,16 @@ def in_parallel(work: Callable[[Input], Any], inputs: list[Input], workers: int)
         return [f.result() for f in failed or futures]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def given_up(turn: Semaphore) -> Iterator[None]:
+    """To wait for the disk. After it the turn is taken again."""
+    turn.release()
+    try:
+        yield
+    finally:
+        turn.acquire()
 
 
 def account(name: str, rows: int, counts: Counter[str]) -> None:

@@ -30,10 +30,8 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from functools import lru_cache
 
 from ledger.errors import ConsentLedgerError
-from ledger.log.entry import hmac_blocks
 
 AVAILABLE = sys.platform == "linux"
 TOGETHER = 64
@@ -251,19 +249,7 @@ def _parts(message: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _seal(secret: bytes, what: bytes, nonce: bytes, message: bytes) -> bytes:
-    """HMAC-SHA256."""
-    inner, outer = _begun(secret)
-    text, whole = inner.copy(), outer.copy()
-    text.update(what + b"\n" + nonce + message)
-    whole.update(text.digest())
-    return whole.digest()
-
-
-@lru_cache(maxsize=4)
-def _begun(secret: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """Its two halves: `hmac.digest` takes twice as long between other work."""
-    before_text, before_hash = hmac_blocks(secret)
-    return hashlib.sha256(before_text), hashlib.sha256(before_hash)
+    return hmac.digest(secret, what + b"\n" + nonce + message, hashlib.sha256)
 
 
 def _is_ours(connection: socket.socket) -> bool:

@@ -67,7 +67,6 @@ class ShardFile:
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         self._file: io.BufferedReader | io.BufferedRandom
         self._identity: Any
-        self._sha256: str | None = None
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
             if isinstance(self.path, Address):
@@ -95,14 +94,12 @@ class ShardFile:
             self._source.close()
         self._file.close()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Of the whole file, hashed when it is first asked for, or copied: an audit does without."""
-        if self._sha256 is None:
-            with _reading(self.path):
-                self._file.seek(0)
-                self._sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
-        return self._sha256
+        """Of the whole file, hashed when it is first asked for: an audit does without."""
+        with _reading(self.path):
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def is_only_of_its_rows(self) -> bool:
         """See `unchanged.only_of_its_rows`."""
@@ -110,14 +107,13 @@ class ShardFile:
             return only_of_its_rows(self._file, self.footer)
 
     def copy_to(self, sink: HashingSink) -> None:
-        """Write all of it, as it stands."""
+        """Write all of it, as it stands. Raises ShardError where that is not what `sha256` was said to be."""
         with _reading(self.path):
             self._file.seek(0)
             while data := self._file.read(_BUFFER):
                 sink.write(data)
-            if self._sha256 not in (None, sink.sha256):
+            if sink.sha256 != self.sha256:
                 raise ShardError("it was changed while it was read", hint=_FETCH)
-            self._sha256 = sink.sha256
 
     @property
     def num_row_groups(self) -> int:

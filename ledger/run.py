@@ -324,7 +324,7 @@ class _Work:
         target, categories = self.output / source.name, self.snapshot.header.categories
         since = now_ns()
         with ShardFile(source.path, whole=True) as file:
-            # Before the first row is decided: what is copied then has to be this, whatever the file's times say.
+            # Before the first row is decided: what is copied, or written anew, has to be of this, whatever the file's times say.
             deciding = {"input_sha256": file.sha256, **self.deciding}
             read = None if file.status is None else settled(identity_of(file.status), since)
             there = settled(identity(target, follow=False), since)
@@ -371,6 +371,7 @@ class _Work:
                     kept = tally.rows
                 else:
                     kept = rewrite(file, sink, masks.__getitem__, drop_metadata=self.dropped_metadata)
+                    file.check_digest()
                 account(source.name, tally.rows, tally.counts)
                 if kept != tally.kept:
                     raise ShardError(f"{source.name}: {kept} rows were written where {tally.kept} were allowed")

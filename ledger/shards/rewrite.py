@@ -20,6 +20,7 @@ import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -97,9 +98,7 @@ class ShardFile:
     @cached_property
     def sha256(self) -> str:
         """Of the whole file, hashed when it is first asked for: an audit does without."""
-        with _reading(self.path):
-            self._file.seek(0)
-            return hashlib.file_digest(self._file, "sha256").hexdigest()
+        return self._digest()
 
     def is_only_of_its_rows(self) -> bool:
         """See `unchanged.only_of_its_rows`."""
@@ -190,6 +189,17 @@ class ShardFile:
             status = self.path.stat()
             if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
                 raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
+
+    def check_digest(self) -> None:
+        """Raises ShardError where a file's bytes are others than were hashed, whatever its times say. Of one that is written
+        through memory they say nothing; an object was fetched."""
+        if isinstance(self.path, Path) and self._digest() != self.sha256:
+            raise ShardError(f"{self.path}: it was changed while it was read", hint=_FETCH)
+
+    def _digest(self) -> str:
+        with _reading(self.path):
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def _keys(self, columns: tuple[str, ...]) -> pq.ParquetFile:
         if columns not in self._key_readers:

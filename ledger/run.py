@@ -324,12 +324,14 @@ class _Work:
         target, categories = self.output / source.name, self.snapshot.header.categories
         since = now_ns()
         with ShardFile(source.path, whole=True) as file:
+            # Before the first row is decided: what is copied, or written anew, has to be of this, whatever the file's times say.
+            deciding = {"input_sha256": file.sha256, **self.deciding}
             read = None if file.status is None else settled(identity_of(file.status), since)
             there = settled(identity(target, follow=False), since)
             if (
                 self.journal is not None
                 and not self.keep_exclusions
-                and (line := self.journal.finished(source.name, lambda: self._deciding(file), target)) is not None
+                and (line := self.journal.finished(source.name, deciding, target)) is not None
             ):
                 if self.indexed is not None:
                     again = self._subjects_of(file, self.indexed)
@@ -365,12 +367,11 @@ class _Work:
             with HashingSink(target) as sink:
                 masks = [mask(group) for group in range(file.num_row_groups)]
                 whole = tally.kept == tally.rows > 0 and not self.dropped_metadata
-                copied = whole and copy(file, sink)
-                deciding = self._deciding(file)  # of bytes that `rewrite` then finds unchanged
-                if copied:
+                if whole and copy(file, sink):
                     kept = tally.rows
                 else:
                     kept = rewrite(file, sink, masks.__getitem__, drop_metadata=self.dropped_metadata)
+                    file.check_digest()
                 account(source.name, tally.rows, tally.counts)
                 if kept != tally.kept:
                     raise ShardError(f"{source.name}: {kept} rows were written where {tally.kept} were allowed")
@@ -400,9 +401,6 @@ class _Work:
             self.journal.finish(line)
         rows, codes = ([part[i] for part in dropped] or [np.array([], np.int64)] for i in (0, 1))
         return line, (source.name, np.concatenate(rows), np.concatenate(codes))
-
-    def _deciding(self, file: ShardFile) -> dict[str, str]:
-        return {"input_sha256": file.sha256, **self.deciding}
 
     def _subjects_of(self, file: ShardFile, indexed: Indexed) -> ShardSubjects:
         """Of a shard that was found finished: for the index, which may have been lost."""

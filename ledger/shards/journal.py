@@ -58,11 +58,10 @@ class Journal:
         """Whether nobody has written to it since it was read."""
         return isinstance(self._path, Address) or _identity(self._path) == self._identity
 
-    def finished(self, name: str, deciding: Callable[[], dict[str, str]], output: Place) -> Line | None:
-        """The line that was journalled for this very work, if the output still is what it made. deciding: asked for only where
-        there is a line."""
+    def finished(self, name: str, deciding: dict[str, str], output: Place) -> Line | None:
+        """The line that was journalled for this very work, if the output still is what it made."""
         line = _read_object(_object(self._path, name), self._key) if isinstance(self._path, Address) else self.lines().get(name)
-        if line is None or line.get("name") != name or line["deciding"] != deciding() or not output.is_file():
+        if line is None or line.get("name") != name or line["deciding"] != deciding or not output.is_file():
             return None
         return line if files.sha256_of(output) == line["result"]["output_sha256"] else None
 

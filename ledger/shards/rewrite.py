@@ -20,6 +20,7 @@ import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -67,7 +68,6 @@ class ShardFile:
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         self._file: io.BufferedReader | io.BufferedRandom
         self._identity: Any
-        self._sha256: str | None = None
         with _reading(self.path):
             # Buffered: its read() returns all that was asked for, or the end of the file.
             if isinstance(self.path, Address):
@@ -95,14 +95,10 @@ class ShardFile:
             self._source.close()
         self._file.close()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Of the whole file, hashed when it is first asked for, or copied: an audit does without."""
-        if self._sha256 is None:
-            with _reading(self.path):
-                self._file.seek(0)
-                self._sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
-        return self._sha256
+        """Of the whole file, hashed when it is first asked for: an audit does without."""
+        return self._digest()
 
     def is_only_of_its_rows(self) -> bool:
         """See `unchanged.only_of_its_rows`."""
@@ -110,14 +106,13 @@ class ShardFile:
             return only_of_its_rows(self._file, self.footer)
 
     def copy_to(self, sink: HashingSink) -> None:
-        """Write all of it, as it stands."""
+        """Write all of it, as it stands. Raises ShardError where that is not what `sha256` was said to be."""
         with _reading(self.path):
             self._file.seek(0)
             while data := self._file.read(_BUFFER):
                 sink.write(data)
-            if self._sha256 not in (None, sink.sha256):
+            if sink.sha256 != self.sha256:
                 raise ShardError("it was changed while it was read", hint=_FETCH)
-            self._sha256 = sink.sha256
 
     @property
     def num_row_groups(self) -> int:
@@ -194,6 +189,17 @@ class ShardFile:
             status = self.path.stat()
             if self._now() != self._identity or (status.st_dev, status.st_ino) != self._identity[:2]:
                 raise ShardError("it was changed while it was read", hint="filter shards that nothing writes to any more")
+
+    def check_digest(self) -> None:
+        """Raises ShardError where a file's bytes are others than were hashed, whatever its times say. Of one that is written
+        through memory they say nothing; an object was fetched."""
+        if isinstance(self.path, Path) and self._digest() != self.sha256:
+            raise ShardError(f"{self.path}: it was changed while it was read", hint=_FETCH)
+
+    def _digest(self) -> str:
+        with _reading(self.path):
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def _keys(self, columns: tuple[str, ...]) -> pq.ParquetFile:
         if columns not in self._key_readers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import ledger.run
 from ledger import verify
 from ledger.errors import ShardError
 from ledger.shards.publish import HashingSink
@@ -307,3 +309,27 @@ def test_a_copy_is_what_was_hashed(tmp_path: Path) -> None:
         with pytest.raises(ShardError, match="changed while it was read"):
             opened.copy_to(sink)
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(("way", "subjects"), [("copy", ["yes"] * 3), ("rewrite", ["yes", "yes", "no"])])
+def test_rows_that_come_after_the_decision_are_refused_whatever_the_times_say(
+    world: World, monkeypatch: pytest.MonkeyPatch, way: str, subjects: list[str]
+) -> None:
+    """Whoever writes through memory changes no time of a page that was written to before; nor does who is fast enough."""
+    source = world.root / "in" / "a.parquet"
+    source.parent.mkdir()
+    pq.write_table(pa.table({"s": subjects}), source, compression="none", use_dictionary=False, write_statistics=False)
+    goes_on = getattr(ledger.run, way)
+    with source.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[:] = bytes(memory)
+        there = source.stat()
+
+        def then_changed(*arguments: Any, **named: Any) -> Any:
+            memory[:] = bytes(memory).replace(b"yes", b"nay")
+            assert (there.st_mtime_ns, there.st_ctime_ns) == (source.stat().st_mtime_ns, source.stat().st_ctime_ns)
+            return goes_on(*arguments, **named)
+
+        monkeypatch.setattr(ledger.run, way, then_changed)
+        with pytest.raises(ShardError, match="changed while it was read"):
+            world.run(source)
+    assert not list((world.root / "out").glob("*")) and not (world.root / "out.intoto.jsonl").exists()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -222,6 +223,11 @@ def test_a_killed_run_leaves_no_short_object_and_the_next_one_finishes(
     def stop(request: Request) -> str | None:
         if request.method != "PUT" or request.is_copy != at_copy or "/train/day" not in request.path:
             return None
+        # It is written anew while the first one is uploaded.
+        ends = time.monotonic() + 20
+        while not any(k.startswith("train.journal/") and not k.endswith(".tmp") for k in bucket.names()):
+            assert time.monotonic() < ends
+            time.sleep(0.02)
         reached.set()
         go_on.wait(30)
         return "reset"

@@ -132,14 +132,14 @@ def _rows(body: memoryview, size: int, said: dict[int, Any], most: int, codec: A
     else:
         if said[4] != _RLE:
             raise Malformed("its levels are not run lengths")
-        levels = bytes(body) if codec is None else codec.decompress(body, size, asbytes=True)
+        levels = _unpacked(codec, body, size)
         start, end = 4, 4 + int.from_bytes(levels[:4], "little")
     return int((_hybrid(levels, start, end, most.bit_length(), said[1]) == 0).sum())
 
 
 def _v1(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: Any) -> Ints:
     """The dictionary entries that a page's values are. A level that is 0 at most is not there."""
-    plain = bytes(body) if codec is None else codec.decompress(body, size, asbytes=True)
+    plain = _unpacked(codec, body, size)
     at, present = 0, said[1]
     for most, encoding in ((leaf.levels.count(_REPEATED), said[4]), (len(leaf.levels), said[3])):
         if most:
@@ -154,12 +154,18 @@ def _v1(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: An
 def _v2(body: memoryview, size: int, said: dict[int, Any], leaf: Leaf, codec: Any) -> Ints:
     repeated, defined = said[6], said[5]
     levels, packed = bytes(body[: repeated + defined]), body[repeated + defined :]
-    compressed = codec is not None and said.get(7, True)
-    plain = codec.decompress(packed, size - len(levels), asbytes=True) if compressed else bytes(packed)
+    plain = _unpacked(codec if said.get(7, True) else None, packed, size - len(levels))
     present, most = said[1], len(leaf.levels)
     if most:
         present = int((_hybrid(levels, repeated, len(levels), most.bit_length(), said[1]) == most).sum())
     return _hybrid(plain, 1, len(plain), plain[0], present) if present else np.zeros(0, np.int64)
+
+
+def _unpacked(codec: Any, packed: memoryview, size: int) -> bytes:
+    if size < 0:
+        raise Malformed("it has less than no bytes")
+    plain: bytes = bytes(packed) if codec is None else codec.decompress(packed, size, asbytes=True)
+    return plain
 
 
 def _hybrid(data: bytes, at: int, end: int, width: int, count: int) -> Ints:

@@ -245,6 +245,19 @@ def test_damage_beside_a_row_that_is_dropped_is_refused(tmp_path: Path, world: W
     assert not list((world.root / "out").glob("*"))
 
 
+@pytest.mark.parametrize("column", [WORDS, LISTS])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_page_that_says_to_be_less_than_empty_is_refused(tmp_path: Path, world: World, version: str, column: Any) -> None:
+    source = shard(tmp_path / "in" / "a.parquet", {"c": column}, compression="zstd", data_page_version=version)
+    data = bytearray(source.read_bytes())
+    data[pq.read_metadata(source).row_group(0).column(1).data_page_offset + 3] |= 1  # the sign of its size, unpacked
+    source.write_bytes(data)
+    assert not proven(source)
+    with pytest.raises(ShardError, match="cannot be read"):
+        world.run(source)
+    assert not list((world.root / "out").glob("*"))
+
+
 def test_no_flipped_byte_makes_anything_but_a_proof_or_none(tmp_path: Path) -> None:
     source = shard(tmp_path / "in" / "a.parquet", {"c": NULLS, "l": LISTS}, compression="none", data_page_size=200)
     with ShardFile(source) as opened:

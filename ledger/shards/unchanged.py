@@ -7,6 +7,7 @@ Only where nothing in it can be of other rows than its own. Proven from the byte
 - Every entry of a dictionary is used by a value of the chunk. Writers repeat one dictionary in each row group and in each shard
   (pandas Categoricals, enums of Polars and DuckDB): its entries may be values of dropped rows of another shard.
 - There are no bloom filters, and no page in Hadoop's LZ4: a rewritten shard has neither.
+- A page's bytes are what unpacks to its size, and nothing lies behind that. What unpacks Brotli does not tell.
 - A page that has a checksum matches it: of one that does not, a rewriting tells what is wrong.
 
 That the other pages can be decoded is not asked here.
@@ -29,10 +30,11 @@ from ledger.shards.thrift import Malformed, Reader, Struct
 _MAGIC, _TRAILER = 4, 8  # bytes at the file's beginning, and after its footer
 _MOST: Final = 1 << 22  # values of a page that are looked at, entries of a dictionary
 _REPEATED: Final = 2
-_CODECS: Final = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+_CODECS: Final = {0: None, 1: "snappy", 2: "gzip", 6: "zstd", 7: "lz4_raw"}
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _DICTIONARY_CODED: Final = (2, 8)
 _RLE: Final = 3
+_ZSTD, _ZSTD_REPEATED = bytes.fromhex("28b52ffd"), 1
 _CHECKSUM: Final = 4  # of a PageHeader
 
 # RowGroup, ColumnChunk, ColumnMetaData
@@ -102,6 +104,8 @@ def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any], rows: int) -> b
         body = memoryview(data)[start : reader.at]
         if _CHECKSUM in header and zlib.crc32(body) != header[_CHECKSUM][1] & 0xFFFFFFFF:
             return False
+        if not _is_full(body, header, kind, codec):
+            return False
         if kind == _DICTIONARY and used is None and not values:
             used = np.zeros(_few(header[7][1][1][1]), bool)
         elif kind in (_DATA, _DATA_V2):
@@ -117,6 +121,35 @@ def _chunk(file: BinaryIO, leaf: Leaf, metadata: dict[int, Any], rows: int) -> b
         else:
             return False
     return values == metadata[_VALUES] and begun == rows and (used is None or bool(used.all()))
+
+
+def _is_full(body: memoryview, header: dict[int, Any], kind: int, codec: Any) -> bool:
+    """Whether a page unpacks to its size, and has no byte more. Raises OSError for one that does not unpack."""
+    size: int = header[2][1]
+    if kind == _DATA_V2:
+        levels: int = header[8][1][5][1] + header[8][1][6][1]
+        body, size = body[levels:], size - levels
+        codec = codec if header[8][1].get(7, (0, True))[1] else None
+    if codec is None or not len(body):
+        return len(body) == size
+    return (codec.name == "zstd" and _is_frame(body, size)) or len(_unpacked(codec, body, size)) == size
+
+
+def _is_frame(data: memoryview, size: int) -> bool:
+    """Whether this is one frame of zstd (RFC 8878, section 3.1.1) that says to be of this size unpacked, up to its end."""
+    descriptor = data[4]
+    alone = descriptor >> 5 & 1
+    at = 6 - alone + (0, 1, 2, 4)[descriptor & 3]
+    width = (alone, 2, 4, 8)[descriptor >> 6]
+    told = int.from_bytes(data[at : at + width], "little") + (256 if width == 2 else 0)
+    if bytes(data[:4]) != _ZSTD or not width or told != size:
+        return False
+    at, last = at + width, 0
+    while not last and at + 3 <= len(data):
+        block = int.from_bytes(data[at : at + 3], "little")
+        last, kind = block & 1, block >> 1 & 3
+        at += 3 + (1 if kind == _ZSTD_REPEATED else block >> 3)
+    return bool(last) and at + (4 if descriptor >> 2 & 1 else 0) == len(data)
 
 
 def _few(count: int) -> int:

@@ -98,7 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.meta_path.insert(0, _WithoutPandas())
     code = run(arguments)
     # Nor is what is left at the end, which Python looks through once more: a tenth of a second, where libraries were loaded.
-    gc.freeze()
+    if "duckdb" not in sys.modules:  # it tells on stderr of whatever it was not given back
+        gc.freeze()
     sys.exit(code)
 
 

@@ -205,6 +205,12 @@ def test_the_demo_tells_the_whole_story(consent: Callable[..., Any]) -> None:
     ]
 
 
+def test_a_process_that_ends_says_nothing_but_what_the_command_says(tmp_path: Path) -> None:
+    """DuckDB's bindings, where they were loaded, tell of whatever was not given back."""
+    done = subprocess.run([sys.executable, "-m", "ledger.cli", "demo"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "whole: " in done.stderr.splitlines()[-1] and "leaked" not in done.stderr
+
+
 def test_the_wheel_holds_the_package_alone_and_runs_the_demo(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -1,9 +1,11 @@
 """The rewrite of shards beside Polars and DuckDB: `WORKLOAD=DIR PEERS=peers.py python -m tests.benchmarks.rewrite`.
 
 DIR and peers.py are as for `make bench`. The same shards are filtered by four sets of answers: those of the workload (`plain`),
-and such that about 1 % of the rows are dropped, none, and all. Ours and the peers take turns; each measurement is a process of
-its own and prints a line of JSON; what is compared is the median of the rounds. Start-up, digests, fsync and the statement are in
-ours; the peers' clock runs from after their start. What is made is removed again, but for the answers, which are used again.
+and such that about 1 % of the rows are dropped, none, and all. In these three as well some of the posts have acts of their own,
+the workload's: everyone said yes, as did in the end whoever had said no to a post; then nobody takes it back, or a few people do,
+or all. Ours and the peers take turns; each measurement is a process of its own and prints a line of JSON; what is compared is the
+median of the rounds. Start-up, digests, fsync and the statement are in ours; the peers' clock runs from after Python's start, and
+their imports are in it. What is made is removed again, but for the answers, which are used again.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ VARIANTS = (PLAIN, FEW, NONE, ALL)
 PEERS = ("polars", "duckdb")
 _AT = 1_700_000_000_000_000
 _DAY = 86_400_000_000
+_LATER = _AT + 400 * _DAY  # than every yes
 _SHARE_DROPPED = 0.01
 _COMMON = 200  # rows of a person: one who has more is not among the 1 %, so that the share is of many people
 _CHILD = """
@@ -57,16 +60,19 @@ def prepare(workload: Path) -> Path:
     total = {name: len(ids) for name, ids in rows.items()}
     left = {name: len(ids) - pc.sum(pc.is_in(ids, value_set=dropped)).as_py() for name, ids in rows.items()}
     plain = json.loads((workload / "expected.json").read_text(encoding="utf-8"))["shards"]
-    everyone = people["user_id"]
+    everyone, items = people["user_id"], pq.read_table(workload / "items.parquet")
     yes = _AT + np.random.default_rng(8).integers(0, 300 * _DAY, len(everyone))
     leaves = pc.is_in(everyone, value_set=dropped).to_numpy(zero_copy_only=False)
-    no = np.where(leaves, yes + _DAY, -1)
-    for variant, kept, yes_at, no_at in (
-        (FEW, left, yes, no),
-        (NONE, total, yes, -1),
-        (ALL, dict.fromkeys(total, 0), yes, yes + _DAY),
+    no_to_item, yes_to_item = (items[name].to_numpy() for name in ("no", "yes"))
+    refused = no_to_item >= 0
+    yes_to_item = np.where(refused, no_to_item + _DAY, yes_to_item)
+    for variant, kept, no_at in (
+        (FEW, left, np.where(leaves, _LATER, -1)),
+        (NONE, total, np.full(len(yes), -1)),
+        (ALL, dict.fromkeys(total, 0), np.full(len(yes), _LATER)),
     ):
-        _for_peers(folder / variant, workload, everyone, no_at, yes_at, kept)
+        subjects = pa.table({"user_id": everyone, "no": no_at, "yes": yes})
+        _for_peers(folder / variant, workload, subjects, items.set_column(3, "yes", pa.array(yes_to_item)), kept)
     (folder / PLAIN).mkdir()
     for name in ("shards", "subjects.parquet", "items.parquet"):
         (folder / PLAIN / name).symlink_to(workload / name)
@@ -75,15 +81,18 @@ def prepare(workload: Path) -> Path:
         for purpose in ("train-ai", FEW, NONE, ALL):
             book.declare_purpose(purpose, title="T", description="D")
         book.import_file(workload / "events.parquet")
-        for number, (state, ids, purposes, at) in enumerate(
+        refusing, of_people = items.filter(pa.array(refused)), pa.table({"user_id": everyone})
+        for number, (state, who, purposes, at) in enumerate(
             (
-                ("given", everyone, [FEW, NONE, ALL], yes),
-                ("withdrawn", everyone.filter(pa.array(leaves)), [FEW], no[leaves]),
-                ("withdrawn", everyone, [ALL], yes + _DAY),
+                ("given", of_people, [FEW, NONE, ALL], yes),
+                ("withdrawn", refusing, [FEW, NONE, ALL], no_to_item[refused]),
+                ("given", items, [FEW, NONE, ALL], yes_to_item),
+                ("withdrawn", of_people.filter(pa.array(leaves)), [FEW], np.full(int(leaves.sum()), _LATER)),
+                ("withdrawn", of_people, [ALL], np.full(len(yes), _LATER)),
             )
         ):
             events = folder / f"events-{number}.parquet"
-            pq.write_table(_events(state, ids, purposes, at), events)
+            pq.write_table(_events(state, who, purposes, at), events)
             book.import_file(events)
         for variant in VARIANTS:
             book.snapshot("train-ai" if variant == PLAIN else variant, output=folder / f"{variant}.parquet")
@@ -184,22 +193,23 @@ def _some(people: Any) -> Any:
     return people["user_id"].take(pa.array(np.sort(chosen))).combine_chunks()
 
 
-def _for_peers(folder: Path, workload: Path, ids: Any, no_at: Any, yes_at: Any, kept: dict[str, int]) -> None:
+def _for_peers(folder: Path, workload: Path, subjects: Any, items: Any, kept: dict[str, int]) -> None:
     """As make_shards.py writes them: last no and last yes, -1 for none."""
     folder.mkdir()
     (folder / "shards").symlink_to(workload / "shards")
-    times = {name: np.broadcast_to(np.asarray(at, np.int64), len(ids)).copy() for name, at in (("no", no_at), ("yes", yes_at))}
-    pq.write_table(pa.table({"user_id": ids} | times), folder / "subjects.parquet")
-    pq.write_table(pq.read_table(workload / "items.parquet").slice(0, 0), folder / "items.parquet")
+    pq.write_table(subjects, folder / "subjects.parquet")
+    pq.write_table(items, folder / "items.parquet")
     (folder / "expected.json").write_text(json.dumps({"shards": kept}), encoding="utf-8")
 
 
-def _events(state: str, ids: Any, purposes: list[str], at: Any) -> Any:
-    n = len(ids)
+def _events(state: str, who: Any, purposes: list[str], at: Any) -> Any:
+    """who: user_id, and post_id where it is about posts."""
+    n = len(who)
     return pa.table(
         {
             "state": pa.repeat(state, n),
-            "subject_id": ids,
+            "subject_id": who["user_id"],
+            "content_id": who["post_id"] if "post_id" in who.column_names else pa.nulls(n, pa.string()),
             "purposes": pa.array([purposes] * n, pa.list_(pa.string())),
             "occurred_at": pa.array(at, pa.timestamp("us", tz="UTC")),
             "channel": pa.repeat("import", n),

@@ -24,8 +24,9 @@ import pyarrow as pa
 from ledger import times
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import SEED_BYTES
+from ledger.objects import Place
 from ledger.shards import held, subtrees
-from ledger.shards.answers import Answers
+from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.held import Hashes, Held, Ints, meet, pack_counts, unpack_counts
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
@@ -295,6 +296,29 @@ class Indexed:
         named |= {f"{run['tree']}.{TREE}"} if self._tree else set()
         named |= {f"{line['index']['subjects']}.{SUBJECTS}" for line in lines.values() if "index" in line}
         self.folder.keep_only(named)
+
+
+_begun: dict[tuple[Path, bytes, Answers], Indexed] = {}
+"""What `begin` has made; it is the next run's, and no other's."""
+
+
+def begin(snapshot: Snapshot, output: Place | None, *, decides: bool = True) -> Snapshot:
+    """Make what hangs on the answers alone, as they stand now: for a thread, while the rest of a command is made ready.
+
+    output: of a run, which may have left its index there. decides: whether rows will be decided. Returns the snapshot.
+    """
+    answers = answers_at(snapshot, times.now())
+    if isinstance(output, Path) and (folder := IndexFolder.open(output)) is not None:
+        _begun[folder.path, folder.salt, answers] = indexed_in(folder, answers)
+    if decides:
+        _ = answers.index
+    return snapshot
+
+
+def indexed_in(folder: IndexFolder, answers: Answers) -> Indexed:
+    """What `begin` has made of these, or else made now."""
+    begun = _begun.pop((folder.path, folder.salt, answers), None)
+    return Indexed(folder, answers) if begun is None else begun
 
 
 def _indexes(seed: bytes, ids: Any) -> list[bytes]:

@@ -27,7 +27,7 @@ from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.objects import Address, Place
 from ledger.parts import Part
-from ledger.rerun import Indexed, Spared, deciding_by
+from ledger.rerun import Indexed, Spared, deciding_by, indexed_in
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
@@ -218,7 +218,7 @@ def run(
 
 def _indexed(folder: IndexFolder, answers: Answers) -> Indexed:
     """While the answers are hashed for the index, what they are known by in the statement is worked out beside."""
-    indexed: Indexed = at_once(lambda: answers.digest, lambda: Indexed(folder, answers))[-1]
+    indexed: Indexed = at_once(lambda: answers.digest, lambda: indexed_in(folder, answers))[-1]
     return indexed
 
 

@@ -30,7 +30,7 @@ Ranks = npt.NDArray[Any]
 
 _DENSE = 8
 """A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
-_BLOCK = 1 << 12
+_BLOCK = 1 << 16
 """Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
 _WIDE = 5
 """Columns of 64 bits."""

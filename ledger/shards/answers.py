@@ -39,8 +39,8 @@ Bools = npt.NDArray[np.bool_]
 class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
-    Subjects have codes 0..n-1 and n for "unknown to the ledger". source: the snapshot's digest and decided_at. until: microseconds,
-    of when the next yes runs out. again: the same rows once more, where they are no longer in memory.
+    Subjects have codes 0..n-1 and n for "unknown to the ledger". source: the snapshot's digest and decided_at.
+    until: microseconds, of when the next yes runs out. again: the same rows once more, where they are no longer in memory.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -298,27 +299,28 @@ class Indexed:
         self.folder.keep_only(named)
 
 
-_begun: dict[tuple[Path, bytes, Answers], Indexed] = {}
-"""What `begin` has made; it is the next run's, and no other's."""
+_begun: dict[tuple[Path, bytes, Answers], Future[Indexed]] = {}
+"""What `begin` makes; it is the next run's, and no other's."""
 
 
 def begin(snapshot: Snapshot, output: Place | None, *, decides: bool = True) -> Snapshot:
-    """Make what hangs on the answers alone, as they stand now: for a thread, while the rest of a command is made ready.
+    """Have a thread make what hangs on the answers alone, as they stand now, while the rest of a command is made ready.
 
     output: of a run, which may have left its index there. decides: whether rows will be decided. Returns the snapshot.
     """
-    answers = answers_at(snapshot, times.now())
+    answers, thread = answers_at(snapshot, times.now()), ThreadPoolExecutor(1)
     if isinstance(output, Path) and (folder := IndexFolder.open(output)) is not None:
-        _begun[folder.path, folder.salt, answers] = indexed_in(folder, answers)
+        _begun[folder.path, folder.salt, answers] = thread.submit(Indexed, folder, answers)
     if decides:
-        _ = answers.index
+        thread.submit(lambda: answers.index)
+    thread.shutdown(wait=False)
     return snapshot
 
 
 def indexed_in(folder: IndexFolder, answers: Answers) -> Indexed:
-    """What `begin` has made of these, or else made now."""
+    """What was begun of these, or else is made now."""
     begun = _begun.pop((folder.path, folder.salt, answers), None)
-    return Indexed(folder, answers) if begun is None else begun
+    return Indexed(folder, answers) if begun is None else begun.result()
 
 
 def _indexes(seed: bytes, ids: Any) -> list[bytes]:

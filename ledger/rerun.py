@@ -132,8 +132,8 @@ class Indexed:
         index = line.get("index")
         if index is None or index["salt"] != self.folder.salt_sha256:
             return False
-        decided = {**line["deciding"], "answers_sha256": deciding["answers_sha256"]}
-        if decided != {**deciding, "input_sha256": line["result"]["input_sha256"]}:
+        decided, input_sha256 = line["deciding"], line["result"]["input_sha256"]
+        if decided != {**deciding, "answers_sha256": decided["answers_sha256"], "input_sha256": input_sha256}:
             return False
         if not _is_there(line, source, output):
             return False
@@ -341,4 +341,4 @@ def _add(keys: Hashes, rows: Ints, more: Held, sign: int) -> bool:
 def _is_there(line: Line, source: Input, output: Path) -> bool:
     # As text: where there is no identity now, it is not what the line has.
     known = line["index"]["input"], line["index"]["output"]
-    return known == (str(identity(source.path)), str(identity(output / source.name, follow=False)))
+    return known == (str(identity(source.path)), str(identity(f"{output}/{source.name}", follow=False)))

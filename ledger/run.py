@@ -263,9 +263,9 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
     target = output.resolve()
     sources = files.resolved(source.path for source in inputs)
     stating.require_no_ledger(output)
-    taken = [*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()]
+    taken = [*sources, str(statement_path(output).resolve()), str(_journal_path(output, part).resolve())]
     own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
-    if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
+    if exclusions is not None and (str(exclusions.resolve()) in taken or not own.isdisjoint(exclusions.resolve().parents)):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
@@ -287,7 +287,7 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
             )
     inside = f"{str(target).rstrip('/')}/"
     for path in sources:
-        if str(path).startswith(inside):
+        if path.startswith(inside):
             raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
     names = {source.name for source in inputs}
     strange = [name for name in files.shards_below(output) if name not in names]

@@ -92,8 +92,9 @@ class Indexed:
         self._earlier: dict[str, tuple[Hashes, Hashes] | None] = {}
         self._begun, self._lock = False, threading.Lock()
 
-    def _begin(self) -> None:
-        """Before the first line speaks of these answers, and not before: where nothing is done, nothing is left."""
+    def begin(self) -> None:
+        """Before the first line speaks of these answers. Where there is no index yet not before that: where nothing is done,
+        nothing is left."""
         with self._lock:
             if not self._begun:
                 self.folder.make()
@@ -267,7 +268,7 @@ class Indexed:
         input that cannot be: the shard is done again by the next run."""
         if output is None or not self.known.is_exact:
             return {}
-        self._begin()
+        self.begin()
         entry = {
             "salt": self.folder.salt_sha256,
             "subjects": self.folder.write(SUBJECTS, *subjects.held().packed()),
@@ -279,7 +280,7 @@ class Indexed:
 
     def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
         """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
-        self._begin()
+        self.begin()
         kept = pack_counts(rows[self.known.order])
         run = {
             "salt": self.folder.salt_sha256,

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -181,7 +182,9 @@ def run(
             turn,
         )
         to_do = [source for source in share if source.name not in spared.lines]
-        done = in_parallel(work.shard, to_do, workers, turn)
+        shards = partial(in_parallel, work.shard, to_do, workers, turn)
+        # An index that is there already gets today's answers meanwhile: the disk is waited for.
+        done = shards() if indexed is None or not spared.lines else at_once(indexed.begin, shards)[-1]
         by_name = {**spared.lines, **{line["name"]: line for line, _ in done}}
         lines = {source.name: by_name[source.name] for source in share}
         results = [line["result"] for line in lines.values()]
@@ -210,9 +213,14 @@ def run(
         if part is not None and journal is not None:
             part.finish(journal, inputs, _same_for_all(record))
             key = None  # a statement speaks of the whole set
-        elif journal is not None and indexed is not None and people is not None:
-            indexed.end(journal, lines, people.rows, started_at)
-        statement = None if key is None else stating.put(output, run_statement(record), key, admit)
+        statement = None
+        if key is not None:
+            if journal is None or indexed is None or people is None:
+                payload = run_statement(record)
+            else:  # the index waits for the disk
+                end = partial(indexed.end, journal, lines, people.rows, started_at)
+                payload = at_once(end, partial(run_statement, record))[-1]
+            statement = stating.put(output, payload, key, admit)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=statement)
 
 

@@ -211,12 +211,10 @@ class Indexed:
             return again
         seed, keep = secrets.token_bytes(SEED_BYTES), Subtrees()
         said = people.commit(seed, keep=keep)
-        place = np.zeros(len(rows), np.uint64)
         if len(keep.place):
-            of_code = np.zeros(len(rows), np.uint64)
-            of_code[np.nonzero(people.rows)[0]] = keep.place
-            place = of_code[self.known.order]
-            self._tree = subtrees.pack(seed, keep.hashes, place)
+            of_code = np.zeros(len(rows), np.uint16)
+            of_code[np.nonzero(people.rows)[0]] = subtrees.bucket(keep.place)
+            self._tree = subtrees.pack(seed, keep.hashes, of_code[self.known.order])
         return said
 
     def _commit_again(self, rows: Ints) -> dict[str, Any] | None:
@@ -226,25 +224,25 @@ class Indexed:
         tree = None if data is None or keys is None else subtrees.unpack(data, len(keys))
         if keys is None or then is None or tree is None or not self.known.is_exact:
             return None
-        seed, hashes, place_then = tree
-        was, place, gone = then, place_then.copy(), np.zeros(len(keys), bool)
+        seed, hashes, buckets_then = tree
+        was, buckets, gone = then, buckets_then.copy(), np.zeros(len(keys), bool)
         if not np.array_equal(keys, self.known.keys):
             gone = (then > 0) & ~meet(self.known.keys, keys)
             at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
             was = np.zeros(len(rows), np.int64)
-            place = np.zeros(len(rows), np.uint64)
+            buckets = np.zeros(len(rows), np.uint16)
             if len(keys):
                 both = keys[at] == self.known.keys
-                was[both], place[both] = then[at[both]], place_then[at[both]]
+                was[both], buckets[both] = then[at[both]], buckets_then[at[both]]
         changed = was != rows
         come = np.nonzero(changed & (was == 0))[0]
         texts = self.answers.ids(self.known.order[come])
-        place[come] = [int.from_bytes(index[:8], "big") for index in _indexes(seed, texts)]
-        touched = np.unique(subtrees.bucket(np.concatenate([place[changed], place_then[gone]])))
+        places = [int.from_bytes(index[:8], "big") for index in _indexes(seed, texts)]
+        buckets[come] = subtrees.bucket(np.array(places, np.uint64))
+        touched = np.unique(np.concatenate([buckets[changed], buckets_then[gone]]))
         if not subtrees.few(touched):
             return None
         kept = rows > 0
-        buckets = subtrees.bucket(place)
         below = np.nonzero(kept & np.isin(buckets, touched, kind="table"))[0]
         pairs = dict[int, list[tuple[bytes, bytes]]]()
         of_rows = cache(lambda count: prefix_tree.value(b"", {"rows": count}))
@@ -253,8 +251,8 @@ class Indexed:
             pairs.setdefault(number, []).append((index, of_rows(count)))
         for number in touched.tolist():
             hashes[number] = np.frombuffer(subtrees.under(sorted(pairs.get(number, []))), np.uint8)
-        self._tree = subtrees.pack(seed, hashes, place)
-        top = subtrees.root(hashes, subtrees.counts(place[kept]))
+        self._tree = subtrees.pack(seed, hashes, buckets)
+        top = subtrees.root(hashes, subtrees.counts(buckets[kept]))
         return {"root": top.hex(), "seed": seed.hex(), "count": int(kept.sum())}
 
     def shard(self) -> ShardSubjects:

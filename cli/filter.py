@@ -153,7 +153,7 @@ def consent_of(
 ) -> tuple[Any, Any]:
     """The ledger in use (None where none is needed) and the filter that the options describe.
 
-    beside: the folder of a run, which may have left its index. decides: whether rows will be decided.
+    beside: the folder of a run, which may have left its index. decides: whether rows will be decided, by the thousand.
     """
     if (purpose is None) == (snapshot_path is None):
         raise UsageError(

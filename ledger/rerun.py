@@ -25,7 +25,7 @@ import pyarrow as pa
 from ledger import times
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.objects import Place
+from ledger.objects import Place, named
 from ledger.shards import held, subtrees
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
@@ -307,12 +307,17 @@ def begin(snapshot: Snapshot, output: Place | None, *, decides: bool = True) -> 
 
     output: of a run, which may have left its index there. decides: whether rows will be decided. Returns the snapshot.
     """
+    if output is None and not decides:
+        return snapshot
     answers, thread = answers_at(snapshot, times.now()), ThreadPoolExecutor(1)
-    if isinstance(output, Path) and (folder := IndexFolder.open(output)) is not None:
+    folder = IndexFolder.open(named(output)) if isinstance(output, Path) else None
+    if folder is not None:
         _begun[folder.path, folder.salt, answers] = thread.submit(Indexed, folder, answers)
     if decides:
         thread.submit(lambda: answers.index)
     thread.shutdown(wait=False)
+    if decides:
+        _ = answers.digest
     return snapshot
 
 

@@ -26,7 +26,7 @@ from ledger.errors import ShardError, UsageError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.objects import Address, Place
+from ledger.objects import Address, Place, named
 from ledger.parts import Part
 from ledger.rerun import Indexed, Spared, deciding_by, indexed_in
 from ledger.shards.answers import Answers, answers_at
@@ -107,7 +107,7 @@ def run(
     if key is not None:
         stating.require_provable(snapshot, publish)
     stating.require_share(min_kept)
-    output = stating.named(output)
+    output = named(output)
     _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
     share = inputs if part is None else part.share(inputs)

@@ -21,6 +21,7 @@ from ledger.consent import split_purpose
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, checkpoint, note
 from ledger.log.trust import Trust
+from ledger.objects import named
 from ledger.rerun import Indexed, indexed_in
 from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
@@ -87,7 +88,7 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     """
     now = times.now()
     snapshot.check_age(now)
-    folder = folder.resolve() if folder.name in ("", "..") else folder
+    folder = named(folder)
     trust = trust if isinstance(trust, Trust) else load_trust(trust)
     stated = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=True)
     record = stated.record

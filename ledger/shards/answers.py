@@ -55,15 +55,16 @@ class Answers:
         self._digest: str | None = None
         self._hashed: tuple[TextHash, Hashes, Ints] | None = None
         self._index: Index | None = None
-        self._lock = threading.Lock()
+        self._lock, self._hashing = threading.Lock(), threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """With the index, and without what it was made of: whoever gets it decides by it, and builds nothing."""
         index = self.index
-        return vars(self) | {"_index": index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
+        gone = ("_terms", "_hashed", "_again", "_lock", "_hashing")
+        return vars(self) | {"_index": index} | dict.fromkeys(gone)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+        vars(self).update(state, _lock=threading.Lock(), _hashing=threading.Lock())
 
     def stand(self, snapshot_sha256: str, moment: datetime) -> bool:
         """Whether these are that snapshot's answers at a moment: judged then, or before, and no yes has run out since."""
@@ -81,9 +82,10 @@ class Answers:
     @property
     def digest(self) -> str:
         """Of all that decides."""
-        if self._digest is None:
-            self._digest = self.terms.digest()
-        return self._digest
+        with self._hashing:  # by one, where several ask
+            if self._digest is None:
+                self._digest = self.terms.digest()
+            return self._digest
 
     @property
     def index(self) -> Index:

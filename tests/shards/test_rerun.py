@@ -327,7 +327,9 @@ def test_a_yes_that_runs_out_is_a_change_of_the_same_snapshot(world: World, sett
     assert set(opened) == {"e.parquet"} and world.read("out/e.parquet") == []
 
 
-def test_what_was_begun_is_taken_by_one_run_where_it_is_of_its_answers_and_index(world: World, settled: None) -> None:
+def test_what_was_begun_is_taken_by_one_run_where_it_is_of_its_answers_and_index(
+    world: World, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.yes("short", expires_at=times.now() + timedelta(seconds=60))
     raw, made = four(world), list[Indexed]()
     world.shard("in/e.parquet", "short")
@@ -354,6 +356,11 @@ def test_what_was_begun_is_taken_by_one_run_where_it_is_of_its_answers_and_index
                 world.run(raw, snapshot=snapshot)
                 assert len(made) == 1 + own + 1, "it was for one run"
             assert world.read("out/e.parquet") == ([] if late else ["short"])
+        made.clear()
+        monkeypatch.chdir(world.root / "out")
+        begin(snapshot, Path())
+        ConsentFilter(snapshot, Columns(subject="s")).filter_shards([raw], ".", key=world.book.run_key())
+        assert len(made) == 1, "a folder without a name is that one"
 
 
 def test_what_was_written_a_moment_ago_is_read_again(world: World, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

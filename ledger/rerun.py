@@ -134,7 +134,7 @@ class Indexed:
         if index is None or index["salt"] != self.folder.salt_sha256:
             return False
         decided, input_sha256 = line["deciding"], line["result"]["input_sha256"]
-        if decided != {**deciding, "answers_sha256": decided["answers_sha256"], "input_sha256": input_sha256}:
+        if decided != {**deciding, "answers_sha256": decided.get("answers_sha256"), "input_sha256": input_sha256}:
             return False
         if not _is_there(line, source, output):
             return False

@@ -70,7 +70,7 @@ def _stale(ledger_path: Path | None, shards: tuple[Path | Address, ...], form: s
         if not told["subject"]:
             stated = open_statement(read_statement(statement_path(shards[0])), trust, allow_unlogged=True).record
             told |= {**stated.columns, "subject": tuple(stated.columns["subject"])}
-        _, consent = consent_of(stack, ledger_path, **told)
+        _, consent = consent_of(stack, ledger_path, beside=shards[0], decides=False, **told)
         found = consent.stale_shards(shards[0], trust=trust)
     if form == "json":
         write_json(found.document())

@@ -25,7 +25,7 @@ from ledger.objects import Address
 def command(ledger_path: Path | None, /, shard: Path | Address, row: int, form: str, **told: Any) -> None:
     """Say why a row is kept or dropped: its keys, the reason, and for each subject the event that decides."""
     with ExitStack() as stack:
-        book, consent = consent_of(stack, ledger_path, **completed(ledger_path, **told))
+        book, consent = consent_of(stack, ledger_path, decides=False, **completed(ledger_path, **told))
         explanation = ledger.explain(consent, shard, row, book=book)
     for warning in explanation.warnings:
         click.echo(f"warning: {shown(warning)}", err=True)

@@ -77,7 +77,8 @@ def command(
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
         passphrase = asking()
-        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, **completed(ledger_path, **told))
+        told = completed(ledger_path, **told)
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, beside=output, **told)
         key, admit = signing(book, run_key, passphrase)
         on_progress = stack.enter_context(progress("filtering"))
         run = consent.filter_shards(
@@ -146,9 +147,14 @@ def consent_of(
     max_age: timedelta,
     max_source_age: timedelta | None,
     passphrase: Callable[[Path], str] | None = None,
+    beside: Path | Address | None = None,
+    decides: bool = True,
     **columns: Any,
 ) -> tuple[Any, Any]:
-    """The ledger in use (None where none is needed) and the filter that the options describe."""
+    """The ledger in use (None where none is needed) and the filter that the options describe.
+
+    beside: the folder of a run, which may have left its index. decides: whether rows will be decided, by the thousand.
+    """
     if (purpose is None) == (snapshot_path is None):
         raise UsageError(
             "name the answers with --purpose TOKEN or --snapshot FILE, one of them",
@@ -163,12 +169,14 @@ def consent_of(
         return stack.enter_context(ledger.open(path, passphrase=passphrase, finish=passphrase is not None))
 
     if snapshot_path is not None:
+        from ledger.rerun import begin
         from ledger.snapshot import receipt_path
         from ledger.store.folder import Folder
 
         load = partial(ledger.load_snapshot, snapshot_path, trust=trust or Folder.open(path).trust(), max_age=max_age)
-        # What reads the database is imported while the answers are read and hashed: each takes a fifth of a second.
-        snapshot, book = at_once(load, opened)
+        # What reads the database is imported while the answers are read, and all is made that hangs on them alone: each takes
+        # half a second.
+        snapshot, book = at_once(lambda: begin(load(), beside, decides=decides), opened)
         if not receipt_path(snapshot_path).exists():  # opening a ledger goes on with erasures, which take snapshots away
             snapshot = load()
         if book is not None and snapshot.header.origin != book.origin:

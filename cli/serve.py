@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ def command(ledger_path: Path | None, host: str, port: int, behind: str | None, 
         raise ConsentLedgerError(
             f"serving needs the package {error.name}", hint="install it with pip install 'consent-ledger[web]'"
         ) from error
+    gc.set_threshold(50_000, 20, 50)  # other commands end before what they leave lying matters
     with ledger.open(ledger_path, passphrase=asking()) as book:
         server.serve(
             book,

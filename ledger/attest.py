@@ -17,7 +17,7 @@ from ledger.audit import Audit, audit
 from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.objects import Place
+from ledger.objects import Place, named
 from ledger.shards.columns import Columns
 from ledger.shards.inputs import find_inputs
 from ledger.shards.work import Callback, total
@@ -53,7 +53,7 @@ def attest(
     """What `ConsentFilter.attest_shards` says."""
     started_at = times.now()
     stating.require_provable(snapshot, publish)
-    folder = stating.named(folder)
+    folder = named(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", hint="name the folder of the shards: its statement stands beside it")
     path = statement_path(folder)

@@ -13,29 +13,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from ledger import admission, cursor, files, person, receipts, status, times, together
+from ledger import admission, cursor, files, person, receipts, times, together
 from ledger.admission import Keys
 from ledger.consent import ALL_PURPOSES, Event, Purpose
 from ledger.cursor import EventPage
 from ledger.errors import InvalidEvent, UsageError
-from ledger.links import Links
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.person import Recorded
-from ledger.status import Status
 from ledger.store import database, erasure
-from ledger.store import fsck as checking
 from ledger.store.append import Appended, Transaction, append, check_not_moved, told_that_it_was_recorded
 from ledger.store.append import create as create_log
 from ledger.store.documents import check_no_wider, check_purpose, event_document, purpose_document
 from ledger.store.erasure import Erased
 from ledger.store.folder import Folder, Passphrase, find
-from ledger.store.fsck import FsckReport
 from ledger.store.history import History
 
-if TYPE_CHECKING:  # These load pyarrow, numpy and DuckDB, which recording an act does not need: half a second.
+if TYPE_CHECKING:  # Some load pyarrow, numpy and DuckDB, which recording an act does not need: half a second.
+    from ledger.links import Links
     from ledger.snapshot import Snapshot
+    from ledger.status import Status
+    from ledger.store.fsck import FsckReport
     from ledger.store.imports import ImportReport
     from ledger.store.mapping import ImportColumns
 
@@ -67,6 +66,8 @@ def open_ledger(path: str | Path | None = None, *, passphrase: Passphrase | None
 
 def fsck(path: str | Path | None = None, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
     """Check a ledger whole. on_progress: entries checked, entries in all. Raises IntegrityError for the first thing wrong."""
+    from ledger.store import fsck as checking
+
     folder = Folder.open(find(path))
     return checking.fsck(database.connect(folder.database), folder, on_progress)
 
@@ -132,6 +133,8 @@ class Ledger:
     @property
     def links(self) -> Links:
         """Links by which people say no with one click."""
+        from ledger.links import Links
+
         return Links(self.folder, self.append, self.read, self._by)
 
     def _create(self) -> None:
@@ -339,6 +342,8 @@ class Ledger:
 
     def status(self, *, on_progress: Callable[[int, int], None] | None = None) -> Status:
         """How the ledger stands, from one pass over the log. on_progress: entries read, entries in all. Raises IntegrityError."""
+        from ledger import status
+
         standing: Status = self.read(status.read, self.folder.read_anchors(), on_progress, as_it_stands=True)
         return standing
 
@@ -478,4 +483,6 @@ class Ledger:
 
     def fsck(self, *, on_progress: Callable[[int, int], None] | None = None) -> FsckReport:
         """Check the ledger whole. Raises IntegrityError for the first thing that is wrong."""
+        from ledger.store import fsck as checking
+
         return checking.fsck(self._engine, self.folder, on_progress)

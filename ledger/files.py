@@ -216,18 +216,19 @@ def shards_below(folder: Place) -> list[str]:
     return found
 
 
-def resolved(paths: Iterable[Place]) -> list[Place]:
-    """What `resolve` says of each, where many are in one folder: that is resolved once."""
-    folders: dict[str, Path] = {}  # by text: a path takes longer to look up than to make
-    found: list[Place] = []
+def resolved(paths: Iterable[Place]) -> list[str]:
+    """What `resolve` says of each, as text, where many are in one folder: that is resolved once."""
+    folders: dict[str, str] = {}
+    found: list[str] = []
     for path in paths:
-        if isinstance(path, Address) or path.name in ("", "..") or path.is_symlink():
-            found.append(path.resolve())
+        text = str(path)
+        above, name = os.path.split(text)  # by text: a path takes longer to make than to look at
+        if isinstance(path, Address) or name in ("", "..") or os.path.islink(text):  # noqa: PTH114
+            found.append(str(path.resolve()))
             continue
-        folder = path.parent
-        if (above := str(folder)) not in folders:
-            folders[above] = folder.resolve()
-        found.append(folders[above] / path.name)
+        if above not in folders:
+            folders[above] = str(Path(above).resolve())
+        found.append(os.path.join(folders[above], name))  # noqa: PTH118
     return found
 
 

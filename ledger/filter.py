@@ -6,19 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger import objects, times
-from ledger.attest import Attestation, attest
-from ledger.audit import Audit, audit
-from ledger.digesting import Digesting
 from ledger.errors import UsageError
 from ledger.log.keys import PrivateKey
 from ledger.log.trust import Trust
 from ledger.objects import Place
-from ledger.parts import Part
-from ledger.run import Run, run
-from ledger.select import Selection, select
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
@@ -26,7 +20,14 @@ from ledger.shards.inputs import find_inputs
 from ledger.shards.table import keep
 from ledger.shards.work import Callback
 from ledger.snapshot import Snapshot
-from ledger.stale import Stale, stale
+
+if TYPE_CHECKING:  # What is done with shards is imported by whoever does it.
+    from ledger.attest import Attestation
+    from ledger.audit import Audit
+    from ledger.digesting import Digesting
+    from ledger.run import Run
+    from ledger.select import Selection
+    from ledger.stale import Stale
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ConsentFilter:
         self.columns.check(batch.schema, self.snapshot.header.categories)
         if answers is None:
             answers = self.answers
-        elif answers.source != (self.snapshot.sha256, self.decided_at):
+        elif not answers.stand(self.snapshot.sha256, self.decided_at):
             raise UsageError("the answers are another filter's", hint="hand on `answers` of a filter equal to this one")
         return decide(self.columns.read(batch), answers, self.snapshot.header.categories)
 
@@ -95,6 +96,9 @@ class ConsentFilter:
         all parts are told alike, and makes no statement: `attest_shards` does, once all of them are there.
         Raises ShardError or UsageError for what is wrong with any of the inputs before the first output is written.
         """
+        from ledger.parts import Part
+        from ledger.run import run
+
         return run(
             find_inputs(inputs),
             objects.place(output),
@@ -114,6 +118,8 @@ class ConsentFilter:
 
     def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
         """Decide every row of finished shards. Reads the key columns only, writes nothing."""
+        from ledger.audit import audit
+
         return audit(find_inputs(paths, hidden=True), self.snapshot, self.columns, workers=workers, on_progress=on_progress)
 
     def stale_shards(self, folder: str | Path, *, trust: str | Path | Trust) -> Stale:
@@ -122,6 +128,8 @@ class ConsentFilter:
         trust: whose statement counts. Raises VerificationError where it is not trusted, UsageError where the folder has no
         index of that run, or this filter has other columns, or answers that cannot be compared with the run's.
         """
+        from ledger.stale import stale
+
         return stale(objects.local(folder), self.snapshot, self.columns, trust)
 
     def attest_shards(
@@ -141,6 +149,8 @@ class ConsentFilter:
         audit is removed. Raises UsageError where the statement of a run is there, ShardError where the folder holds what `verify`
         would refuse, or not all that the journals of a run's parts speak of.
         """
+        from ledger.attest import attest
+
         return attest(
             objects.place(folder),
             self.snapshot,
@@ -172,6 +182,9 @@ class ConsentFilter:
         for `filter_shards`. inputs: also as a `Digesting` has them, whose thread hashes them already. Raises as `filter_shards`
         does, before the first file is written for what is wrong with any of the inputs.
         """
+        from ledger.digesting import Digesting
+        from ledger.select import select
+
         digesting = inputs if isinstance(inputs, Digesting) else None
         return select(
             inputs.inputs if isinstance(inputs, Digesting) else find_inputs(inputs),

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from ledger.errors import ShardError, UsageError
@@ -151,6 +151,7 @@ class Address:
 
 
 Place: TypeAlias = Path | Address
+P = TypeVar("P", Path, Address, Place)
 
 
 def place(path: str | Path | Address) -> Place:
@@ -176,6 +177,11 @@ def place(path: str | Path | Address) -> Place:
     if key and unsafe(key):
         raise UsageError(f"{SCHEME}{bucket}/{key} has a part that is empty, `.` or `..`", hint="name it without")
     return Address(bucket, key, tuple(sorted(options)))
+
+
+def named(folder: P) -> P:
+    """A folder that has a name, beside which a statement can stand."""
+    return folder if isinstance(folder, Address) or folder.name not in ("", "..") else folder.resolve()
 
 
 def local(path: str | Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -24,8 +25,9 @@ import pyarrow as pa
 from ledger import times
 from ledger.log import canonical, prefix_tree
 from ledger.log.prefix_tree import SEED_BYTES
+from ledger.objects import Place, named
 from ledger.shards import held, subtrees
-from ledger.shards.answers import Answers
+from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.held import Hashes, Held, Ints, meet, pack_counts, unpack_counts
 from ledger.shards.index_folder import ANSWERS, KEPT, RUN, SUBJECTS, TREE, IndexFolder, identity
@@ -90,8 +92,9 @@ class Indexed:
         self._earlier: dict[str, tuple[Hashes, Hashes] | None] = {}
         self._begun, self._lock = False, threading.Lock()
 
-    def _begin(self) -> None:
-        """Before the first line speaks of these answers, and not before: where nothing is done, nothing is left."""
+    def begin(self) -> None:
+        """Before the first line speaks of these answers. Where there is no index yet not before that: where nothing is done,
+        nothing is left."""
         with self._lock:
             if not self._begun:
                 self.folder.make()
@@ -130,8 +133,8 @@ class Indexed:
         index = line.get("index")
         if index is None or index["salt"] != self.folder.salt_sha256:
             return False
-        decided = {**line["deciding"], "answers_sha256": deciding["answers_sha256"]}
-        if decided != {**deciding, "input_sha256": line["result"]["input_sha256"]}:
+        decided, input_sha256 = line["deciding"], line["result"]["input_sha256"]
+        if decided != {**deciding, "answers_sha256": decided.get("answers_sha256"), "input_sha256": input_sha256}:
             return False
         if not _is_there(line, source, output):
             return False
@@ -208,12 +211,10 @@ class Indexed:
             return again
         seed, keep = secrets.token_bytes(SEED_BYTES), Subtrees()
         said = people.commit(seed, keep=keep)
-        place = np.zeros(len(rows), np.uint64)
         if len(keep.place):
-            of_code = np.zeros(len(rows), np.uint64)
-            of_code[np.nonzero(people.rows)[0]] = keep.place
-            place = of_code[self.known.order]
-            self._tree = subtrees.pack(seed, keep.hashes, place)
+            of_code = np.zeros(len(rows), np.uint16)
+            of_code[np.nonzero(people.rows)[0]] = subtrees.bucket(keep.place)
+            self._tree = subtrees.pack(seed, keep.hashes, of_code[self.known.order])
         return said
 
     def _commit_again(self, rows: Ints) -> dict[str, Any] | None:
@@ -223,25 +224,25 @@ class Indexed:
         tree = None if data is None or keys is None else subtrees.unpack(data, len(keys))
         if keys is None or then is None or tree is None or not self.known.is_exact:
             return None
-        seed, hashes, place_then = tree
-        was, place, gone = then, place_then.copy(), np.zeros(len(keys), bool)
+        seed, hashes, buckets_then = tree
+        was, buckets, gone = then, buckets_then.copy(), np.zeros(len(keys), bool)
         if not np.array_equal(keys, self.known.keys):
             gone = (then > 0) & ~meet(self.known.keys, keys)
             at = np.minimum(np.searchsorted(keys, self.known.keys), max(0, len(keys) - 1))
             was = np.zeros(len(rows), np.int64)
-            place = np.zeros(len(rows), np.uint64)
+            buckets = np.zeros(len(rows), np.uint16)
             if len(keys):
                 both = keys[at] == self.known.keys
-                was[both], place[both] = then[at[both]], place_then[at[both]]
+                was[both], buckets[both] = then[at[both]], buckets_then[at[both]]
         changed = was != rows
         come = np.nonzero(changed & (was == 0))[0]
         texts = self.answers.ids(self.known.order[come])
-        place[come] = [int.from_bytes(index[:8], "big") for index in _indexes(seed, texts)]
-        touched = np.unique(subtrees.bucket(np.concatenate([place[changed], place_then[gone]])))
+        places = [int.from_bytes(index[:8], "big") for index in _indexes(seed, texts)]
+        buckets[come] = subtrees.bucket(np.array(places, np.uint64))
+        touched = np.unique(np.concatenate([buckets[changed], buckets_then[gone]]))
         if not subtrees.few(touched):
             return None
         kept = rows > 0
-        buckets = subtrees.bucket(place)
         below = np.nonzero(kept & np.isin(buckets, touched, kind="table"))[0]
         pairs = dict[int, list[tuple[bytes, bytes]]]()
         of_rows = cache(lambda count: prefix_tree.value(b"", {"rows": count}))
@@ -250,8 +251,8 @@ class Indexed:
             pairs.setdefault(number, []).append((index, of_rows(count)))
         for number in touched.tolist():
             hashes[number] = np.frombuffer(subtrees.under(sorted(pairs.get(number, []))), np.uint8)
-        self._tree = subtrees.pack(seed, hashes, place)
-        top = subtrees.root(hashes, subtrees.counts(place[kept]))
+        self._tree = subtrees.pack(seed, hashes, buckets)
+        top = subtrees.root(hashes, subtrees.counts(buckets[kept]))
         return {"root": top.hex(), "seed": seed.hex(), "count": int(kept.sum())}
 
     def shard(self) -> ShardSubjects:
@@ -265,7 +266,7 @@ class Indexed:
         input that cannot be: the shard is done again by the next run."""
         if output is None or not self.known.is_exact:
             return {}
-        self._begin()
+        self.begin()
         entry = {
             "salt": self.folder.salt_sha256,
             "subjects": self.folder.write(SUBJECTS, *subjects.held().packed()),
@@ -277,7 +278,7 @@ class Indexed:
 
     def end(self, journal: Journal, lines: Mapping[str, Line], rows: Ints, decided_at: datetime) -> None:
         """All of the run is done. lines: of all its shards. rows: kept ones, by the code of whose they are."""
-        self._begin()
+        self.begin()
         kept = pack_counts(rows[self.known.order])
         run = {
             "salt": self.folder.salt_sha256,
@@ -295,6 +296,35 @@ class Indexed:
         named |= {f"{run['tree']}.{TREE}"} if self._tree else set()
         named |= {f"{line['index']['subjects']}.{SUBJECTS}" for line in lines.values() if "index" in line}
         self.folder.keep_only(named)
+
+
+_begun: dict[tuple[Path, bytes, Answers], Future[Indexed]] = {}
+"""What `begin` makes; it is the next run's, and no other's."""
+
+
+def begin(snapshot: Snapshot, output: Place | None, *, decides: bool = True) -> Snapshot:
+    """Have a thread make what hangs on the answers alone, as they stand now, while the rest of a command is made ready.
+
+    output: of a run, which may have left its index there. decides: whether rows will be decided. Returns the snapshot.
+    """
+    if output is None and not decides:
+        return snapshot
+    answers, thread = answers_at(snapshot, times.now()), ThreadPoolExecutor(1)
+    folder = IndexFolder.open(named(output)) if isinstance(output, Path) else None
+    if folder is not None:
+        _begun[folder.path, folder.salt, answers] = thread.submit(Indexed, folder, answers)
+    if decides:
+        thread.submit(lambda: answers.index)
+    thread.shutdown(wait=False)
+    if decides:
+        _ = answers.digest
+    return snapshot
+
+
+def indexed_in(folder: IndexFolder, answers: Answers) -> Indexed:
+    """What was begun of these, or else is made now."""
+    begun = _begun.pop((folder.path, folder.salt, answers), None)
+    return Indexed(folder, answers) if begun is None else begun.result()
 
 
 def _indexes(seed: bytes, ids: Any) -> list[bytes]:
@@ -315,4 +345,4 @@ def _add(keys: Hashes, rows: Ints, more: Held, sign: int) -> bool:
 def _is_there(line: Line, source: Input, output: Path) -> bool:
     # As text: where there is no identity now, it is not what the line has.
     known = line["index"]["input"], line["index"]["output"]
-    return known == (str(identity(source.path)), str(identity(output / source.name, follow=False)))
+    return known == (str(identity(source.path)), str(identity(f"{output}/{source.name}", follow=False)))

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -25,9 +26,9 @@ from ledger.errors import ShardError, UsageError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
 from ledger.log.prefix_tree import SEED_BYTES
-from ledger.objects import Address, Place
+from ledger.objects import Address, Place, named
 from ledger.parts import Part
-from ledger.rerun import Indexed, Spared, deciding_by
+from ledger.rerun import Indexed, Spared, deciding_by, indexed_in
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.carriers import carried_metadata_warnings
 from ledger.shards.columns import Columns
@@ -106,7 +107,7 @@ def run(
     if key is not None:
         stating.require_provable(snapshot, publish)
     stating.require_share(min_kept)
-    output = stating.named(output)
+    output = named(output)
     _check_output(output, inputs, exclusions, part)
     dropped = _dropped(drop_metadata)
     share = inputs if part is None else part.share(inputs)
@@ -181,7 +182,9 @@ def run(
             turn,
         )
         to_do = [source for source in share if source.name not in spared.lines]
-        done = in_parallel(work.shard, to_do, workers, turn)
+        shards = partial(in_parallel, work.shard, to_do, workers, turn)
+        # An index that is there already gets today's answers meanwhile: the disk is waited for.
+        done = shards() if indexed is None or not spared.lines else at_once(indexed.begin, shards)[-1]
         by_name = {**spared.lines, **{line["name"]: line for line, _ in done}}
         lines = {source.name: by_name[source.name] for source in share}
         results = [line["result"] for line in lines.values()]
@@ -210,15 +213,20 @@ def run(
         if part is not None and journal is not None:
             part.finish(journal, inputs, _same_for_all(record))
             key = None  # a statement speaks of the whole set
-        elif journal is not None and indexed is not None and people is not None:
-            indexed.end(journal, lines, people.rows, started_at)
-        statement = None if key is None else stating.put(output, run_statement(record), key, admit)
+        statement = None
+        if key is not None:
+            if journal is None or indexed is None or people is None:
+                payload = run_statement(record)
+            else:  # the index waits for the disk
+                end = partial(indexed.end, journal, lines, people.rows, started_at)
+                payload = at_once(end, partial(run_statement, record))[-1]
+            statement = stating.put(output, payload, key, admit)
         return Run(record=record, checkpoint=snapshot.header.checkpoint, statement=statement)
 
 
 def _indexed(folder: IndexFolder, answers: Answers) -> Indexed:
     """While the answers are hashed for the index, what they are known by in the statement is worked out beside."""
-    indexed: Indexed = at_once(lambda: answers.digest, lambda: Indexed(folder, answers))[-1]
+    indexed: Indexed = at_once(lambda: answers.digest, lambda: indexed_in(folder, answers))[-1]
     return indexed
 
 
@@ -263,9 +271,9 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
     target = output.resolve()
     sources = files.resolved(source.path for source in inputs)
     stating.require_no_ledger(output)
-    taken = [*sources, statement_path(output).resolve(), _journal_path(output, part).resolve()]
+    taken = [*sources, str(statement_path(output).resolve()), str(_journal_path(output, part).resolve())]
     own: set[Place] = {target} if isinstance(output, Address) else {target, index_folder(output).resolve()}
-    if exclusions is not None and (exclusions.resolve() in taken or not own.isdisjoint(exclusions.resolve().parents)):
+    if exclusions is not None and (str(exclusions.resolve()) in taken or not own.isdisjoint(exclusions.resolve().parents)):
         raise UsageError(
             f"{exclusions} is an input, or belongs to the output folder {output}", hint="write the exclusions elsewhere"
         )
@@ -287,7 +295,7 @@ def _check_output(output: Place, inputs: list[Input], exclusions: Path | None, p
             )
     inside = f"{str(target).rstrip('/')}/"
     for path in sources:
-        if str(path).startswith(inside):
+        if path.startswith(inside):
             raise UsageError(f"input {path} lies in the output folder {output}", hint="write to another folder with -o")
     names = {source.name for source in inputs}
     strange = [name for name in files.shards_below(output) if name not in names]

@@ -27,7 +27,7 @@ from ledger.log.keys import PrivateKey
 from ledger.log.note import Verifier
 from ledger.log.prefix_tree import SEED_BYTES
 from ledger.log.trust import Trust
-from ledger.objects import Place
+from ledger.objects import Place, named
 from ledger.selected import blocks_of
 from ledger.shards import positions
 from ledger.shards.answers import answers_at
@@ -89,7 +89,7 @@ def select(
     snapshot.check_age(started_at)
     stating.require_provable(snapshot, publish)
     stating.require_share(min_kept)
-    output = stating.named(output)
+    output = named(output)
     _check_output(output, inputs)
     categories = snapshot.header.categories
     progress = Progress(rows_of(inputs, lambda shard: columns.check(shard.schema_arrow, categories)), on_progress)

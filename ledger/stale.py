@@ -21,8 +21,9 @@ from ledger.consent import split_purpose
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical, checkpoint, note
 from ledger.log.trust import Trust
-from ledger.rerun import Indexed
-from ledger.shards.answers import Answers
+from ledger.objects import named
+from ledger.rerun import Indexed, indexed_in
+from ledger.shards.answers import answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.held import Hashes, Ints, meet
 from ledger.shards.index_folder import IndexFolder, identity
@@ -87,7 +88,7 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     """
     now = times.now()
     snapshot.check_age(now)
-    folder = folder.resolve() if folder.name in ("", "..") else folder
+    folder = named(folder)
     trust = trust if isinstance(trust, Trust) else load_trust(trust)
     stated = open_statement(read_statement(statement_path(folder)), trust, allow_unlogged=True)
     record = stated.record
@@ -106,7 +107,7 @@ def stale(folder: Path, snapshot: Snapshot, columns: Columns, trust: str | Path 
     index = IndexFolder.open(folder)
     if index is None:
         raise UsageError(f"there is no index beside {folder}", hint=f"{_AUDIT}: an index is left by the next run")
-    indexed = Indexed(index, Answers(snapshot.rows(), now, snapshot.sha256, snapshot.rows))
+    indexed = indexed_in(index, answers_at(snapshot, now))
     lines = latest(_journal(folder), [key.public for key in trust.run], indexed.all_lines)
     if indexed.run.get("decided_at") != times.text(record.decided_at) or not indexed.known.is_exact:
         raise UsageError(f"the index beside {folder} is not that of the run which its statement speaks of", hint=_AUDIT)

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Callable, Collection
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -36,11 +35,6 @@ VERSIONS = {
     "python": platform.python_version(),
     "machine": platform.machine(),
 }
-
-
-def named(folder: Place) -> Place:
-    """A folder that has a name, beside which a statement can stand."""
-    return folder.resolve() if isinstance(folder, Path) and folder.name in ("", "..") else folder
 
 
 def require_provable(snapshot: Snapshot, publish: Callable[[Snapshot], Snapshot] | None) -> None:

@@ -6,7 +6,6 @@ answer. Of subjects whom one answer settles that answer alone is held; rows are 
 
 from __future__ import annotations
 
-import functools
 import secrets
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger import times
 from ledger.consent import Scope
 from ledger.cores import at_once
 from ledger.shards.found import Found
@@ -40,7 +40,7 @@ class Answers:
     """The index over a snapshot's rows (`ledger.snapshot.SCHEMA`), with expiry judged at decided_at.
 
     Subjects have codes 0..n-1 and n for "unknown to the ledger". source: the snapshot's digest and decided_at.
-    again: the same rows once more, where they are no longer in memory.
+    until: microseconds, of when the next yes runs out. again: the same rows once more, where they are no longer in memory.
     """
 
     def __init__(
@@ -49,20 +49,27 @@ class Answers:
         self.source = snapshot_sha256, decided_at
         self._again: Callable[[], Any] | None = again or (lambda: rows)
         terms = Terms(rows, decided_at)
+        self.until = terms.next_expiry
         self.unknown, self._subject = len(terms.starts), terms.subject.cast(pa.large_string())
         self._terms: Terms | None = terms
         self._digest: str | None = None
         self._hashed: tuple[TextHash, Hashes, Ints] | None = None
         self._index: Index | None = None
-        self._lock = threading.Lock()
+        self._lock, self._hashing = threading.Lock(), threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """With the index, and without what it was made of: whoever gets it decides by it, and builds nothing."""
         index = self.index
-        return vars(self) | {"_index": index, "_terms": None, "_hashed": None, "_again": None, "_lock": None}
+        gone = ("_terms", "_hashed", "_again", "_lock", "_hashing")
+        return vars(self) | {"_index": index} | dict.fromkeys(gone)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+        vars(self).update(state, _lock=threading.Lock(), _hashing=threading.Lock())
+
+    def stand(self, snapshot_sha256: str, moment: datetime) -> bool:
+        """Whether these are that snapshot's answers at a moment: judged then, or before, and no yes has run out since."""
+        judged, decided_at = self.source
+        return judged == snapshot_sha256 and decided_at <= moment and times.micros(moment) < self.until
 
     @property
     def terms(self) -> Terms:
@@ -75,9 +82,10 @@ class Answers:
     @property
     def digest(self) -> str:
         """Of all that decides."""
-        if self._digest is None:
-            self._digest = self.terms.digest()
-        return self._digest
+        with self._hashing:  # by one, where several ask
+            if self._digest is None:
+                self._digest = self.terms.digest()
+            return self._digest
 
     @property
     def index(self) -> Index:
@@ -200,7 +208,15 @@ def _numpy(array: Any) -> Any:
     return array.to_numpy(zero_copy_only=False)
 
 
-@functools.lru_cache(maxsize=2)
+_built: tuple[Answers, ...] = ()
+
+
 def answers_at(snapshot: Snapshot, decided_at: datetime) -> Answers:
-    """Those of a snapshot, its yeses judged as they stood then; built once."""
-    return Answers(snapshot.rows(), decided_at, snapshot.sha256, snapshot.rows)
+    """Those of a snapshot, its yeses judged as they stood then; built once, and anew when one has run out since."""
+    global _built
+    for answers in _built:
+        if answers.stand(snapshot.sha256, decided_at):
+            return answers
+    answers = Answers(snapshot.rows(), decided_at, snapshot.sha256, snapshot.rows)
+    _built = (answers, *_built[:1])
+    return answers

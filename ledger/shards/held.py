@@ -4,11 +4,11 @@ among them is told from its head, whose digest is the file's, and the parts wher
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ Ints = npt.NDArray[np.int64]
 _COUNTS = tuple(np.dtype(kind) for kind in ("u1", "<u2", "<u4", "<i8"))
 _PART, _MOST_BITS = 1024, 16
 _FIRST, _DIGEST = 24, 32
+_AT_ONCE = 1 << 12
+"""Bytes of a file that are read first: most often all of its head."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,18 @@ class _Head:
     digests: bytes
 
     @classmethod
-    def read(cls, file: BinaryIO, digest: str) -> _Head | None:
-        data = file.read(_FIRST)
-        if len(data) < _FIRST or (bits := int.from_bytes(data[16:], "little")) > _MOST_BITS:
+    def read(cls, file: int, digest: str) -> _Head | None:
+        data = os.pread(file, _AT_ONCE, 0)
+        if len(data) < _FIRST or (bits := int.from_bytes(data[16:_FIRST], "little")) > _MOST_BITS:
             return None
         parts, size = 1 << bits, _size(bits)
-        data += file.read(size - _FIRST)
+        data = data[:size] if size <= _AT_ONCE else os.pread(file, size, 0)
         if len(data) < size or sha256(data).hexdigest() != digest:
             return None
         bounds = np.frombuffer(data, "<u8", 2 * (parts + 1), _FIRST).tolist()
         return cls(size, bits, bounds[: parts + 1], bounds[parts + 1 :], data[_FIRST + 16 * (parts + 1) :])
 
-    def part(self, file: BinaryIO, part: int) -> tuple[Hashes, Hashes] | None:
+    def part(self, file: int, part: int) -> tuple[Hashes, Hashes] | None:
         known = self._read(file, self.size, *self.keys[part : part + 2])
         others = self._read(file, self.size + 8 * self.keys[-1], *self.others[part : part + 2])
         if sha256(known + others).digest() != self.digests[part * _DIGEST : (part + 1) * _DIGEST]:
@@ -51,11 +53,8 @@ class _Head:
         return np.frombuffer(known, "<u8"), np.frombuffer(others, "<u8")
 
     @staticmethod
-    def _read(file: BinaryIO, base: int, first: int, end: int) -> bytes:
-        if first == end:
-            return b""
-        file.seek(base + 8 * first)
-        return file.read(8 * (end - first))
+    def _read(file: int, base: int, first: int, end: int) -> bytes:
+        return os.pread(file, 8 * (end - first), base + 8 * first) if first < end else b""
 
 
 def _size(bits: int) -> int:
@@ -89,8 +88,8 @@ class Held:
         return head + b"".join([*digests, sha256(counts).digest()]), known + more + counts
 
 
-def read(file: BinaryIO, digest: str) -> Held | None:
-    """All of a file, from its beginning. None where it is another, or torn."""
+def read(file: int, digest: str) -> Held | None:
+    """All of a file, by its descriptor. None where it is another, or torn."""
     if (head := _Head.read(file, digest)) is None:
         return None
     parts = []
@@ -98,15 +97,15 @@ def read(file: BinaryIO, digest: str) -> Held | None:
         if (part := head.part(file, number)) is None:
             return None
         parts.append(part)
-    file.seek(head.size + 8 * (head.keys[-1] + head.others[-1]))
-    counts = file.read()
+    at = head.size + 8 * (head.keys[-1] + head.others[-1])
+    counts = os.pread(file, max(0, os.fstat(file).st_size - at), at)
     rows = unpack_counts(counts, head.keys[-1])
     if rows is None or sha256(counts).digest() != head.digests[-_DIGEST:]:
         return None
     return Held(np.concatenate([keys for keys, _ in parts]), rows, np.concatenate([others for _, others in parts]))
 
 
-def has_any(file: BinaryIO, digest: str, asked: Hashes) -> bool | None:
+def has_any(file: int, digest: str, asked: Hashes) -> bool | None:
     """Whether any of these is among a file's. None where what would tell is another, or torn. asked: in order."""
     if (head := _Head.read(file, digest)) is None:
         return None

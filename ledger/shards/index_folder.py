@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from ledger import files
 from ledger.errors import ConsentLedgerError, ShardError, UsageError
@@ -102,16 +102,19 @@ class IndexFolder:
 
     def read(self, kind: str, digest: str) -> bytes | None:
         """What has this digest; None where it is not there, or has another."""
-        data = self.read_by(kind, digest, lambda file, _: file.read())
+        data = self.read_by(kind, digest, _whole)
         return data if data is not None and sha256(data).hexdigest() == digest else None
 
-    def read_by(self, kind: str, digest: str, reader: Callable[[BinaryIO, str], T | None]) -> T | None:
-        """What `reader(file, digest)` says of the file of that name; None where it is not there, or cannot be read."""
+    def read_by(self, kind: str, digest: str, reader: Callable[[int, str], T | None]) -> T | None:
+        """What `reader(descriptor, digest)` says of the file of that name; None where it is not there, or cannot be read."""
         if not _OURS.fullmatch(f"{digest}.{kind}"):
             return None
         try:
-            with open(f"{self.path}/{digest}.{kind}", "rb", buffering=0, opener=_opener) as file:
-                return reader(file, digest) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            file = os.open(f"{self.path}/{digest}.{kind}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return reader(file, digest) if stat.S_ISREG(os.fstat(file).st_mode) else None
+            finally:
+                os.close(file)
         except OSError:
             return None
 
@@ -145,16 +148,17 @@ def require_ours(output: Path) -> None:
         )
 
 
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _whole(file: int, _: str) -> bytes:
+    with open(file, "rb", closefd=False) as whole:
+        return whole.read()
 
 
-def identity(path: Place, *, follow: bool = True) -> str | None:
+def identity(path: Place | str, *, follow: bool = True) -> str | None:
     """By which a file is known to be unchanged without reading it. None for an object of a store, and for what is no file."""
     if isinstance(path, Address):
         return None
     try:
-        found = path.stat(follow_symlinks=follow)
+        found = os.stat(path, follow_symlinks=follow)  # noqa: PTH116 - asked of text as well
     except OSError:
         return None
     if not stat.S_ISREG(found.st_mode):

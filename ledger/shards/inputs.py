@@ -76,7 +76,7 @@ def _inputs(named: str | Place, hidden: bool, clear: Clear) -> Iterator[Input]:
     if isinstance(path, Address):
         yield from _objects(path, hidden, clear)
     elif path.is_dir():
-        yield from (_input(shard, path) for shard in _shards(path, hidden))
+        yield from (_named(shard, name) for name, shard in _shards(path, hidden))
     elif path.exists():
         yield _input(path, path.parent)
     elif glob.has_magic(text):
@@ -97,7 +97,7 @@ def _matches(pattern: str, hidden: bool) -> Iterator[Input]:
                 yield _input(match, root)
         # A final `**` matches the folders and, one by one, what is in them.
         elif parts[-1] != "**":
-            yield from (_input(shard, root) for shard in _shards(match, hidden))
+            yield from (_input(shard, root) for _, shard in _shards(match, hidden))
 
 
 def _objects(address: Address, hidden: bool, clear: Clear) -> Iterator[Input]:
@@ -152,12 +152,12 @@ def _named(path: Place, name: str) -> Input:
     return Input(path, name)
 
 
-def _shards(folder: Path, hidden: bool) -> list[Path]:
-    """Sorted by name in UTF-8 order, whatever the folders' depths. Links to folders are followed."""
-    return sorted(_walk(folder, hidden, frozenset()), key=lambda path: path.as_posix())
+def _shards(folder: Path, hidden: bool) -> list[tuple[str, Path]]:
+    """Each with its name from there, in UTF-8 order, whatever the folders' depths. Links to folders are followed."""
+    return sorted(_walk(folder, "", hidden, frozenset()))
 
 
-def _walk(folder: Path, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, below: str, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, Path]]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -167,9 +167,9 @@ def _walk(folder: Path, hidden: bool, above: frozenset[tuple[int, int]]) -> Iter
         for entry in entries:
             if hidden or not _skipped(entry.name):
                 if entry.is_dir():
-                    yield from _walk(folder / entry.name, hidden, above | {identity})
+                    yield from _walk(folder / entry.name, f"{below}{entry.name}/", hidden, above | {identity})
                 elif _is_shard(entry.name, hidden):
-                    yield folder / entry.name
+                    yield f"{below}{entry.name}", folder / entry.name
 
 
 def _is_shard(name: str, hidden: bool) -> bool:

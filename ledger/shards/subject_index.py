@@ -30,11 +30,12 @@ Ranks = npt.NDArray[Any]
 
 _DENSE = 8
 """A shard of one row for so many subjects whom the ledger knows is counted by an array of them all."""
-_BLOCK = 1 << 12
-"""Rows that are hashed at once: what is reckoned with stays in the processor's cache."""
+_BLOCK = 1 << 18
+"""Rows that are hashed at once: few enough for the processor's cache, and so many that few calls are made: after each of them
+another thread may have Python's lock."""
 _WIDE = 5
 """Columns of 64 bits."""
-_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
 _NONE: Hashes = np.zeros(0, np.uint64)
 
 
@@ -99,14 +100,27 @@ def _answers(terms: Terms, hasher: Hasher) -> Hashes:
     items[finer] = hasher.items(terms.scope_id.take(pa.array(finer)))
     halves = [np.empty(rows, np.uint64), np.empty(rows, np.uint64)]
     secret = [hasher.numbers(half, 0, 2 + 2 * _WIDE) for half in (0, 1)]
+    # Of a value of 64 bits, low + 2³²·high, low·a + high·b is value·a + high·(b - 2³²·a).
+    whole_by = [numbers[2::2] for numbers in secret]
+    high_by = [numbers[3::2] - (numbers[2::2] << _HALF) for numbers in secret]
+    room = np.empty((2, min(rows, _BLOCK)), np.uint64)
     for first in range(0, rows, _BLOCK):
         block = slice(first, min(rows, first + _BLOCK))
-        words = _words(terms, items, block)
-        for total, numbers in zip(halves, secret, strict=True):
-            sums = numbers[1] * words[0] + numbers[0]
-            for number, word in zip(numbers[2:], words[1:], strict=True):
-                sums += number * word
-            total[block] = sums >> _HALF
+        product, high = room[:, : block.stop - first]
+        sums = [total[block] for total in halves]
+        word = _word(terms, block)
+        for total, numbers in zip(sums, secret, strict=True):
+            np.multiply(word, numbers[1], out=total)
+            total += numbers[0]
+        for column, wide in enumerate((items, terms.no_at, terms.no_position, terms.yes_at, terms.yes_since)):
+            value = wide[block].view(np.uint64)
+            np.right_shift(value, _HALF, out=high)
+            for total, whole_number, high_number in zip(sums, whole_by, high_by, strict=True):
+                for factor, number in (value, whole_number[column]), (high, high_number[column]):
+                    np.multiply(factor, number, out=product)
+                    total += product
+        for total in sums:
+            total >>= _HALF
     counts = terms.counts
     own: Any = slice(None) if terms.one_each else terms.starts
     several = np.nonzero(counts > 1)[0]
@@ -126,18 +140,15 @@ def _answers(terms: Terms, hasher: Hasher) -> Hashes:
     return hashes
 
 
-def _words(terms: Terms, items: Hashes, block: slice) -> list[Hashes]:
-    """Of some rows, 32 bits each: all that decides."""
-    words = [
+def _word(terms: Terms, block: slice) -> Hashes:
+    """Of some rows, 32 bits of what decides."""
+    word: Hashes = (
         terms.scope[block].astype(np.uint64)
         | terms.no_reason[block].astype(np.uint64) << np.uint64(8)
         | terms.yes_lapsed[block].astype(np.uint64) << np.uint64(16)
         | terms.yes_basis[block].astype(np.uint64) << np.uint64(24)
-    ]
-    for wide in (items, terms.no_at, terms.no_position, terms.yes_at, terms.yes_since):
-        wide = wide[block].view(np.uint64)
-        words += [wide & _LOW, wide >> _HALF]
-    return words
+    )
+    return word
 
 
 class ShardSubjects:

@@ -20,6 +20,7 @@ _MOST = _COUNT // 4
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Buckets = npt.NDArray[np.uint16]
 Pairs = Sequence[tuple[bytes, bytes]]
 
 
@@ -37,25 +38,27 @@ class Subtrees:
         self.told = True
 
 
-def bucket(place: Words) -> Ints:
-    return (place >> _SHIFT).astype(np.int64)
+def bucket(place: Words) -> Buckets:
+    """Below which of the subtrees."""
+    return (place >> _SHIFT).astype(np.uint16)
 
 
-def pack(seed: bytes, hashes: npt.NDArray[np.uint8], place: Words) -> bytes:
-    """place: by key, whatever it is for those who are not in the set. Of each only the first bits are kept."""
-    return seed + hashes.tobytes() + bucket(place).astype("<u2").tobytes()
+def pack(seed: bytes, hashes: npt.NDArray[np.uint8], buckets: Buckets) -> bytes:
+    """buckets: by key, whatever it is for those who are not in the set."""
+    return seed + hashes.tobytes() + buckets.astype("<u2", copy=False).tobytes()
 
 
-def unpack(data: bytes, keys: int) -> tuple[bytes, npt.NDArray[np.uint8], Words] | None:
-    """seed, hashes and places. None for what is none of so many keys."""
+def unpack(data: bytes, keys: int) -> tuple[bytes, npt.NDArray[np.uint8], Buckets] | None:
+    """seed, hashes and buckets. None for what is none of so many keys."""
     head = SEED_BYTES + _COUNT * HASH_BYTES
     if len(data) != head + 2 * keys:
         return None
     hashes = np.frombuffer(data[SEED_BYTES:head], np.uint8).reshape(_COUNT, HASH_BYTES).copy()
-    return data[:SEED_BYTES], hashes, np.frombuffer(data, "<u2", offset=head).astype(np.uint64) << _SHIFT
+    buckets = np.frombuffer(data, "<u2", offset=head).astype(np.uint16, copy=False)
+    return data[:SEED_BYTES], hashes, buckets
 
 
-def few(touched: Ints) -> bool:
+def few(touched: Buckets) -> bool:
     return len(touched) <= _MOST
 
 
@@ -83,5 +86,5 @@ def _over(left: tuple[int, bytes], right: tuple[int, bytes]) -> tuple[int, bytes
     return (1, left[1] if left[0] else right[1]) if count else (0, EMPTY)
 
 
-def counts(place: Words) -> Ints:
-    return np.bincount(bucket(place), minlength=_COUNT)
+def counts(buckets: Buckets) -> Ints:
+    return np.bincount(buckets, minlength=_COUNT)

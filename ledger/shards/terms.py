@@ -19,6 +19,8 @@ ALLOWED, NOT_COVERED, NOTICE_CHANGED, EXPIRED, NO_RECORD = (
     REASONS.index(r) for r in ("allowed", "not_covered", "notice_changed", "expired", "no_record")
 )
 NO_BASIS = 255
+LAST = 2**63 - 1
+"""Later than any time."""
 _STATE_REASON = np.array([REASONS.index(state) for state in NO] + [ALLOWED] * (256 - len(NO)), np.uint8)
 
 Ints = npt.NDArray[np.int64]
@@ -31,7 +33,7 @@ class Terms:
     they are the table's own memory.
 
     starts: the first row of each subject, whose number there is its code; counts: how many rows it has. subject: their ids, a
-    pyarrow array of text.
+    pyarrow array of text. next_expiry: microseconds, of the first yes that ends after decided_at; LAST where none does.
     """
 
     def __init__(self, rows: Any, decided_at: datetime) -> None:
@@ -46,9 +48,10 @@ class Terms:
         self.yes_expires_at: Ints = number["yes_expires_at"]
         self.yes_since: Ints = number["yes_content_since"]
         self.yes_basis: Codes = number["yes_basis"]
-        expires = self.yes_expires_at
+        expires, now = self.yes_expires_at, times.micros(decided_at)
+        self.next_expiry = int(expires.min(initial=LAST, where=expires > now))
         self.yes_lapsed: Codes = np.full(len(self), ALLOWED, np.uint8)
-        self.yes_lapsed[(expires <= times.micros(decided_at)) & (expires != NONE)] = EXPIRED
+        self.yes_lapsed[(expires <= now) & (expires != NONE)] = EXPIRED
         self.yes_lapsed[~number["yes_accepted"]] = NOTICE_CHANGED
         self.yes_lapsed[self.yes_at == NONE] = NO_RECORD
         first = np.ones(len(self), bool)

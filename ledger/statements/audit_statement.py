@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.errors import IntegrityError, VerificationError
-from ledger.log import canonical
+from ledger.errors import VerificationError
 from ledger.statements import decided, fields
 from ledger.statements.decided import Decided
 from ledger.statements.fields import count, list_of, object_of, text
-from ledger.statements.limits import LIMITS
 
 AUDIT = "urn:consent-ledger:audit:v1"
 
@@ -60,12 +58,7 @@ def audit_statement(audit: AuditRecord) -> bytes:
         "rows": audit.rows,
         "shards": [{"name": shard.name, "sha256": shard.sha256, "rows": shard.rows} for shard in shards],
     }
-    try:
-        payload = canonical.encode(decided.document(audit, AUDIT, own))
-        audit_of(canonical.decode(payload, limit=LIMITS.statement))
-    except (ValueError, VerificationError) as error:
-        raise IntegrityError(f"the audit does not make a statement: {error}") from error
-    return payload
+    return decided.payload(lambda: decided.document(audit, AUDIT, own), audit_of, "audit")
 
 
 def audit_of(statement: Mapping[str, Any]) -> AuditRecord:

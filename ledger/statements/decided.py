@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from ledger import times
-from ledger.errors import VerificationError
+from ledger.errors import IntegrityError, VerificationError
+from ledger.log import canonical
 from ledger.statements import fields
 from ledger.statements.fields import Check, closed, count, counts_by, list_of, long_text, moment, object_of, one_of, purpose, text
+from ledger.statements.limits import LIMITS
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 SET_ROOT_NAME = "."
@@ -93,6 +95,22 @@ def document(record: Decided, kind: str, own: Mapping[str, Any]) -> dict[str, An
         **({} if record.subjects is None else {"subjects": dict(record.subjects)}),
         **own}  # fmt: skip
     return {"_type": STATEMENT, "subject": _subjects(record.digests), "predicateType": kind, "predicate": predicate}
+
+
+def payload(make: Callable[[], dict[str, Any]], reader: Callable[[dict[str, Any]], object], what: str) -> bytes:
+    """What is to be signed. reader: of a statement that was decoded, which is what its canonical bytes are decoded to.
+
+    what: `run`. Raises IntegrityError where it cannot be made, has no canonical form, or is refused by the reader.
+    """
+    try:
+        statement = make()
+        encoded = canonical.encode(statement)
+        if len(encoded) > LIMITS.statement:
+            raise VerificationError(f"it would have {len(encoded)} bytes, of {LIMITS.statement} that are allowed")
+        reader(statement)
+    except (ValueError, VerificationError) as error:
+        raise IntegrityError(f"the {what} does not make a statement: {error}") from error
+    return encoded
 
 
 def read(

@@ -13,12 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.errors import IntegrityError, VerificationError
-from ledger.log import canonical
+from ledger.errors import VerificationError
 from ledger.statements import counted, decided, fields
 from ledger.statements.counted import Counted, require_counts, rows_of
 from ledger.statements.fields import count, list_of, object_of, text
-from ledger.statements.limits import LIMITS
 
 SELECTION = "urn:consent-ledger:selection:v1"
 POSITIONS_SUFFIX = ".rows"
@@ -72,12 +70,7 @@ def selection_statement(selection: SelectionRecord) -> bytes:
         "shards": [{
             "name": shard.name, "sha256": shard.sha256, "size": shard.size, "blocks_sha256": shard.blocks_sha256,
             "positions_sha256": shard.positions_sha256, **rows_of(shard)} for shard in shards]}  # fmt: skip
-    try:
-        payload = canonical.encode(decided.document(selection, SELECTION, own))
-        selection_of(canonical.decode(payload, limit=LIMITS.statement))
-    except (ValueError, VerificationError) as error:
-        raise IntegrityError(f"the selection does not make a statement: {error}") from error
-    return payload
+    return decided.payload(lambda: decided.document(selection, SELECTION, own), selection_of, "selection")
 
 
 def selection_of(statement: Mapping[str, Any]) -> SelectionRecord:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.errors import IntegrityError, VerificationError
+from ledger.errors import VerificationError
 from ledger.log import canonical
 from ledger.statements import counted, decided, fields
 from ledger.statements.counted import Counted, require_counts, rows_of
@@ -57,12 +57,7 @@ class RunRecord(Counted):
 
 def run_statement(run: RunRecord) -> bytes:
     """The payload to sign. Raises IntegrityError where the run does not add up, or says what no statement may say."""
-    try:
-        payload = canonical.encode(_document(run))
-        parse_run(payload)
-    except (ValueError, VerificationError) as error:
-        raise IntegrityError(f"the run does not make a statement: {error}") from error
-    return payload
+    return decided.payload(lambda: _document(run), run_of, "run")
 
 
 def parse_run(payload: bytes) -> RunRecord:

@@ -126,7 +126,7 @@ def load_trust(path: str | Path) -> Trust:
 
 def statement_path(folder: P) -> P:
     """Where the statement of a folder of shards is: beside it."""
-    folder = folder if isinstance(folder, Address) or folder.name not in ("", "..") else folder.resolve()
+    folder = objects.named(folder)
     return folder.with_name(folder.name + STATEMENT_SUFFIX)
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ledger
+from ledger import times
 from ledger.errors import SnapshotError
 from tests.integrations.drawn import draw
 from tests.integrations.told import run
@@ -116,10 +117,10 @@ def test_the_answers_lie_once_in_the_memory_of_a_host(ray: Any, tmp_path: Path) 
             assert len(arrays) > 12
             owned = sum(a.nbytes for a in arrays if a.flags.owndata or a.flags.writeable)
             text = sum(b.size for b in answers._subject.buffers() if b is not None and b.is_mutable)
-            from ledger.shards.answers import answers_at
+            from ledger.shards import answers as here
 
             kept = super().__call__(batch)
-            return pa.table({"owned": [owned + text], "built": [answers_at.cache_info().currsize], "kept": [kept.num_rows]})
+            return pa.table({"owned": [owned + text], "built": [len(here._built)], "kept": [kept.num_rows]})
 
     drawn = draw(0, tmp_path)
     shared = Shared(drawn.consent)
@@ -166,11 +167,14 @@ def test_the_answers_of_another_filter_are_refused(world: World) -> None:
     first, rows = of(world), pa.table({"s": ["later"]})
     assert first.decide(rows, pickle.loads(pickle.dumps(first.answers))).reason.to_pylist() == ["allowed"]
     world.book.withdraw("later", purposes=["ai"])
+    world.yes("short", expires_at=times.now() + timedelta(seconds=60))
     second = of(world, snapshot=world.freeze("ai", "second"))
     assert second.decide(rows).reason.to_pylist() == ["withdrawn"]
-    for other in (first, of(world, snapshot=world.freeze("other")), replace(second, decided_at=first.decided_at)):
+    third = replace(second, decided_at=second.decided_at + timedelta(seconds=61))  # a yes has run out since
+    for one, other in (second, first), (second, of(world, snapshot=world.freeze("other"))), (second, third), (third, second):
         with pytest.raises(ledger.UsageError, match="another filter's"):
-            second(rows, other.answers)
+            one(rows, other.answers)
+    assert replace(second, decided_at=second.decided_at + timedelta(seconds=1))(rows, second.answers).num_rows == 0
 
 
 def test_the_lines_of_the_documents_do_what_they_say(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,4 +107,4 @@ def test_any_subjects_and_what_stands_twelve_levels_down(places: set[int]) -> No
             kept = subtrees.Subtrees()
             assert prefix_root.root(table, values, Hashers(0).alike, by_two=by_two) == expected
             assert prefix_root.root(table, values, Hashers(0).alike, subtrees.BITS, kept.put, by_two=by_two) == expected
-            assert subtrees.root(kept.hashes, subtrees.counts(prefix_root.places(table))) == expected
+            assert subtrees.root(kept.hashes, subtrees.counts(subtrees.bucket(prefix_root.places(table)))) == expected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,12 +15,14 @@ import pyarrow as pa
 import pytest
 
 from ledger.shards import held as files
-from ledger.shards.answers import Answers
+from ledger.shards.answers import Answers, answers_at
 from ledger.shards.found import Found
 from ledger.shards.held import Held, pack_counts, unpack_counts
 from ledger.shards.subject_index import Hasher, Known, ShardSubjects
+from ledger.shards.terms import ALLOWED
 from ledger.shards.texts import Texts
-from ledger.snapshot import NONE, SCHEMA
+from ledger.snapshot import NONE, SCHEMA, Snapshot
+from ledger.times import micros
 from tests.benchmarks.scale import held
 from tests.shards.deciding import ANSWERS, T0
 
@@ -30,6 +34,14 @@ class _Ids:
 
     def __init__(self, ids: list[str]) -> None:
         self.subjects = pa.array(ids, pa.large_string())
+
+
+@contextmanager
+def file_of(data: bytes) -> Iterator[int]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield file.fileno()
 
 
 def plain(n: int) -> Any:
@@ -92,6 +104,28 @@ def test_answers_are_sent_with_their_index() -> None:
     assert (sent.digest, sent.source) == (answers.digest, answers.source)
 
 
+def test_answers_serve_until_a_yes_runs_out() -> None:
+    """And no sooner than they were judged, nor for another snapshot's rows."""
+    ends = [micros(T0 + timedelta(seconds=seconds)) for seconds in (-5, 10, 20)]
+    rows = plain(4).set_column(9, SCHEMA.field("yes_expires_at"), pa.array([*ends, NONE]))
+    snapshots = [Snapshot(None, name, _rows=rows) for name in ("one", "other")]  # type: ignore[arg-type]
+
+    def allowed(answers: Answers) -> list[int]:
+        return [code for code in range(4) if answers.index.plain[code] == ALLOWED]
+
+    first = answers_at(snapshots[0], T0)
+    assert allowed(first) == [1, 2, 3] and first.stand("one", T0) and not first.stand("other", T0)
+    assert answers_at(snapshots[0], T0 + timedelta(seconds=10, microseconds=-1)) is first
+    second = answers_at(snapshots[0], T0 + timedelta(seconds=10))
+    assert second is not first and allowed(second) == [2, 3]
+    assert answers_at(snapshots[0], T0 + timedelta(seconds=9)) is first, "these are still at hand"
+    assert answers_at(snapshots[0], T0 - timedelta(microseconds=1)) is not first, "what was allowed before is not told from later"
+    assert allowed(answers_at(snapshots[0], T0 - timedelta(seconds=6))) == [0, 1, 2, 3]
+    last = answers_at(snapshots[0], T0 + timedelta(days=1))
+    assert allowed(last) == [3] and answers_at(snapshots[0], T0 + timedelta(days=9999)) is last
+    assert answers_at(snapshots[1], T0 + timedelta(days=9999)) is not last
+
+
 def test_the_subjects_of_a_shard() -> None:
     """Counted as a shard of few rows is, and as one of many: against plain Python."""
     random = np.random.default_rng(3)
@@ -110,15 +144,16 @@ def test_the_subjects_of_a_shard() -> None:
                 kept_rows[key] = kept_rows.get(key, 0) + 1
         head, rest = subjects.held().packed()
         digest = sha256(head).hexdigest()
-        held = files.read(io.BytesIO(head + rest), digest)
+        with file_of(head + rest) as file:
+            held = files.read(file, digest)
+            for key in expected:
+                assert files.has_any(file, digest, np.array([key], np.uint64))
+            nobody = np.array([key + 1 for key in sorted(expected) if key + 1 not in expected], np.uint64)
+            assert files.has_any(file, digest, nobody) is False
         assert held is not None
         assert sorted([*held.keys.tolist(), *held.others.tolist()]) == sorted(expected)
         assert {k: n for k, n in zip(held.keys.tolist(), held.rows.tolist(), strict=True) if n} == kept_rows
         assert (np.diff(held.keys.astype(object)) > 0).all() and (np.diff(held.others.astype(object)) > 0).all()
-        for key in expected:
-            assert files.has_any(io.BytesIO(head + rest), digest, np.array([key], np.uint64))
-        nobody = np.array([key + 1 for key in sorted(expected) if key + 1 not in expected], np.uint64)
-        assert files.has_any(io.BytesIO(head + rest), digest, nobody) is False
 
 
 @pytest.mark.parametrize("most", [0, 1, 255, 256, 65_536, 2**32, 2**62])
@@ -142,9 +177,27 @@ def test_a_shards_subjects_that_were_edited_or_torn_tell_nothing() -> None:
         edited = bytearray(whole)
         edited[at] ^= 1 << (at % 8)
         for data in (bytes(edited), whole[:at]):
-            assert files.read(io.BytesIO(data), digest) is None, at
-            for key in asked:
-                assert files.has_any(io.BytesIO(data), digest, np.array([key], np.uint64)) in (True, None), at
+            with file_of(data) as file:
+                assert files.read(file, digest) is None, at
+                for key in asked:
+                    assert files.has_any(file, digest, np.array([key], np.uint64)) in (True, None), at
+
+
+@pytest.mark.parametrize("people", [60_000, 70_000, 300_000])
+def test_a_head_that_is_longer_than_what_is_read_at_once(people: int) -> None:
+    keys = np.unique(np.random.default_rng(7).integers(0, 2**64, people, np.uint64))
+    head, rest = Held(keys[::2], np.arange(len(keys[::2])), keys[1::2]).packed()
+    assert (len(head) > files._AT_ONCE) == (people > 65_536)
+    digest = sha256(head).hexdigest()
+    with file_of(head + rest) as file:
+        held = files.read(file, digest)
+        assert held is not None
+        assert np.array_equal(held.keys, keys[::2]) and np.array_equal(held.others, keys[1::2])
+        for key in keys[:: people // 50]:
+            assert files.has_any(file, digest, np.array([key], np.uint64))
+            assert files.has_any(file, digest, np.array([key + np.uint64(1)], np.uint64)) is False
+    with file_of(head[:-1]) as file:
+        assert files.read(file, digest) is None
 
 
 def test_whom_answers_differ_about() -> None:

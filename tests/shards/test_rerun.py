@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import times
+from ledger import rerun, times
 from ledger.consent import Event
 from ledger.errors import UsageError
 from ledger.filter import ConsentFilter
 from ledger.folding import compile_rows
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey
-from ledger.rerun import Indexed
+from ledger.rerun import Indexed, begin
 from ledger.shards import index_folder
 from ledger.shards.answers import Answers
 from ledger.shards.columns import Columns
@@ -105,8 +105,10 @@ def snapshot_of(history: list[Event], accepts: tuple[int, ...], now: datetime) -
     return replace(freeze(header, compiled)[0], receipt=b"receipt\n")
 
 
-def filtered(snapshot: Snapshot, raw: Path, output: Path, now: datetime, **options: Any) -> tuple[dict[str, Any], list[str]]:
-    """The statement's payload, and which files were opened."""
+def filtered(
+    snapshot: Snapshot, raw: Path, output: Path, now: datetime, begun: datetime | None = None, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """The statement's payload, and which files were opened. begun: when what hangs on the answers alone was, before the run."""
     opened: list[str] = []
     original = ShardFile.__init__
 
@@ -114,6 +116,9 @@ def filtered(snapshot: Snapshot, raw: Path, output: Path, now: datetime, **optio
         opened.append(str(path))
         original(self, path, **known)
 
+    if begun is not None:
+        with mock.patch.object(times, "now", lambda: begun):
+            begin(snapshot, output)
     with mock.patch.object(times, "now", lambda: now), mock.patch.object(ShardFile, "__init__", noting):
         ConsentFilter(snapshot, COLUMNS, now).filter_shards([raw], output, key=KEY, workers=1, **options)
     payload = dsse.open_envelope(statement_path(output).read_bytes().split(b"\n")[0], [KEY.public], limit=1 << 20)
@@ -211,6 +216,7 @@ HISTORIES = given(
             st.sampled_from([(2,), (1, 2)]),  # which yeses are accepted
             st.none() | st.sampled_from(SUBJECTS),  # erased
             st.none() | st.integers(0, 30),  # dies
+            st.none() | st.integers(-1, 6),  # begun so many days before
             st.none() | harms(),
         ),
         min_size=2,
@@ -228,17 +234,18 @@ def a_run_again_is_a_full_run(history: list[Event], shards: Any, steps: Any) -> 
         for number, drawn in enumerate(shards):
             pq.write_table(table(drawn), raw / f"{number}.parquet", row_group_size=3)
         known, now, erased = 0, T0, set[str]()
-        for more, later, accepts, gone, dies, harmed in steps:
+        for more, later, accepts, gone, dies, ahead, harmed in steps:
             known, now = known + more, now + timedelta(days=later, seconds=1)
             erased |= {gone} if gone else set()
             acts = [e for e in history[:known] if e.subject_id not in erased]
             snapshot = snapshot_of(acts, accepts, now)
+            begun = None if ahead is None else now - timedelta(days=ahead)
             if dies is not None:
                 with ExitStack() as deaths, suppress(Killed):
                     Deaths(deaths, dies)
-                    filtered(snapshot, raw, out, now)
+                    filtered(snapshot, raw, out, now, begun)
             else:
-                statement, _ = filtered(snapshot, raw, out, now)
+                statement, _ = filtered(snapshot, raw, out, now, begun)
                 same_as_a_full_run(statement, out, snapshot, raw, now)
             if harmed is not None and index_folder.index_folder(out).is_dir() and out.is_dir() and any(out.iterdir()):
                 harm(*harmed, out, raw)
@@ -318,6 +325,42 @@ def test_a_yes_that_runs_out_is_a_change_of_the_same_snapshot(world: World, sett
     with mock.patch.object(times, "now", lambda: later):
         ConsentFilter(snapshot, Columns(subject="s")).filter_shards([raw], world.root / "out", key=world.book.run_key())
     assert set(opened) == {"e.parquet"} and world.read("out/e.parquet") == []
+
+
+def test_what_was_begun_is_taken_by_one_run_where_it_is_of_its_answers_and_index(
+    world: World, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.yes("short", expires_at=times.now() + timedelta(seconds=60))
+    raw, made = four(world), list[Indexed]()
+    world.shard("in/e.parquet", "short")
+    snapshot = world.freeze("ai", "then")
+    world.run(raw, snapshot=snapshot)
+    original = Indexed.__init__
+
+    def noting(self: Indexed, *of: Any) -> None:
+        original(self, *of)
+        made.append(self)
+
+    with mock.patch.object(Indexed, "__init__", noting):
+        for late, salt, own in ((0, b"", 0), (0, b"s" * 32, 1), (61, b"", 1)):
+            made.clear()
+            begin(snapshot, world.root / "out")
+            for begun in list(rerun._begun.values()):
+                begun.result()
+            if salt:
+                (world.root / "out.index" / "salt").write_bytes(salt)
+            later = times.now() + timedelta(seconds=late)
+            with mock.patch.object(times, "now", lambda later=later: later):
+                world.run(raw, snapshot=snapshot)
+                assert len(made) == 1 + own
+                world.run(raw, snapshot=snapshot)
+                assert len(made) == 1 + own + 1, "it was for one run"
+            assert world.read("out/e.parquet") == ([] if late else ["short"])
+        made.clear()
+        monkeypatch.chdir(world.root / "out")
+        begin(snapshot, Path())
+        ConsentFilter(snapshot, Columns(subject="s")).filter_shards([raw], ".", key=world.book.run_key())
+        assert len(made) == 1, "a folder without a name is that one"
 
 
 def test_what_was_written_a_moment_ago_is_read_again(world: World, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

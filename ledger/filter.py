@@ -16,7 +16,7 @@ from ledger.objects import Place
 from ledger.shards.answers import Answers, answers_at
 from ledger.shards.columns import Columns
 from ledger.shards.decide import Decisions, decide
-from ledger.shards.inputs import find_inputs
+from ledger.shards.inputs import Input, find_inputs
 from ledger.shards.table import keep
 from ledger.shards.work import Callback
 from ledger.snapshot import Snapshot
@@ -71,7 +71,7 @@ class ConsentFilter:
 
     def filter_shards(
         self,
-        inputs: Sequence[str | Place],
+        inputs: Sequence[str | Place] | Digesting,
         output: str | Place,
         *,
         workers: int = 2,
@@ -88,6 +88,7 @@ class ConsentFilter:
         """Write each shard's allowed rows to `output`, and the signed statement beside it as OUTPUT.intoto.jsonl.
 
         Inputs and output may be addresses in an object store, `s3://bucket/folder`; exclusions are a file of this machine.
+        inputs: also as a `Digesting` has them (by_block=False), whose thread hashes them already.
 
         key: the run key; without one there is no statement and nothing is resumed. publish: logs a snapshot that has no
         receipt yet (`Ledger.publish`), once every input was found fit. admit: logs the statement (`Ledger.admit`). min_kept:
@@ -99,8 +100,9 @@ class ConsentFilter:
         from ledger.parts import Part
         from ledger.run import run
 
+        found, digesting = _found(inputs)
         return run(
-            find_inputs(inputs),
+            found,
             objects.place(output),
             self.snapshot,
             self.columns,
@@ -114,6 +116,7 @@ class ConsentFilter:
             drop_metadata=drop_metadata,
             part=None if part is None else Part(*part),
             on_progress=on_progress,
+            digesting=digesting,
         )
 
     def audit_shards(self, paths: Sequence[str | Place], *, workers: int = 2, on_progress: Callback | None = None) -> Audit:
@@ -182,12 +185,11 @@ class ConsentFilter:
         for `filter_shards`. inputs: also as a `Digesting` has them, whose thread hashes them already. Raises as `filter_shards`
         does, before the first file is written for what is wrong with any of the inputs.
         """
-        from ledger.digesting import Digesting
         from ledger.select import select
 
-        digesting = inputs if isinstance(inputs, Digesting) else None
+        found, digesting = _found(inputs)
         return select(
-            inputs.inputs if isinstance(inputs, Digesting) else find_inputs(inputs),
+            found,
             objects.place(output),
             self.snapshot,
             self.columns,
@@ -200,3 +202,9 @@ class ConsentFilter:
             on_progress=on_progress,
             digesting=digesting,
         )
+
+
+def _found(inputs: Sequence[str | Place] | Digesting) -> tuple[list[Input], Digesting | None]:
+    from ledger.digesting import Digesting
+
+    return (inputs.inputs, inputs) if isinstance(inputs, Digesting) else (find_inputs(inputs), None)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ledger import files, holding, parts, stating, times
 from ledger.consent import REASONS, check_text
 from ledger.cores import at_once
+from ledger.digesting import Digesting
 from ledger.errors import ShardError, UsageError
 from ledger.log import canonical
 from ledger.log.keys import PrivateKey
@@ -95,6 +96,7 @@ def run(
     drop_metadata: str | Collection[str],
     part: Part | None,
     on_progress: Callback | None,
+    digesting: Digesting | None,
 ) -> Run:
     """What `ConsentFilter.filter_shards` says."""
     started_at = times.now()
@@ -180,6 +182,7 @@ def run(
             decided_by,
             indexed,
             turn,
+            digesting,
         )
         to_do = [source for source in share if source.name not in spared.lines]
         shards = partial(in_parallel, work.shard, to_do, workers, turn)
@@ -322,6 +325,7 @@ class _Work:
     deciding: dict[str, str]
     indexed: Indexed | None
     turn: Semaphore
+    digesting: Digesting | None
 
     def shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         """One shard, rewritten and published. Returns its line, and (name, row numbers, codes) of what was dropped."""
@@ -331,7 +335,8 @@ class _Work:
     def _shard(self, source: Input) -> tuple[dict[str, Any], tuple[str, Any, Any]]:
         target, categories = self.output / source.name, self.snapshot.header.categories
         since = now_ns()
-        with ShardFile(source.path, whole=True) as file:
+        known = None if self.digesting is None else self.digesting.hashed(source)
+        with ShardFile(source.path, whole=True, known=known) as file:
             # Before the first row is decided: what is copied, or written anew, has to be of this, whatever the file's times say.
             deciding = {"input_sha256": file.sha256, **self.deciding}
             read = None if file.status is None else settled(identity_of(file.status), since)
@@ -423,6 +428,7 @@ class _Work:
             if self.people is not None:
                 self.people.add(kept)
         file.check_unchanged()
+        file.check_digest()
         return subjects
 
 

@@ -230,6 +230,22 @@ def test_what_was_fetched_is_what_is_hashed_decided_and_written_and_a_later_obje
     assert bucket.names() == ["a.parquet"]
 
 
+def test_a_copy_is_published_by_the_digest_of_the_original_which_the_store_is_held_to(bucket: Bucket) -> None:
+    bucket.put("a.parquet", posts())
+    with ShardFile(bucket.address("a.parquet"), whole=True) as shard:
+        with HashingSink(bucket.address("out/a.parquet")) as sink:
+            shard.copy_to(sink)
+            sink.publish()
+        assert sink.sha256 == shard.sha256 == hashlib.sha256(bucket.get("out/a.parquet")).hexdigest()
+        told = shard._hashed._replace(sha256=hashlib.sha256(b"other").hexdigest())
+    assert bucket.get("out/a.parquet") == posts()
+    with HashingSink(bucket.address("out/b.parquet")) as sink:
+        sink.copy(io.BytesIO(posts()), told)
+        with pytest.raises(ShardError, match="does not have what was sent"):
+            sink.publish()
+    assert bucket.names() == ["a.parquet", "out/a.parquet"]
+
+
 def test_an_object_without_an_etag_cannot_be_pinned(bucket: Bucket, proxy: Proxy) -> None:
     bucket.put("a.parquet", posts())
     proxy.trouble = lambda r: "bare" if r.method == "HEAD" else None

@@ -2,7 +2,8 @@
 
 The bytes go to a hidden temporary name beside the final one. Only `publish` gives the file its name, once its bytes are on
 disk; an exception, a crash or a forgotten sink leaves nothing under it. The digest is of the bytes that were handed over, not
-of what a second reading of the disk returns. What is to become an object of a store is first a file without a name.
+of what a second reading of the disk returns; of a copy it is what the original was hashed to, once both have one fingerprint.
+What is to become an object of a store is first a file without a name.
 
 A `pyarrow.parquet.ParquetWriter` that is abandoned writes a valid footer when it is collected. So what follows the row groups
 can be held back (`hold`, `release`) and replaced, and a sink that was discarded takes further bytes and drops them.
@@ -20,11 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger import files, objects
+from ledger.blocks import Readable
 from ledger.errors import ShardError
 from ledger.objects import Place
+from ledger.shards.fingerprint import Fingerprint, Hashed
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_PIECE = 1 << 20
 
 
 class HashingSink(io.RawIOBase):
@@ -37,6 +42,7 @@ class HashingSink(io.RawIOBase):
         self.path = objects.place(path)
         self.temporary: Path | None = None
         self._hash = hashlib.sha256()
+        self._copied: str | None = None
         self._written = 0
         self._held: bytearray | None = None
         self._file: io.FileIO | None = None
@@ -51,7 +57,7 @@ class HashingSink(io.RawIOBase):
     @property
     def sha256(self) -> str:
         """The digest, in hexadecimal, of the bytes written so far; those held back are not among them."""
-        return self._hash.hexdigest()
+        return self._copied or self._hash.hexdigest()
 
     def writable(self) -> bool:
         return True
@@ -60,17 +66,35 @@ class HashingSink(io.RawIOBase):
         return self._written + len(self._held or b"")
 
     def write(self, data: Buffer, /) -> int:
+        if self._copied is not None:
+            raise ShardError(f"{self.path} is a copy, and nothing more")
         with memoryview(data).cast("B") as view:
             if self._held is not None:
                 self._held += view
             elif self._file is not None:
                 self._hash.update(view)
-                with self._failing():
-                    written = 0
-                    while written < len(view):
-                        written += self._file.write(view[written:])
-                self._written += written
+                self._put(view, self._file)
             return len(view)
+
+    def copy(self, file: Readable, known: Hashed) -> None:
+        """Write all that a file holds from here on, and nothing else before or after it. known: what it was hashed to.
+
+        Raises ShardError where these are other bytes; the sink is then discarded, as it is at any other exception.
+        """
+        if self._file is None or self._written or self._held is not None:
+            raise ShardError(f"{self.path} cannot become a copy: it was discarded, or written to")
+        found = Fingerprint()
+        try:
+            while data := file.read(_PIECE):
+                found.update(data)
+                with memoryview(data) as view:
+                    self._put(view, self._file)
+            if found != known.fingerprint:
+                raise ShardError("it was changed while it was read")
+        except BaseException:
+            self.discard()
+            raise
+        self._copied = known.sha256
 
     def hold(self) -> None:
         """From here on keep the bytes back, until `release`."""
@@ -117,6 +141,13 @@ class HashingSink(io.RawIOBase):
         """Also called by the collector, so that a forgotten sink leaves nothing behind."""
         self.discard()
         super().close()
+
+    def _put(self, view: memoryview, file: io.FileIO) -> None:
+        with self._failing():
+            written = 0
+            while written < len(view):
+                written += file.write(view[written:])
+        self._written += written
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

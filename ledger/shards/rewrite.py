@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,6 +30,7 @@ from ledger import objects
 from ledger.errors import ShardError
 from ledger.objects import Address, Place
 from ledger.shards import footer
+from ledger.shards.fingerprint import Hashed, fingerprint, hashed
 from ledger.shards.publish import HashingSink
 from ledger.shards.unchanged import only_of_its_rows
 
@@ -60,10 +60,18 @@ class ShardFile:
     """A shard that is open for reading, once. Not for several threads at a time.
 
     whole: an object is fetched before it is read, by whoever reads all of it. through: is handed the open file, and gives the one
-    to read. footer: what its footer says. Raises ShardError, naming the file, for whatever is wrong with it.
+    to read. known: what its bytes were hashed to already. footer: what its footer says. Raises ShardError, naming the file, for
+    whatever is wrong with it.
     """
 
-    def __init__(self, path: str | Place, *, whole: bool = False, through: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Place,
+        *,
+        whole: bool = False,
+        through: Callable[[Any], Any] | None = None,
+        known: Hashed | None = None,
+    ) -> None:
         self.path = objects.place(path)
         self._key_readers: dict[tuple[str, ...], pq.ParquetFile] = {}
         self._file: io.BufferedReader | io.BufferedRandom
@@ -76,6 +84,8 @@ class ShardFile:
                 self._file = self.path.open("rb")
                 self._identity = self._now()
             self._opened = self._file
+            if known is not None:
+                self._hashed = known
             try:
                 if through is not None:
                     self._file = through(self._file)
@@ -95,10 +105,10 @@ class ShardFile:
             self._source.close()
         self._file.close()
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of the whole file, hashed when it is first asked for: an audit does without."""
-        return self._digest()
+        return self._hashed.sha256
 
     def is_only_of_its_rows(self) -> bool:
         """See `unchanged.only_of_its_rows`."""
@@ -107,12 +117,10 @@ class ShardFile:
 
     def copy_to(self, sink: HashingSink) -> None:
         """Write all of it, as it stands. Raises ShardError where that is not what `sha256` was said to be."""
+        known = self._hashed
         with _reading(self.path):
             self._file.seek(0)
-            while data := self._file.read(_BUFFER):
-                sink.write(data)
-            if sink.sha256 != self.sha256:
-                raise ShardError("it was changed while it was read", hint=_FETCH)
+            sink.copy(self._file, known)
 
     @property
     def num_row_groups(self) -> int:
@@ -193,13 +201,18 @@ class ShardFile:
     def check_digest(self) -> None:
         """Raises ShardError where a file's bytes are others than were hashed, whatever its times say. Of one that is written
         through memory they say nothing; an object was fetched."""
-        if isinstance(self.path, Path) and self._digest() != self.sha256:
-            raise ShardError(f"{self.path}: it was changed while it was read", hint=_FETCH)
+        if isinstance(self.path, Path):
+            known = self._hashed
+            with _reading(self.path):
+                self._file.seek(0)
+                if fingerprint(self._file) != known.fingerprint:
+                    raise ShardError("it was changed while it was read", hint=_FETCH)
 
-    def _digest(self) -> str:
+    @cached_property
+    def _hashed(self) -> Hashed:
         with _reading(self.path):
             self._file.seek(0)
-            return hashlib.file_digest(self._file, "sha256").hexdigest()
+            return hashed(self._file)
 
     def _keys(self, columns: tuple[str, ...]) -> pq.ParquetFile:
         if columns not in self._key_readers:

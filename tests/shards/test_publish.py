@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import os
 import signal
 import stat
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger.errors import ShardError
+from ledger.shards.fingerprint import hashed
 from ledger.shards.publish import HashingSink
 
 TABLE = pa.table({"a": list(range(100))})
@@ -137,3 +139,54 @@ def test_the_file_is_synced_before_its_name_and_the_folder_after(tmp_path: Path,
     monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("rename"), replace(self, to)))
     sink.publish()
     assert done == ["file", "rename", "folder"]
+
+
+# Copies
+
+
+def test_a_copy_has_the_digest_of_what_it_is_a_copy_of(tmp_path: Path) -> None:
+    data = os.urandom((3 << 20) + 5)
+    known = hashed(io.BytesIO(data))
+    with HashingSink(tmp_path / "x") as sink:
+        sink.copy(io.BytesIO(data), known)
+        assert sink.tell() == len(data)
+        with pytest.raises(ShardError, match="is a copy, and nothing more"):
+            sink.write(b"more")
+        sink.publish()
+    assert (tmp_path / "x").read_bytes() == data
+    assert sink.sha256 == known.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_copy_of_other_bytes_is_discarded(tmp_path: Path) -> None:
+    data = os.urandom(100)
+    with HashingSink(tmp_path / "x") as sink:
+        with pytest.raises(ShardError, match="changed while it was read"):
+            sink.copy(io.BytesIO(data), hashed(io.BytesIO(data[::-1])))
+        with pytest.raises(ShardError, match="discarded"):
+            sink.publish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_before_a_copy(tmp_path: Path) -> None:
+    known = hashed(io.BytesIO(b"x"))
+    for begin in (lambda sink: sink.write(b"x"), lambda sink: sink.hold(), lambda sink: sink.discard()):
+        with HashingSink(tmp_path / "x") as sink:
+            begin(sink)
+            with pytest.raises(ShardError, match="cannot become a copy"):
+                sink.copy(io.BytesIO(b"x"), known)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_cannot_be_read_to_its_end_is_discarded(tmp_path: Path) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read(3)
+
+    with HashingSink(tmp_path / "x") as sink:
+        with pytest.raises(OSError, match="Input/output"):
+            sink.copy(Broken(b"abcdef"), hashed(io.BytesIO(b"abcdef")))
+        with pytest.raises(ShardError, match="discarded"):
+            sink.publish()
+    assert list(tmp_path.iterdir()) == []

@@ -56,7 +56,7 @@ def root(
 
     def ordered(side: Ints) -> tuple[Ints, Words, Words]:
         """Its leaves, their places, and in which bits each differs from the one before it."""
-        order = side.take(np.argsort(place.take(side)))
+        order = side.take(_order(place.take(side)))
         there = place.take(order)
         return order, there, there[1:] ^ there[:-1]
 
@@ -79,6 +79,18 @@ def root(
 def places(indexes: Bytes) -> Words:
     """The first 64 bits of each."""
     return indexes[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
+
+
+def _order(place: Words) -> Ints:
+    """As argsort has it. In less than half its time, as their numbers are sorted with them, in place of the last bits: those
+    before tell nearly all sets apart.
+    """
+    last = np.uint64((1 << len(place).bit_length()) - 1)
+    packed = (place & ~last) | np.arange(len(place), dtype=np.uint64)
+    packed.sort()
+    order = (packed & last).astype(np.int64)
+    ordered = place.take(order)
+    return order if (ordered[1:] >= ordered[:-1]).all() else np.argsort(place)
 
 
 def _nobody(place: Words, hashes: Bytes) -> None:
@@ -123,23 +135,24 @@ def _over(
     keep(place.take(high), _rows(hashes.take(high)))
     by_depth = np.argsort(over, kind="stable")
     starts = np.searchsorted(over.take(by_depth), np.arange(_BITS + 1))
-    nodes = by_depth[:0]
+    nodes, room = by_depth[:0], np.empty(len(hashes) // 2, _PAIR)
+    room["domain"] = _NODE
     for depth in range(int(over.max()), above - 1, -1):
         # Whatever stands right below, in order: the two sides of a node are neighbours.
         below = np.concatenate([nodes, by_depth[starts[depth] : starts[depth + 1]]])
         below.sort(kind="stable")  # of two runs in order
         is_right = parts.take(below) == depth
-        right, nodes = np.flatnonzero(is_right), below[~is_right]
+        right, nodes = np.flatnonzero(is_right), below.take(np.flatnonzero(~is_right))
         left = right - np.arange(1, len(right) + 1)
-        is_alone = np.ones(len(nodes), bool)
+        is_alone = place.take(nodes) & np.uint64(1 << _BITS - 1 - depth) != 0
         is_alone[left] = False
         alone = np.flatnonzero(is_alone)
-        alone = alone[(place.take(nodes.take(alone)) >> np.uint64(_BITS - 1 - depth) & np.uint64(1)).astype(bool)]
-        pairs = np.empty(len(nodes), _PAIR)
-        pairs["domain"], pairs["left"], pairs["right"] = _NODE, hashes.take(nodes), _NONE
+        pairs = room[: len(nodes)]
+        pairs["left"], pairs["right"] = hashes.take(nodes), _NONE
         pairs["right"][left] = hashes.take(below.take(right))
         pairs["right"][alone], pairs["left"][alone] = pairs["left"][alone], _NONE  # on the right side
         hashes.put(nodes, _items(alike(_rows(pairs))))
         if depth == level:
             keep(place.take(nodes), _rows(hashes.take(nodes)))
-    return hashes[0].tobytes()
+    top: bytes = hashes[0].tobytes()
+    return top

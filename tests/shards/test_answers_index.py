@@ -124,7 +124,7 @@ def test_answers_serve_until_a_yes_runs_out() -> None:
     snapshots = [Snapshot(None, name, _rows=rows) for name in ("one", "other")]  # type: ignore[arg-type]
 
     def allowed(answers: Answers) -> list[int]:
-        return [code for code in range(4) if answers.index.plain[code] == ALLOWED]
+        return [code for code in range(4) if answers.index.plain["reason"][code] == ALLOWED]
 
     first = answers_at(snapshots[0], T0)
     assert allowed(first) == [1, 2, 3] and first.stand("one", T0) and not first.stand("other", T0)

@@ -22,7 +22,7 @@ from ledger.log import prefix_root, prefix_tree
 from ledger.log.entry import SALT_BYTES, SECRET, hmac_blocks, subject_secret
 from ledger.log.prefix_root import Bytes
 from ledger.log.prefix_tree import EMPTY, HASH_BYTES, SEED_BYTES, PrefixTree
-from ledger.snapshot import NONE, Snapshot, text_parts
+from ledger.snapshot import NONE, Snapshot, text_bytes
 from ledger.statements.decided import BASES
 from ledger.statements.membership import SCOPES
 
@@ -126,13 +126,12 @@ def _root(rows: Any, salts: bytes, tag_key: bytes, seed: bytes) -> bytes:
             values.append(_hashed(hashers, prefix_tree.VALUE_HEAD, said))
         if not indexes:
             return EMPTY
-        return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.alike)
+        return prefix_root.root(np.concatenate(indexes), np.concatenate(values), hashers.alike, by_two=hashers.by_two)
 
 
 def _hashed(hashers: Hashers, head: bytes, texts: Any) -> Bytes:
     """texts: an Arrow array."""
-    lengths, data = text_parts(texts.cast(pa.binary()))
-    return hashers.each(head, data, np.cumsum(np.frombuffer(lengths, "<u4"), dtype=np.int64))
+    return hashers.each(head, *text_bytes(texts.cast(pa.binary())))
 
 
 def _blinds(tag_key: bytes, salts: Bytes, seed: bytes, hashers: Hashers) -> Bytes:

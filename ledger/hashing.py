@@ -25,7 +25,8 @@ _WORTH_IT = 100_000
 """Texts that take longer to hash than a process to start."""
 _WORTH_FAST = 500_000
 """Texts that take longer to hash than DataFusion to import: a third of a second where it finds pandas."""
-_FEW = 5_000
+_FEW, _FEW_FOR_FAST = 5_000, 1_000
+"""Texts that are hashed here sooner than by a second process, and by DataFusion."""
 _HASH = 32
 
 T = TypeVar("T")
@@ -63,26 +64,24 @@ class Hashers:
 
     def each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> Bytes:
         """Of the parts of data, from the first byte on, up to each end, with head before each. data: any buffer."""
-        if len(ends) >= _FEW:
-            if (hashes := self._fast_each(head, data, ends)) is not None:
-                return table([hashes])
-            if self._other is not None:
-                return table([self._each_by_two(head, data, ends.data)])
+        if (hashes := self._fast_each(head, data, ends)) is not None:
+            return hashes
+        if self._other is not None and len(ends) >= _FEW:
+            return table([self._each_by_two(head, data, ends.data)])
         return table([hashing_program.each(head, data, ends.tolist())])
 
     def alike(self, texts: Bytes, *, secret: bool = False) -> Bytes:
         """Of texts of one size, a row each. secret: no other process may see them."""
         count, size = texts.shape
         data = np.ascontiguousarray(texts).reshape(-1).data
-        if count >= _FEW:
-            if (hashes := self._fast_each(b"", data, np.arange(size, (count + 1) * size, size))) is not None:
-                return table([hashes])
-            if self._other is not None and not secret:
-                return table([self._alike_by_two(data, size)])
+        if (hashes := self._fast_each(b"", data, np.arange(size, (count + 1) * size, size))) is not None:
+            return hashes
+        if self._other is not None and count >= _FEW and not secret:
+            return table([self._alike_by_two(data, size)])
         return table([hashing_program.alike(data, size)])
 
-    def _fast_each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> bytes | None:
-        if (fast := self._fast) is None:
+    def _fast_each(self, head: bytes, data: Any, ends: npt.NDArray[np.int64]) -> Bytes | None:
+        if (fast := self._fast) is None or len(ends) < _FEW_FOR_FAST:
             return None
         hashes = _unless_it_fails(lambda: fast.each(head, data, ends))
         self._fast = fast if hashes is not None else None

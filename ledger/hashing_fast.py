@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from ledger import cores
 
-_SLICE = 1 << 15
-"""Texts that a thread hashes at once."""
+_LEAST, _MOST = 1 << 13, 1 << 17
+"""Texts that a thread hashes at once. DataFusion takes half a millisecond to see what is asked of it."""
 _HASH = 32
 
 _process: int | None = None
@@ -42,35 +42,69 @@ class Fast:
         # Of several partitions the answers come in any order.
         self._context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
 
-    def each(self, head: bytes, data: Any, ends: Any) -> bytes:
-        """`ledger.hashing_program.each`. ends: a NumPy array of 64-bit integers."""
-        starts = np.concatenate([[0], ends])
+    def each(self, head: bytes, data: Any, ends: Any) -> Any:
+        """`ledger.hashing_program.each`, a hash a row. ends: a NumPy array of 64-bit integers."""
+        starts, hashes = np.concatenate([[0], ends]), np.empty((len(ends), _HASH), np.uint8)
 
-        def part(first: int) -> bytes:
+        def part(first: int) -> None:
             # Each thread by a name of its own: several may ask at once.
-            return self._part(f"texts_{get_ident()}", head, data, starts[first : first + _SLICE + 1])
+            name, end = f"texts_{get_ident()}", first + size
+            self._part(name, head, data, starts[first : end + 1], hashes[first:end])
 
-        with ThreadPoolExecutor(cores.count()) as threads:
-            return b"".join(threads.map(part, range(0, len(ends), _SLICE)))
+        threads = min(cores.count(), len(ends) // _LEAST) or 1
+        rounds = -(-len(ends) // (threads * _MOST)) or 1
+        size = -(-len(ends) // (threads * rounds)) or 1
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, range(0, len(ends), size)))
+        return hashes
 
-    def _part(self, name: str, head: bytes, data: Any, bounds: Any) -> bytes:
+    def _part(self, name: str, head: bytes, data: Any, bounds: Any, hashes: Any) -> None:
+        """Into hashes."""
         from datafusion import col, functions, lit
 
-        count, some = len(bounds) - 1, memoryview(data)[bounds[0] : bounds[-1]]
-        offsets = pa.py_buffer(np.ascontiguousarray(bounds - bounds[0]))
-        texts = pa.Array.from_buffers(pa.large_binary(), count, [None, offsets, pa.py_buffer(some)])
+        count, bounds, some = len(bounds) - 1, bounds - bounds[0], memoryview(data)[bounds[0] : bounds[-1]]
+        text = col("text")
+        if head and (joined := _joined(head, some, np.diff(bounds))) is not None:
+            texts = _texts(*joined)
+        else:
+            texts = _texts(some, bounds)
+            text = functions.concat(lit(head), text) if head else text
         try:
-            text = functions.concat(lit(head), col("text")) if head else col("text")
             frame = self._context.from_arrow(pa.table({"text": texts}), name)
-            hashes = frame.select(functions.sha256(text)).to_arrow_table().column(0)
+            told = frame.select(functions.sha256(text)).to_arrow_table().column(0)
         finally:
             self._context.deregister_table(name)  # or it keeps the texts
-        if len(hashes) != count or hashes.null_count:
+        if len(told) != count or told.null_count:
             raise Wrong
+        first = 0
+        for chunk in told.cast(pa.binary()).chunks:
+            hashes[first : first + len(chunk)] = _hashes(chunk)
+            first += len(chunk)
         for at in {0, count // 2, count - 1}:
-            one = some[bounds[at] - bounds[0] : bounds[at + 1] - bounds[0]]
-            if hashes[at].as_py() != sha256(head + bytes(one)).digest():
+            if bytes(hashes[at]) != sha256(head + bytes(some[bounds[at] : bounds[at + 1]])).digest():
                 raise Wrong
-        # Whatever is not of 32 bytes is refused.
-        fixed = hashes.cast(pa.binary(_HASH)).combine_chunks()
-        return bytes(memoryview(fixed.buffers()[1])[_HASH * fixed.offset : _HASH * (fixed.offset + count)])
+
+
+def _texts(data: Any, bounds: Any) -> Any:
+    return pa.Array.from_buffers(pa.large_binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)])
+
+
+def _joined(head: bytes, data: memoryview, sizes: Any) -> tuple[memoryview, Any] | None:
+    """Texts, each with the head before it, and where each begins: in a sixth of the time that DataFusion takes to join them.
+    None where they are not of one size.
+    """
+    size = int(sizes[0])
+    if not size or (sizes != size).any():
+        return None
+    joined = np.empty(len(sizes), [("head", f"V{len(head)}"), ("text", f"V{size}")])
+    joined["head"], joined["text"] = np.void(head), np.frombuffer(data, f"V{size}")
+    return joined.view(np.uint8).data, np.arange(len(sizes) + 1) * joined.itemsize
+
+
+def _hashes(chunk: Any) -> Any:
+    """A row each. Raises Wrong for what is not of 32 bytes."""
+    _, ends, content = chunk.buffers()
+    ends = np.frombuffer(ends, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    if (np.diff(ends) != _HASH).any():
+        raise Wrong
+    return np.frombuffer(content, np.uint8)[ends[0] : ends[-1]].reshape(-1, _HASH)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -223,10 +224,16 @@ def digest(header: Header, rows: Any) -> str:
 
 def text_parts(values: Any) -> tuple[bytes, memoryview]:
     """A column of text, or of bytes, for hashing: u32 little-endian lengths, then the bytes."""
+    data, ends = text_bytes(values)
+    return np.diff(ends, prepend=0).astype("<u4").tobytes(), data
+
+
+def text_bytes(values: Any) -> tuple[memoryview, npt.NDArray[np.int64]]:
+    """Those of a column of text, or of bytes, and where each ends."""
     text = values.cast(pa.large_binary())
     _, offsets, data = text.buffers()
     ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
-    return np.diff(ends).astype("<u4").tobytes(), memoryview(data or b"")[ends[0] : ends[-1]]
+    return memoryview(data or b"")[ends[0] : ends[-1]], ends[1:] - ends[0]
 
 
 def freeze(header: Header, rows: Any) -> tuple[Snapshot, bytes]:

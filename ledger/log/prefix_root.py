@@ -12,13 +12,19 @@ from ledger.log.prefix_tree import EMPTY, HASH_BYTES, PrefixTree, node
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Depths = npt.NDArray[np.int8]
+Items = npt.NDArray[np.void]
 Alike = Callable[[Bytes], Bytes]
 
 _BYTES, _BITS = 8, 64  # of an index: as many tell the subjects of a set apart
 _MIDDLE = np.uint64(1 << 63)
 _LEAF, _NODE = 0x10, 0x11
-_LEFT, _RIGHT = slice(1, 1 + HASH_BYTES), slice(1 + HASH_BYTES, 1 + 2 * HASH_BYTES)
-
+_HASH = np.dtype(f"V{HASH_BYTES}")
+"""As an item, which is copied whole: as a row of bytes it is copied byte by byte, in up to four times as long."""
+_PAIR = np.dtype([("domain", "u1"), ("left", _HASH), ("right", _HASH)])
+"""What is hashed of a leaf or a node."""
+_NONE = np.frombuffer(EMPTY, _HASH)[0]
 
 _WORTH_TWO = 1 << 14
 """Leaves that take longer to hash than two threads to start."""
@@ -42,33 +48,49 @@ def root(
     """
     if not len(indexes):
         return EMPTY
-    place = places(indexes)
-    order = np.argsort(place)
-    place = place[order]
-    differ = place[1:] ^ place[:-1]
-    if not differ.all():  # rare: of a million subjects once in 37 million sets
-        return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
-    shared, keep = _shared(differ), keep or _nobody
+    place, keep = places(indexes), keep or _nobody
+    sides = [np.arange(len(place))]
+    if by_two and (level or keep is _nobody) and len(place) >= _WORTH_TWO:
+        sides = [side for side in (np.flatnonzero(place < _MIDDLE), np.flatnonzero(place >= _MIDDLE)) if len(side)]
+    above = len(sides) - 1  # levels that are left out
 
-    def over(first: int, end: int, above: int) -> Bytes:
-        leaves = _pairs(_LEAF, end - first)
-        leaves[:, _LEFT] = np.take(indexes, order[first:end], axis=0)
-        leaves[:, _RIGHT] = np.take(values, order[first:end], axis=0)
-        hashes = alike(leaves)
+    def ordered(side: Ints) -> tuple[Ints, Words, Words]:
+        """Its leaves, their places, and in which bits each differs from the one before it."""
+        order = side.take(_order(place.take(side)))
+        there = place.take(order)
+        return order, there, there[1:] ^ there[:-1]
+
+    def over(order: Ints, there: Words, differ: Words) -> bytes:
+        leaves = np.empty(len(order), _PAIR)
+        leaves["domain"] = _LEAF
+        leaves["left"], leaves["right"] = _items(indexes).take(order), _items(values).take(order)
+        hashes = alike(_rows(leaves))
         del leaves
-        return _over(place[first:end], shared[first : end - 1], hashes, alike, level, keep, above)
+        return _over(there, _shared(differ), hashes, alike, level, keep, above)
 
-    middle = int(np.searchsorted(place, _MIDDLE)) if by_two and (level or keep is _nobody) and len(order) >= _WORTH_TWO else 0
-    if not 0 < middle < len(order):
-        return over(0, len(order), 0).tobytes()
-    with ThreadPoolExecutor(2) as threads:
-        sides = threads.map(over, (0, middle), (middle, len(order)), (1, 1))
-        return node(*(side.tobytes() for side in sides))
+    with ThreadPoolExecutor(len(sides)) as threads:
+        in_order = [*threads.map(ordered, sides)]
+        if not all(differ.all() for _, _, differ in in_order):  # rare: of a million subjects once in 37 million sets
+            return PrefixTree(zip(map(bytes, indexes), map(bytes, values), strict=True)).root()
+        tops = [*threads.map(over, *zip(*in_order, strict=True))]
+    return node(*tops) if above else tops[0]
 
 
 def places(indexes: Bytes) -> Words:
     """The first 64 bits of each."""
     return indexes[:, :_BYTES].copy().view(">u8")[:, 0].astype(np.uint64)
+
+
+def _order(place: Words) -> Ints:
+    """As argsort has it. In less than half its time, as their numbers are sorted with them, in place of the last bits: those
+    before tell nearly all sets apart.
+    """
+    last = np.uint64((1 << len(place).bit_length()) - 1)
+    packed = (place & ~last) | np.arange(len(place), dtype=np.uint64)
+    packed.sort()
+    order = (packed & last).astype(np.int64)
+    ordered = place.take(order)
+    return order if (ordered[1:] >= ordered[:-1]).all() else np.argsort(place)
 
 
 def _nobody(place: Words, hashes: Bytes) -> None:
@@ -80,56 +102,57 @@ def table(hashes: list[bytes]) -> Bytes:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
 
 
-def _pairs(domain: int, count: int) -> Bytes:
-    """Room for what is hashed of so many leaves or nodes: the domain's byte, and both sides."""
-    pairs = np.empty((count, _RIGHT.stop), np.uint8)
-    pairs[:, 0] = domain
-    return pairs
+def _items(rows: Bytes) -> Items:
+    return np.ascontiguousarray(rows).view(_HASH)[:, 0]
 
 
-def _shared(differ: Words) -> Bytes:
+def _rows(items: Items) -> Bytes:
+    return items.view(np.uint8).reshape(len(items), items.itemsize)
+
+
+def _shared(differ: Words) -> Depths:
     """How many bits each leaf shares with the one before it. differ: the bits in which they differ, never none."""
     # A bit that follows a set one does not count. Without it a float never rounds up to the next power of two.
     length = np.frexp((differ & ~(differ >> np.uint64(1))).astype(np.float64))[1]
-    shared: Bytes = (_BITS - length).astype(np.uint8)
+    shared: Depths = (_BITS - length).astype(np.int8)
     return shared
 
 
 def _over(
-    place: Words, shared: Bytes, hashes: Bytes, alike: Alike, level: int, keep: Callable[[Words, Bytes], None], above: int
-) -> Bytes:
-    """place, hashes: of the leaves, in the order of place. shared: of each but the first. above: of the levels that are left out.
+    place: Words, shared: Depths, leaves: Bytes, alike: Alike, level: int, keep: Callable[[Words, Bytes], None], above: int
+) -> bytes:
+    """place, leaves: of each leaf and its hash, in the order of place. shared: of each but the first. above: of the levels that
+    are left out.
 
-    A node has the number of the first leaf below it, and its hash stands where that leaf's stood; so nothing is ever moved or
-    sorted. Each leaf but the first has one node at which it parts from those before it, and is the first on its right side.
+    A node has the number of the first leaf below it, and its hash stands where that leaf's stood. Each leaf but the first has one
+    node at which it parts from those before it, and is the first on its right side.
     """
-    hashes = hashes.copy()
-    size = len(hashes)
-    deepest = np.concatenate([[above], shared + 1, [above]])  # the node over each leaf and the one before it, and one below
-    high = np.flatnonzero(np.maximum(deepest[1:], deepest[:-1]) <= level)
-    keep(place[high], hashes[high])
-    # The leaves below a node are a run. Of a run's first leaf the last one, and of its last the first.
-    last, first = np.arange(size), np.arange(size)
-    parting = np.argsort(shared, kind="stable")
-    starts = np.searchsorted(shared[parting], np.arange(_BITS + 1))
-    nodes, taken = parting[:0], np.zeros(size, bool)
-    for depth in range(int(shared.max(initial=0)), above - 1, -1) if size > 1 else ():
-        right = parting[starts[depth] : starts[depth + 1]] + 1
-        left, end = first[right - 1], last[right]
-        last[left], first[end] = end, left
-        taken[left] = taken[right] = True
-        alone = nodes[~taken[nodes]]
-        taken[left] = False
-        pairs = _pairs(_NODE, len(left) + len(alone))
-        pairs[: len(left), _LEFT] = np.take(hashes, left, axis=0)
-        pairs[: len(left), _RIGHT] = np.take(hashes, right, axis=0)
-        is_right = (place[alone] >> np.uint64(_BITS - 1 - depth) & np.uint64(1)).astype(bool)[:, np.newaxis]
-        own, none = np.take(hashes, alone, axis=0), np.frombuffer(EMPTY, np.uint8)
-        pairs[len(left) :, _LEFT] = np.where(is_right, none, own)
-        pairs[len(left) :, _RIGHT] = np.where(is_right, own, none)
-        nodes = np.concatenate([left, alone])
-        hashes[nodes] = alike(pairs)
+    hashes = _items(np.require(leaves, requirements="W"))
+    none = np.array([-1], np.int8)
+    parts = np.concatenate([none, shared])  # from the one before it, at the node of this depth
+    over = np.maximum(parts, np.concatenate([shared, none]))  # the node right above the leaf
+    high = np.flatnonzero(np.maximum(over + 1, above) <= level)
+    keep(place.take(high), _rows(hashes.take(high)))
+    by_depth = np.argsort(over, kind="stable")
+    starts = np.searchsorted(over.take(by_depth), np.arange(_BITS + 1))
+    nodes, room = by_depth[:0], np.empty(len(hashes) // 2, _PAIR)
+    room["domain"] = _NODE
+    for depth in range(int(over.max()), above - 1, -1):
+        # Whatever stands right below, in order: the two sides of a node are neighbours.
+        below = np.concatenate([nodes, by_depth[starts[depth] : starts[depth + 1]]])
+        below.sort(kind="stable")  # of two runs in order
+        is_right = parts.take(below) == depth
+        right, nodes = np.flatnonzero(is_right), below.take(np.flatnonzero(~is_right))
+        left = right - np.arange(1, len(right) + 1)
+        is_alone = place.take(nodes) & np.uint64(1 << _BITS - 1 - depth) != 0
+        is_alone[left] = False
+        alone = np.flatnonzero(is_alone)
+        pairs = room[: len(nodes)]
+        pairs["left"], pairs["right"] = hashes.take(nodes), _NONE
+        pairs["right"][left] = hashes.take(below.take(right))
+        pairs["right"][alone], pairs["left"][alone] = pairs["left"][alone], _NONE  # on the right side
+        hashes.put(nodes, _items(alike(_rows(pairs))))
         if depth == level:
-            keep(place[nodes], hashes[nodes])
-    top: Bytes = hashes[0]
+            keep(place.take(nodes), _rows(hashes.take(nodes)))
+    top: bytes = hashes[0].tobytes()
     return top

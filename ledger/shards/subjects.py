@@ -26,7 +26,7 @@ from ledger.shards.columns import Columns, Keys
 from ledger.shards.decide import once_a_row
 from ledger.shards.rewrite import ShardFile
 from ledger.shards.subtrees import Subtrees
-from ledger.snapshot import text_parts
+from ledger.snapshot import text_bytes
 
 _MERGE = 1 << 20
 """Pairs of subject and count that are held before those of one subject are added up."""
@@ -88,10 +88,10 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
 
     keep: is told the subtrees; it stays empty where two indexes begin alike.
     """
-    counts, which = np.unique(rows, return_inverse=True)
-    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()])[which]
+    counts, which = _distinct(rows)
+    values = prefix_root.table([prefix_tree.value(b"", {"rows": count}) for count in counts.tolist()]).take(which, axis=0)
     with Hashers(_HASHES * len(ids)) as hashers:
-        indexes = hashers.each(prefix_tree.index_head(seed), *_texts(ids))
+        indexes = hashers.each(prefix_tree.index_head(seed), *text_bytes(ids))
         if keep is None:
             return prefix_root.root(indexes, values, hashers.alike, by_two=hashers.by_two)
         top = prefix_root.root(indexes, values, hashers.alike, subtrees.BITS, keep.put, by_two=hashers.by_two)
@@ -100,10 +100,12 @@ def root(ids: Any, rows: Ints, seed: bytes, *, keep: Subtrees | None = None) -> 
     return top
 
 
-def _texts(ids: Any) -> tuple[memoryview, Ints]:
-    """All of them, and where each ends."""
-    sizes, content = text_parts(ids)
-    return content, np.cumsum(np.frombuffer(sizes, "<u4"), dtype=np.int64)
+def _distinct(rows: Ints) -> tuple[Ints, Ints]:
+    """Each number of rows that there is, and which of these each is."""
+    if not len(rows) or rows.max() > len(rows):
+        return np.unique(rows, return_inverse=True)
+    there = np.bincount(rows) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1).take(rows)
 
 
 def tree_of(ids: Any, rows: Ints, seed: bytes) -> PrefixTree:

@@ -95,6 +95,19 @@ def test_any_text_by_datafusion(head: bytes, texts: list[bytes], part: int) -> N
     assert hashes.tobytes() == b"".join(sha256(head + text).digest() for text in texts)
 
 
+@with_datafusion
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=70), st.integers(0, 70), st.binary(min_size=1, max_size=40), st.integers(1, 9), st.booleans())
+def test_texts_of_one_size_by_datafusion(head: bytes, size: int, places: bytes, part: int, but_one: bool) -> None:
+    texts = [bytes([place]) * size for place in places]
+    texts[len(texts) // 2] += b"!" * but_one
+    ends = np.cumsum([len(text) for text in texts])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing_fast, "_MOST", part)
+        hashes = hashing_fast.Fast().each(head, b"".join(texts), ends)
+    assert hashes.tobytes() == b"".join(sha256(head + text).digest() for text in texts)
+
+
 class Panic(BaseException):
     """As what Rust's panics are raised as."""
 

@@ -49,10 +49,10 @@ class Answers:
         self.source = snapshot_sha256, decided_at
         self._again: Callable[[], Any] | None = again or (lambda: rows)
         terms = Terms(rows, decided_at)
-        self.unknown, self._subject = len(terms.starts), terms.subject.cast(pa.large_string())
+        self.unknown, self._ids = len(terms.starts), Texts(terms.subject.cast(pa.large_string()))
         self._terms: Terms | None = terms
         self._digest: str | None = None
-        self._hashed: tuple[TextHash, Hashes, Ints] | None = None
+        self._hashed: tuple[TextHash, Hashes] | None = None
         self._index: Index | None = None
         self._lock = threading.Lock()
 
@@ -91,41 +91,42 @@ class Answers:
         return self._index
 
     def _made(self) -> Index:
-        longest = pc.max(pc.binary_length(self._subject)).as_py() or 0
-        hashed = self._hashed or self.hashed(TextHash(secrets.token_bytes(32), longest))
-        return Index(self.terms, self._subject, *hashed)
+        if self._hashed is not None:
+            return Index(self.terms, *self._hashed)
+        text_hash = TextHash(secrets.token_bytes(32), self._ids.longest)
+        return Index(self.terms, text_hash, text_hash(self._ids))
 
     def hashed(self, text_hash: TextHash) -> tuple[TextHash, Hashes, Ints]:
         """The hashes of all ids, by code, and the codes in the order of these. The index is made of those asked for last."""
-        hashes = text_hash(self._subject)
-        hashed = text_hash, hashes, np.argsort(hashes)
+        hashes = text_hash(self._ids)
         if self._index is None:
-            self._hashed = hashed
-        return hashed
+            self._hashed = text_hash, hashes
+        return text_hash, hashes, np.argsort(hashes)
 
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""
-
         index, asked = self.index, Texts(text)
-        found = index.subjects.candidates(index.text_hash(text), lambda queries, entries: index.ids.same(entries, asked, queries))
-        found[found < 0] = self.unknown
-        return found
+
+        def confirm(queries: Ints, entries: Ints) -> Bools:
+            return self._ids.same(entries, asked, queries)
+
+        return index.subjects.candidates(index.text_hash(asked), confirm, self.unknown)
 
     def ids(self, codes: Ints) -> Any:
         """The ids of known subjects, as a pyarrow array of text."""
-        return self._subject.take(pa.array(codes))
+        return self._ids.take(codes).text
 
 
 class Index:
-    """plain: by code, the reason that all rows of a subject have, or BY_ROW; basis: what its yes to everything rests on.
+    """plain: by code, the reason that all rows of a subject have, or BY_ROW, and the basis on which its yes to everything rests.
 
     deep: by code, the number of a subject with BY_ROW, -1 for others. By that number, own: the reason where nothing finer speaks;
-    everything: the row at that scope; unknown_item: the row that one of an unknown item is held to; -1 for none. By row: the
-    columns, with what stands for none at their end.
+    everything: the row at that scope; is_since: whether its yes is to content since a moment; unknown_item: the row that one of
+    an unknown item is held to; -1 for none. By row: the columns, with what stands for none at their end.
     """
 
-    def __init__(self, terms: Terms, ids: Any, text_hash: TextHash, hashes: Hashes, order: Ints) -> None:
-        self.ids, self.text_hash, self.subjects = Texts(ids), text_hash, Found(hashes, order)
+    def __init__(self, terms: Terms, text_hash: TextHash, hashes: Hashes) -> None:
+        self.text_hash, self.subjects = text_hash, Found(hashes)
         plain, basis, by_row = terms.plain()
         who = np.nonzero(by_row)[0]
         kind = np.int32 if len(terms) < 1 << 31 else np.int64
@@ -147,8 +148,9 @@ class Index:
         own = self.everything
         self.own = settled(self.no_at[own], self.no_reason[own], self.yes_at[own], self.yes_lapsed[own])
         basis[who] = self.yes_basis[own]
-        self.plain: Codes = np.append(plain, np.uint8(NO_RECORD))
-        self.basis: Codes = np.append(basis, np.uint8(NO_BASIS))
+        self.plain = np.empty(len(plain) + 1, [("reason", np.uint8), ("basis", np.uint8)])
+        self.plain["reason"], self.plain["basis"] = np.append(plain, NO_RECORD), np.append(basis, NO_BASIS)
+        self.is_since: Bools = self.yes_since[own] != NONE
         # The latest no at each finer scope that nothing for the same item answers: what an unknown item is held to.
         no_at = self.no_at[:-1]
         standing = (no_at != NONE) & ~(
@@ -161,30 +163,27 @@ class Index:
         self.unknown_item: dict[Scope, Rows] = {}
         for finer in (Scope.CATEGORY, Scope.CONTENT):
             rows = np.nonzero(scope == finer)[0]
-            item = items.take(pa.array(rows)).cast(pa.large_string())
+            item = Texts(items.take(pa.array(rows)).cast(pa.large_string()))
             index = Found(_mix(self._item_hash(item), number[rows]))
-            self._finer[finer] = rows.astype(kind), number[rows].astype(kind), Texts(item), index
+            self._finer[finer] = rows.astype(kind), number[rows].astype(kind), item, index
             worst = np.full(len(who), -1, kind)
             held = rows[standing[rows]]
             held = held[np.lexsort((position[held], no_at[held]))]
             worst[number[held]] = held  # of several the last assignment stays: the latest, by t and then position
             self.unknown_item[finer] = worst
 
-    def finer_rows(self, scope: Scope, numbers: Rows, item: Any) -> Ints:
-        """The row of each (subject's number, item), -1 for none. item: large_string, nulls allowed."""
+    def finer_rows(self, scope: Scope, numbers: Rows, item: Texts, known: Bools) -> Ints:
+        """The row of each (subject's number, item), -1 for none and where it is not known. item: without nulls."""
         at, owners, items, index = self._finer[scope]
         if not len(at):
             return np.full(len(item), -1, np.int64)
-        known = item.is_valid().to_numpy(zero_copy_only=False)
-        filled = pc.fill_null(item, "") if item.null_count else item
-        asked = Texts(filled)
 
         def confirm(queries: Ints, entries: Ints) -> Bools:
-            same_owner = (owners[entries] == numbers[queries]) & known[queries]
-            return np.asarray(same_owner & items.same(entries, asked, queries))
+            same_owner = (owners.take(entries) == numbers.take(queries)) & known.take(queries)
+            return np.asarray(same_owner & items.same(entries, item, queries))
 
-        found = index.candidates(_mix(self._item_hash(filled), numbers), confirm)
-        return np.where(found < 0, -1, at[found])
+        found = index.candidates(_mix(self._item_hash(item), numbers), confirm)
+        return np.where(found < 0, -1, at.take(found))
 
 
 def _mix(hashes: Hashes, numbers: Rows) -> Hashes:

@@ -269,14 +269,27 @@ def _text(name: str, column: Any) -> Any:
         if pa.types.is_binary_view(column.type):
             column = column.cast(pa.large_binary())
         text = column.cast(pa.large_string())
-        text.validate(full=True)
+        text.validate(full=not _is_ascii(text))
     except pa.ArrowInvalid as error:
         raise ShardError(f"column {name!r} holds bytes that are not UTF-8", hint="ids are UTF-8 text") from error
     return text
 
 
+def _is_ascii(text: Any) -> bool:
+    """Whether all of it is, and so is UTF-8 wherever it is cut: a tenth of the time that it takes to look at each value."""
+    _, ends, content = text.buffers()
+    if content is None or not len(text):
+        return False
+    ends = np.frombuffer(ends, np.int64)[text.offset : text.offset + len(text) + 1]
+    if not 0 <= ends[0] <= ends[-1] <= content.size or (ends[1:] < ends[:-1]).any():
+        return False
+    return bool(np.frombuffer(content, np.uint8)[ends[0] : ends[-1]].max(initial=0) < 128)
+
+
 def _known(text: Any) -> Any:
     """An empty value is as unknown as a null."""
+    if pc.min(pc.binary_length(text)).as_py() != 0:
+        return text
     return pc.if_else(pc.equal(pc.binary_length(text), 0), pa.scalar(None, text.type), text)
 
 

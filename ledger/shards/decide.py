@@ -15,6 +15,7 @@ from ledger.consent import REASONS, Scope
 from ledger.shards.answers import BY_ROW, Answers, Index
 from ledger.shards.columns import Keys
 from ledger.shards.terms import ALLOWED, EXPIRED, NO_BASIS, NO_RECORD, NOT_COVERED, NOTICE_CHANGED
+from ledger.shards.texts import Texts
 from ledger.snapshot import NONE
 from ledger.statements.decided import BASES
 
@@ -59,8 +60,8 @@ class Decisions:
     def kept_subjects(self) -> Ints:
         """Codes of the subjects of allowed rows: as often as there are rows, each once a row."""
         allowed = self.codes == ALLOWED
-        pairs = allowed if self.row_of is None else allowed[self.row_of]
-        return once_a_row(self.subjects[pairs], None if self.row_of is None else self.row_of[pairs])
+        pairs = np.flatnonzero(allowed if self.row_of is None else allowed[self.row_of])
+        return once_a_row(self.subjects.take(pairs), None if self.row_of is None else self.row_of.take(pairs))
 
     def rests_on(self) -> dict[str, int]:
         """Allowed rows by what their yes rests on; absent where zero."""
@@ -79,7 +80,7 @@ def decide(keys: Keys, answers: Answers, categories: Sequence[str]) -> Decisions
         )
         codes[~listed] = _CATEGORY_EXCLUDED
     codes[keys.missing] = _SUBJECT_MISSING
-    basis[codes != ALLOWED] = NO_BASIS
+    np.putmask(basis, codes != ALLOWED, NO_BASIS)
     unmapped &= (codes != _CATEGORY_EXCLUDED) & (codes != _SUBJECT_MISSING)
     return Decisions(codes, unmapped, basis, int((subjects != answers.unknown).sum()), subjects, keys.row_of)
 
@@ -95,21 +96,24 @@ def once_a_row(subjects: Ints, row_of: Ints | None) -> Ints:
 
 def _decide_pairs(keys: Keys, subjects: Ints, answers: Index) -> tuple[Codes, Bools, Codes]:
     """Reason, unmapped and basis of each (row, subject) pair."""
-    codes = answers.plain[subjects]
-    basis = answers.basis[subjects]
+    plain = answers.plain.take(subjects)
+    codes, basis = plain["reason"].copy(), plain["basis"].copy()
     unmapped = np.zeros(len(subjects), bool)
-    pairs = np.nonzero(codes == BY_ROW)[0]
+    pairs = np.flatnonzero(codes == BY_ROW)
     if len(pairs):
-        numbers = answers.deep[subjects[pairs]]
-        codes[pairs] = answers.own[numbers]
+        numbers = answers.deep.take(subjects.take(pairs))
+        codes[pairs] = answers.own.take(numbers)
         at, unknown = _finer_rows(keys, pairs, numbers, answers)
         # Where the ledger has nothing for the row's items, nor what an unknown item is held to, the subject does settle it.
-        speaks = answers.yes_since[answers.everything[numbers]] != NONE
+        speaks = answers.is_since.take(numbers)
         for scope in at:
-            speaks |= (at[scope] >= 0) | (unknown[scope] & (answers.unknown_item[scope][numbers] >= 0))
-        pairs, at = pairs[speaks], {scope: rows[speaks] for scope, rows in at.items()}
-        unknown = {scope: rows[speaks] for scope, rows in unknown.items()}
-        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, numbers[speaks], at, unknown, answers)
+            speaks |= at[scope] >= 0
+            if unknown[scope].any():
+                speaks |= unknown[scope] & (answers.unknown_item[scope].take(numbers) >= 0)
+        those = np.flatnonzero(speaks)
+        pairs, numbers, at = pairs.take(those), numbers.take(those), {scope: rows.take(those) for scope, rows in at.items()}
+        unknown = {scope: rows.take(those) for scope, rows in unknown.items()}
+        codes[pairs], unmapped[pairs], basis[pairs] = _decide_each(keys, pairs, numbers, at, unknown, answers)
     return codes, unmapped, basis
 
 
@@ -121,8 +125,10 @@ def _finer_rows(keys: Keys, pairs: Ints, numbers: Ints, answers: Index) -> tuple
         if column is None:
             at[scope], unknown[scope] = np.full(len(row), -1), np.ones(len(row), bool)
         else:
-            item = column.take(pa.array(row))
-            at[scope], unknown[scope] = answers.finer_rows(scope, numbers, item), item.is_null().to_numpy(zero_copy_only=False)
+            known = column.is_valid().to_numpy(zero_copy_only=False)
+            item = Texts(pc.fill_null(column, "") if column.null_count else column).take(row)
+            known = known.take(row)
+            at[scope], unknown[scope] = answers.finer_rows(scope, numbers, item, known), ~known
     return at, unknown
 
 

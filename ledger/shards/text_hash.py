@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ledger.shards.texts import Texts
+
 _HALF = np.uint64(32)
 _WORD = 4
 _LAST_WORD = np.array([0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], "<u4")
@@ -29,8 +31,12 @@ class TextHash:
         stream = hashlib.shake_256(secret).digest(2 * (2 + words) * 8)
         self._keys = np.frombuffer(stream, "<u8").reshape(2, -1)
 
-    def __call__(self, text: Any) -> npt.NDArray[np.uint64]:
-        """text: string or large_string; a null has any hash."""
+    def __call__(self, texts: Texts | Any) -> npt.NDArray[np.uint64]:
+        """texts: or string, or large_string; a null has any hash."""
+        texts = texts if isinstance(texts, Texts) else Texts(texts)
+        if texts.words is not None:
+            return self._of_words(texts.size, texts.words)
+        text = texts.text
         _, ends, content = text.buffers()
         if len(text) == 0:
             return np.zeros(0, np.uint64)
@@ -43,12 +49,6 @@ class TextHash:
         words = np.ndarray(len(padded) - _WORD + 1, "<u4", padded, strides=(1,))
         sums = [keys[0] + size.astype(np.uint64) * keys[1] for keys in self._keys]
         longest = int(size.max())
-        if size.min() == longest:  # as most ids are: where each word stands need not be looked up
-            for at in range(0, min(longest, self._longest), _WORD):
-                word = words[at::longest][: len(text)] & _LAST_WORD[min(longest - at, _WORD) - 1]
-                for total, keys in zip(sums, self._keys, strict=True):
-                    total += word * keys[2 + at // _WORD]
-            return _joined(*sums)
         rows: Any = slice(None)  # of the texts that go on here
         for at in range(0, min(longest, self._longest), _WORD):
             left = size[rows] - at
@@ -61,6 +61,16 @@ class TextHash:
             word = word.astype(np.uint64)
             for total, keys in zip(sums, self._keys, strict=True):
                 total[rows] += word * keys[2 + at // _WORD]
+        return _joined(*sums)
+
+    def _of_words(self, size: int, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Of texts of one size: where each word stands need not be looked up."""
+        halves = words.view("<u4")
+        sums = [np.full(len(words), (int(keys[0]) + size * int(keys[1])) % (1 << 64), np.uint64) for keys in self._keys]
+        for at in range(min(-(-size // _WORD), self._keys.shape[1] - 2)):
+            word = halves[:, at].astype(np.uint64)
+            for total, keys in zip(sums, self._keys, strict=True):
+                total += word * keys[2 + at]
         return _joined(*sums)
 
 

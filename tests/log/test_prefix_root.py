@@ -34,6 +34,13 @@ def test_any_number_of_subjects(size: int) -> None:
     assert root(pa.array(ids, pa.large_string()), rows, seed) == expected
 
 
+@pytest.mark.parametrize("rows", [[10**12, 1, 10**12], [1, 1, 2], [3, 3, 3], [4, 1, 2]])
+def test_any_number_of_rows(rows: list[int]) -> None:
+    ids, seed = ["a", "b", "c"], bytes(32)
+    expected = by_leaf([prefix_tree.index(seed, subject_id) for subject_id in ids], rows)
+    assert root(pa.array(ids, pa.large_string()), np.array(rows), seed) == expected
+
+
 def test_no_subject() -> None:
     assert root(pa.array([], pa.large_string()), np.zeros(0, np.int64), bytes(32)) == prefix_tree.EMPTY
 
@@ -42,6 +49,7 @@ def test_no_subject() -> None:
     "places",
     [
         pytest.param([0, 1], id="all but the last of 64 bits are shared"),
+        pytest.param([7, 6, 5, 4, 3, 2, 1, 0], id="the last bits alone tell the order"),
         pytest.param([0, 2**64 - 1], id="none is"),
         pytest.param([2**63, 2**63 + 1, 2**63 + 2, 0], id="deep on one side"),
         pytest.param([*range(2**32 - 3, 2**32 + 3)], id="around the middle"),
@@ -68,7 +76,7 @@ def test_subjects_that_share_many_bits(places: list[int]) -> None:
     ],
 )
 def test_many_subjects(with_datafusion: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[bytes] = []
+    used: list[object] = []
     threads: set[int] = set()
     if with_datafusion:
         monkeypatch.setattr(hashing, "_WORTH_FAST", 0)
@@ -88,6 +96,27 @@ def test_many_subjects(with_datafusion: bool, monkeypatch: pytest.MonkeyPatch) -
     assert (len(used) > 3) == with_datafusion
     if with_datafusion:
         assert len(threads) > 1, "each side of the tree has one"
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 6), st.integers(-2, 2), st.booleans(), st.integers(0, 2**32))
+def test_sizes_at_which_it_goes_another_way(times: int, beside: int, sized: bool, seed: int) -> None:
+    """Of as many subjects as two threads, DataFusion and a slice of it are worth, of one more and of one fewer."""
+    size = max(1, 64 * times + beside)
+    ids = [f"u{number:05d}" if sized else f"u{number}" for number in range(size)]
+    random = np.random.default_rng(seed)
+    salt, rows = random.bytes(32), random.integers(1, 9, size)
+    expected = by_leaf([prefix_tree.index(salt, subject_id) for subject_id in ids], rows.tolist())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_root, "_WORTH_TWO", 128)
+        patch.setattr(hashing, "_WORTH_FAST", 256)
+        patch.setattr(hashing, "_FEW_FOR_FAST", 64)
+        patch.setattr(hashing_fast, "_LEAST", 64)
+        patch.setattr(hashing_fast, "_MOST", 128)
+        kept = subtrees.Subtrees()
+        text = pa.array(ids, pa.large_string())
+        assert root(text, rows, salt) == root(text, rows, salt, keep=kept) == expected
+        assert subtrees.root(kept.hashes, subtrees.counts(kept.place)) == expected
 
 
 PLACES = st.integers(0, 2**64 - 1) | st.integers(0, 40) | st.integers(0, 15).map(lambda bits: bits << 52)

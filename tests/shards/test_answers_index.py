@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.shards import held as files
 from ledger.shards.answers import Answers
 from ledger.shards.found import Found
 from ledger.shards.held import Held, pack_counts, unpack_counts
 from ledger.shards.subject_index import Hasher, Known, ShardSubjects
+from ledger.shards.text_hash import TextHash
 from ledger.shards.texts import Texts
 from ledger.snapshot import NONE, SCHEMA
 from tests.benchmarks.scale import held
@@ -63,10 +66,20 @@ def test_found(entries: int) -> None:
         same = [(hashes[e], texts[e]) == asked[q] for q, e in zip(queries.tolist(), entries.tolist(), strict=True)]
         return np.array(same, bool)
 
-    found = Found(hashes).candidates(np.array([h for h, _ in asked], np.uint64), confirm)
+    found = Found(hashes).candidates(np.array([h for h, _ in asked], np.uint64), confirm, entries)
     for one, at in zip(asked, found.tolist(), strict=True):
-        assert (at >= 0) == (one in keys)
-        assert at < 0 or (hashes[at], texts[at]) == one
+        assert (at < entries) == (one in keys)
+        assert at == entries or (hashes[at], texts[at]) == one
+
+
+@pytest.mark.parametrize("top", [0, 1, 2**63, 2**64 - 2**12])
+def test_entries_that_crowd_at_one_place(top: int) -> None:
+    """And before, behind and among them what is not there; at the table's end as well."""
+    hashes = np.uint64(top) + np.arange(0, 2000, 2, dtype=np.uint64) * np.uint64(2)
+    asked = np.concatenate([hashes, hashes + np.uint64(1), hashes + np.uint64(2), hashes[:1] - np.uint64(1)])
+    found = Found(hashes).candidates(asked, lambda queries, entries: hashes[entries] == asked[queries])
+    place = {one: at for at, one in enumerate(hashes.tolist())}
+    assert found.tolist() == [place.get(one, -1) for one in asked.tolist()]
 
 
 def test_terms_are_read_again_once_the_index_is_made() -> None:
@@ -185,7 +198,7 @@ def test_texts_are_compared_by_all_their_bytes(sized: bool) -> None:
     ids = ["", "ab\0", "ab", "öa", "abc", "abd", *([] if sized else ["", "ab", "a" * 40])]
     text = pa.array(ids, pa.large_string()).slice(3 if sized else 0)
     some = Texts(text)
-    assert (some._sized is not None) == sized
+    assert (some.words is not None) == sized
     for others in ([*text.to_pylist()], ["abd", "öa", "zzz"], ["a", "ab", "abd"], ["ab\0", "ab", "", "abc"], []):
         asked = Texts(pa.array(["x", *others], pa.large_string()).slice(1))
         for there in (np.arange(len(others)), np.arange(1, len(others)), np.arange(0)):
@@ -194,3 +207,25 @@ def test_texts_are_compared_by_all_their_bytes(sized: bool) -> None:
                 same = [text[a].as_py() == others[t] for a, t in zip(at.tolist(), there.tolist(), strict=True)]
                 for one in (some, pickle.loads(pickle.dumps(some))):
                     assert one.same(at, asked, there).tolist() == same
+                assert some.take(at).text.to_pylist() == [text[a].as_py() for a in at.tolist()]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.lists(st.integers(0, 2), min_size=1, max_size=9), st.integers(0, 3), st.booleans())
+def test_texts_of_any_one_size(size: int, numbers: list[int], before: int, small: bool) -> None:
+    """They differ in their last byte alone, or not at all."""
+    ids = [("\0" * size)[1:] + "\0ab"[number] if size else "" for number in numbers]
+    kind = pa.string() if small else pa.large_string()
+    some = Texts(pa.array(["x" * before, *ids, "behind"], kind).slice(1, len(ids)))
+    assert (some.words is not None) == (size > 0)
+    assert (len(some), some.longest, some.text.to_pylist()) == (len(ids), size, ids)
+    at, there = np.arange(len(ids))[::-1].copy(), np.arange(len(ids))
+    assert some.same(at, some, there).tolist() == [a == b for a, b in zip(reversed(ids), ids, strict=True)]
+    hasher = TextHash(bytes(32), 24)
+    assert hasher(some).tolist() == hasher(some.text).tolist() == [hasher(pa.array([one]))[0] for one in ids]
+
+
+def test_long_texts_are_not_copied() -> None:
+    long = Texts(pa.array(["x" * 5000, "y" * 5000, "x" * 5000], pa.large_string()))
+    assert long.words is None and long.longest == 5000
+    assert long.same(np.array([0, 0, 0]), long, np.arange(3)).tolist() == [True, False, True]

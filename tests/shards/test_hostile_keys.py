@@ -98,6 +98,26 @@ def test_text_that_claims_to_be_utf8_is_checked() -> None:
         of(lying)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_text_that_is_cut_within_a_character_is_no_utf8(kind: Any) -> None:
+    """What all values together point to is UTF-8, and none of two is; behind and before a slice anything may stand."""
+    width = np.int64 if kind == pa.large_string() else np.int32
+    content = pa.py_buffer(b"\xffab\xc3\xa9\xff")
+
+    def column(*ends: int) -> Any:
+        return pa.Array.from_buffers(kind, len(ends) - 1, [None, pa.py_buffer(np.array(ends, width)), content])
+
+    for text in (column(1, 4, 5), column(1, 2, 4), column(0, 1)):
+        with pytest.raises(ShardError, match="'s' holds bytes that are not UTF-8"):
+            Columns("s").read(pa.table({"s": text}))
+    for text, expected in (
+        (column(1, 2, 3), ["a", "b"]),
+        (column(1, 2, 5), ["a", "bé"]),
+        (column(0, 1, 3, 6).slice(1, 1), ["ab"]),
+    ):
+        assert Columns("s").read(pa.table({"s": text})).subjects.to_pylist() == expected
+
+
 def test_an_id_may_be_huge() -> None:
     assert of(["yes", "yes" * 1_000_000]) == ["allowed", "no_record"]
 

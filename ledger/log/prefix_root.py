@@ -130,14 +130,14 @@ def _over(
     hashes = _items(np.require(leaves, requirements="W"))
     none = np.array([-1], np.int8)
     parts = np.concatenate([none, shared])  # from the one before it, at the node of this depth
-    over = np.maximum(parts, np.concatenate([shared, none]))  # the node right above the leaf
-    high = np.flatnonzero(np.maximum(over + 1, above) <= level)
+    upper = np.maximum(parts, np.concatenate([shared, none]))  # the node right above the leaf
+    high = np.flatnonzero(np.maximum(upper + 1, above) <= level)
     keep(place.take(high), _rows(hashes.take(high)))
-    by_depth = np.argsort(over, kind="stable")
-    starts = np.searchsorted(over.take(by_depth), np.arange(_BITS + 1))
+    by_depth = np.argsort(upper, kind="stable")
+    starts = np.searchsorted(upper.take(by_depth), np.arange(_BITS + 1))
     nodes, room = by_depth[:0], np.empty(len(hashes) // 2, _PAIR)
     room["domain"] = _NODE
-    for depth in range(int(over.max()), above - 1, -1):
+    for depth in range(int(upper.max()), above - 1, -1):
         # Whatever stands right below, in order: the two sides of a node are neighbours.
         below = np.concatenate([nodes, by_depth[starts[depth] : starts[depth + 1]]])
         below.sort(kind="stable")  # of two runs in order

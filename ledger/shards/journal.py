@@ -36,6 +36,7 @@ AllOf: TypeAlias = Callable[[str], dict[str, Line] | None]
 
 def journal_path(output: Place) -> Place:
     """Beside the output folder of a run that is no part."""
+    output = output if isinstance(output, Address) or output.name not in ("", "..") else output.resolve()
     return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
 
 

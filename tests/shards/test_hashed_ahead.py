@@ -87,6 +87,16 @@ def test_nor_are_shards_hashed_ahead_that_may_be_known(world: World, raw: Path) 
     verify(world.root / "out", trust=world.book.trust)
 
 
+def test_a_folder_may_be_named_by_dots(world: World, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.root / "out").mkdir()
+    monkeypatch.chdir(world.root / "out")
+    with Digesting([raw], ".", by_block=False) as digesting:
+        assert len(done(digesting)._told) == 3
+        filtered(world, digesting)
+    with Digesting([raw], ".", by_block=False) as digesting:
+        assert not digesting._told
+
+
 def touched(path: Path) -> None:
     path.write_bytes(path.read_bytes())
 

@@ -50,7 +50,7 @@ from ledger.shards.publish import HashingSink
 from ledger.shards.rewrite import ShardFile, copy, require_carriable, rewrite
 from ledger.shards.subject_index import ShardSubjects
 from ledger.shards.subjects import KeptSubjects
-from ledger.shards.work import Callback, Progress, Tally, account, given_up, in_parallel, rows_of, total, unknown_ids
+from ledger.shards.work import AfterAll, Callback, Progress, Tally, account, given_up, in_parallel, rows_of, total, unknown_ids
 from ledger.snapshot import Snapshot
 from ledger.statements.audit_statement import AUDIT
 from ledger.statements.statement import RUN, RunRecord, ShardRecord, run_statement
@@ -169,25 +169,28 @@ def run(
             progress.add(spared.rows_in)
         decided_by = deciding(answers)
         turn = Semaphore(max(workers, 0))
-        work = _Work(
-            output,
-            snapshot,
-            columns,
-            answers,
-            journal,
-            progress,
-            people,
-            exclusions is not None,
-            dropped,
-            decided_by,
-            indexed,
-            turn,
-            digesting,
-        )
         to_do = [source for source in share if source.name not in spared.lines]
-        shards = partial(in_parallel, work.shard, to_do, workers, turn)
-        # An index that is there already gets today's answers meanwhile: the disk is waited for.
-        done = shards() if indexed is None or not spared.lines else at_once(indexed.begin, shards)[-1]
+        # While the last shards are yet written, who is in the set is known already.
+        with AfterAll(len(to_do), lambda: None if people is None else committed(people)) as subjects:
+            work = _Work(
+                output,
+                snapshot,
+                columns,
+                answers,
+                journal,
+                progress,
+                people,
+                subjects,
+                exclusions is not None,
+                dropped,
+                decided_by,
+                indexed,
+                turn,
+                digesting,
+            )
+            shards = partial(in_parallel, work.shard, to_do, workers, turn)
+            # An index that is there already gets today's answers meanwhile: the disk is waited for.
+            done = shards() if indexed is None or not spared.lines else at_once(indexed.begin, shards)[-1]
         by_name = {**spared.lines, **{line["name"]: line for line, _ in done}}
         lines = {source.name: by_name[source.name] for source in share}
         results = [line["result"] for line in lines.values()]
@@ -195,7 +198,7 @@ def run(
             run_id=secrets.token_hex(16),
             **stating.decided(snapshot, columns, answers.digest, started_at, recipient),
             dropped_metadata=dropped,
-            subjects=None if people is None else committed(people),
+            subjects=subjects.result(),
             rests_on=total(r["rests_on"] for r in results),
             unmapped=sum(r["unmapped"] for r in results),
             shards=tuple(ShardRecord(**{name: r[name] for name in _SHARD_FIELDS}) for r in results),
@@ -320,6 +323,7 @@ class _Work:
     journal: Journal | None
     progress: Progress
     people: KeptSubjects | None
+    counted: AfterAll
     keep_exclusions: bool
     dropped_metadata: tuple[str, ...]
     deciding: dict[str, str]
@@ -354,6 +358,7 @@ class _Work:
                 elif self.people is not None:
                     with ShardFile(target) as finished:
                         self.people.add_written(finished, self.columns)
+                self.counted.one()
                 self.progress.add(line["result"]["rows_in"])
                 return line, (source.name, np.array([], np.int64), np.array([], np.uint8))
             names = self.columns.check(file.schema_arrow, categories)
@@ -379,6 +384,7 @@ class _Work:
 
             with HashingSink(target) as sink:
                 masks = [mask(group) for group in range(file.num_row_groups)]
+                self.counted.one()
                 whole = tally.kept == tally.rows > 0 and not self.dropped_metadata
                 if whole and copy(file, sink):
                     kept = tally.rows

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Lock, Semaphore
+from types import TracebackType
 from typing import Any
 
 from ledger.errors import ShardError, UsageError
@@ -95,6 +96,32 @@ def given_up(turn: Semaphore) -> Iterator[None]:
         yield
     finally:
         turn.acquire()
+
+
+class AfterAll:
+    """As a context manager: has a thread begin `work` once so many shards have each come so far that it needs no more of them."""
+
+    def __init__(self, shards: int, work: Callable[[], Any]) -> None:
+        self._left, self._work, self._lock = shards, work, Lock()
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: Future[Any] | None = None
+
+    def __enter__(self) -> AfterAll:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown()
+
+    def one(self) -> None:
+        """One more has come so far."""
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._begun = self._thread.submit(self._work)
+
+    def result(self) -> Any:
+        """What `work` gives, or raises. For when no shard has failed."""
+        return self._work() if self._begun is None else self._begun.result()
 
 
 def account(name: str, rows: int, counts: Counter[str]) -> None:

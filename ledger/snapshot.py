@@ -175,6 +175,16 @@ class Snapshot:
             raise IntegrityError(f"the snapshot {self.path} was changed after it was opened")
         return parse(data)[1]
 
+    def file(self) -> object:
+        """What its file is known to be unchanged by without reading it; where that is gone, nothing that was ever told."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError:
+            return object()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def age(self, now: datetime) -> timedelta:
         return now - min(self.header.as_of, self.header.known_until)
 

@@ -207,15 +207,20 @@ def _numpy(array: Any) -> Any:
     return array.to_numpy(zero_copy_only=False)
 
 
-_built: tuple[Answers, ...] = ()
+_built: tuple[tuple[Answers, Any], ...] = ()
+"""Each with the state of the snapshot's file before they were made."""
 
 
 def answers_at(snapshot: Snapshot, decided_at: datetime) -> Answers:
-    """Those of a snapshot, its yeses judged as they stood then; built once, and anew when one has run out since."""
+    """Those of a snapshot, its yeses judged as they stood then; built once, and anew when one has run out since.
+
+    At a later moment than theirs they serve no longer than the snapshot's file is the one that it was: an erasure takes it away.
+    """
     global _built
-    for answers in _built:
-        if answers.stand(snapshot.sha256, decided_at):
+    for answers, file in _built:
+        if answers.stand(snapshot.sha256, decided_at) and (answers.source[1] == decided_at or file == snapshot.file()):
             return answers
+    file = snapshot.file()
     answers = Answers(snapshot.rows(), decided_at, snapshot.sha256, snapshot.rows)
-    _built = (answers, *_built[:1])
+    _built = ((answers, file), *_built[:1])
     return answers

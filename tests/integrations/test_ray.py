@@ -112,15 +112,16 @@ def test_the_answers_lie_once_in_the_memory_of_a_host(ray: Any, tmp_path: Path) 
     class Look(KeepConsented):
         def __call__(self, batch: Any) -> Any:
             answers = self._shared.get()[1]
-            parts = [vars(answers.index), vars(answers.index.subjects), answers.index.unknown_item]
+            parts = [vars(answers.index), vars(answers.index.subjects), answers.index.unknown_item, vars(answers._ids)]
             arrays = [value for part in parts for value in part.values() if isinstance(value, np.ndarray)]
             assert len(arrays) > 12
             owned = sum(a.nbytes for a in arrays if a.flags.owndata or a.flags.writeable)
-            text = sum(b.size for b in answers._subject.buffers() if b is not None and b.is_mutable)
+            buffers = [] if (text := answers._ids._text) is None else text.buffers()
+            owned += sum(b.size for b in buffers if b is not None and b.is_mutable)
             from ledger.shards import answers as here
 
             kept = super().__call__(batch)
-            return pa.table({"owned": [owned + text], "built": [len(here._built)], "kept": [kept.num_rows]})
+            return pa.table({"owned": [owned], "built": [len(here._built)], "kept": [kept.num_rows]})
 
     drawn = draw(0, tmp_path)
     shared = Shared(drawn.consent)

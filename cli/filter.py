@@ -80,7 +80,7 @@ def command(
         digesting = None if part is not None else stack.enter_context(ledger.Digesting(shards, output, by_block=False))
         passphrase = asking()
         told = completed(ledger_path, **told)
-        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, beside=output, **told)
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, beside=None if part else output, **told)
         key, admit = signing(book, run_key, passphrase)
         on_progress = stack.enter_context(progress("filtering"))
         run = consent.filter_shards(

@@ -15,8 +15,10 @@ from paper_log import NOON, PaperLog, run_record, sha256, shard
 from ledger.consent import REASONS
 from ledger.errors import IntegrityError, VerificationError
 from ledger.log import canonical
+from ledger.statements import decided
 from ledger.statements.counted import DROPPED
 from ledger.statements.decided import set_root
+from ledger.statements.limits import Limits
 from ledger.statements.statement import RUN, RunRecord, parse_run, run_statement
 
 RECEIPT = PaperLog().log_snapshot()
@@ -130,6 +132,15 @@ def test_a_run_that_does_not_add_up_is_not_signed(fields: dict[str, Any], said: 
     with pytest.raises(IntegrityError, match=said) as caught:
         run_statement(run_record(RECEIPT, **fields))
     assert not isinstance(caught.value, VerificationError)
+
+
+def test_a_statement_that_nobody_would_read_is_not_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(run_statement(run_record(RECEIPT)))
+    monkeypatch.setattr(decided, "LIMITS", Limits(statement=size))
+    assert len(run_statement(run_record(RECEIPT))) == size
+    monkeypatch.setattr(decided, "LIMITS", Limits(statement=size - 1))
+    with pytest.raises(IntegrityError, match=f"it would have {size} bytes, of {size - 1} that are allowed"):
+        run_statement(run_record(RECEIPT))
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

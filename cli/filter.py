@@ -77,10 +77,10 @@ def command(
     """Filter Parquet shards: files, folders or globs. Same schema, only allowed rows, and a signed statement."""
     with ExitStack() as stack:
         # The other processor's work while this one opens the ledger and its answers. Of a part's inputs most are others' work.
-        digesting = None if part is not None else stack.enter_context(ledger.Digesting(shards, output, by_block=False))
+        digesting = stack.enter_context(ledger.Digesting(shards, output, by_block=False)) if part is None else None
         passphrase = asking()
         told = completed(ledger_path, **told)
-        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, beside=None if part else output, **told)
+        book, consent = consent_of(stack, ledger_path, passphrase=passphrase, beside=output if part is None else None, **told)
         key, admit = signing(book, run_key, passphrase)
         on_progress = stack.enter_context(progress("filtering"))
         run = consent.filter_shards(

@@ -21,13 +21,11 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from ledger import objects
 from ledger.errors import ConsentLedgerError, ShardError
-from ledger.objects import Address, Place
-
-P = TypeVar("P", Path, Address, Place)
+from ledger.objects import Address, P, Place
 
 _MAX_PRIVATE_BYTES = 64 << 10
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)

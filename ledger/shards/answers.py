@@ -104,12 +104,12 @@ class Answers:
         text_hash = TextHash(secrets.token_bytes(32), self._ids.longest)
         return Index(self.terms, text_hash, text_hash(self._ids))
 
-    def hashed(self, text_hash: TextHash) -> tuple[TextHash, Hashes, Ints]:
+    def hashed(self, text_hash: TextHash) -> tuple[Hashes, Ints]:
         """The hashes of all ids, by code, and the codes in the order of these. The index is made of those asked for last."""
         hashes = text_hash(self._ids)
         if self._index is None:
             self._hashed = text_hash, hashes
-        return text_hash, hashes, np.argsort(hashes)
+        return hashes, np.argsort(hashes)
 
     def subjects(self, text: Any) -> Ints:
         """The code of each id; `unknown` where the ledger has none. text: large_string without nulls."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -54,10 +55,16 @@ class Hashed(NamedTuple):
     fingerprint: Fingerprint
 
 
+def pieces(file: Readable) -> Iterator[bytes]:
+    """All that a file holds from here on."""
+    while data := file.read(_PIECE):
+        yield data
+
+
 def hashed(file: Readable) -> Hashed:
     """All that a file holds from here on, read once."""
     whole, fingerprint = hashlib.sha256(), Fingerprint()
-    while data := file.read(_PIECE):
+    for data in pieces(file):
         whole.update(data)
         fingerprint.update(data)
     return Hashed(whole.hexdigest(), fingerprint)
@@ -66,6 +73,6 @@ def hashed(file: Readable) -> Hashed:
 def fingerprint(file: Readable) -> Fingerprint:
     """Of all that a file holds from here on."""
     found = Fingerprint()
-    while data := file.read(_PIECE):
+    for data in pieces(file):
         found.update(data)
     return found

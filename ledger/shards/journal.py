@@ -23,7 +23,7 @@ from ledger import files
 from ledger.errors import ShardError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log.keys import PrivateKey, PublicKey
-from ledger.objects import Address, Place
+from ledger.objects import Address, Place, named
 
 PAYLOAD_TYPE = "application/vnd.consent-ledger.journal+json"
 _MAX_BYTES = 256 << 20
@@ -36,7 +36,7 @@ AllOf: TypeAlias = Callable[[str], dict[str, Line] | None]
 
 def journal_path(output: Place) -> Place:
     """Beside the output folder of a run that is no part."""
-    output = output if isinstance(output, Address) or output.name not in ("", "..") else output.resolve()
+    output = named(output)
     return output.with_name(f"{output.name}.journal" if isinstance(output, Address) else f"{output.name}.journal.jsonl")
 
 

@@ -24,12 +24,10 @@ from ledger import files, objects
 from ledger.blocks import Readable
 from ledger.errors import ShardError
 from ledger.objects import Place
-from ledger.shards.fingerprint import Fingerprint, Hashed
+from ledger.shards.fingerprint import Fingerprint, Hashed, pieces
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-_PIECE = 1 << 20
 
 
 class HashingSink(io.RawIOBase):
@@ -85,7 +83,7 @@ class HashingSink(io.RawIOBase):
             raise ShardError(f"{self.path} cannot become a copy: it was discarded, or written to")
         found = Fingerprint()
         try:
-            while data := file.read(_PIECE):
+            for data in pieces(file):
                 found.update(data)
                 with memoryview(data) as view:
                     self._put(view, self._file)

@@ -66,7 +66,7 @@ class Known:
 
     @classmethod
     def of(cls, answers: Answers, hasher: Hasher) -> Known:
-        (_, of_code, order), said = at_once(lambda: answers.hashed(hasher.ids), lambda: _answers(answers.terms, hasher))
+        (of_code, order), said = at_once(lambda: answers.hashed(hasher.ids), lambda: _answers(answers.terms, hasher))
         rank = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
         rank[order] = np.arange(len(order))
         keys = of_code[order]

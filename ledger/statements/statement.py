@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.errors import VerificationError
-from ledger.log import canonical
 from ledger.statements import counted, decided, fields
 from ledger.statements.counted import Counted, require_counts, rows_of
 from ledger.statements.fields import list_of, object_of, text
-from ledger.statements.limits import LIMITS
 
 RUN = "urn:consent-ledger:run:v1"
 
@@ -60,13 +58,8 @@ def run_statement(run: RunRecord) -> bytes:
     return decided.payload(lambda: _document(run), run_of, "run")
 
 
-def parse_run(payload: bytes) -> RunRecord:
-    """What a run statement says. Raises VerificationError where it is not one, or does not add up."""
-    return run_of(canonical.decode(payload, limit=LIMITS.statement))
-
-
 def run_of(statement: Mapping[str, Any]) -> RunRecord:
-    """The same, of a payload that was decoded."""
+    """What a run statement says. Raises VerificationError where it is not one, or does not add up."""
     predicate, common = decided.read(statement, RUN, _REQUIRED, _OPTIONAL)
     run = RunRecord(
         **common,

@@ -19,14 +19,14 @@ from functools import lru_cache
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ledger import blocks, objects, times
 from ledger.errors import ShardError, UsageError, VerificationError
 from ledger.log import canonical, dsse
 from ledger.log import trust as trust_file
 from ledger.log.trust import Trust
-from ledger.objects import Address, Place
+from ledger.objects import Address, P, Place
 from ledger.statements.audit_statement import AUDIT, AuditRecord, audit_of
 from ledger.statements.decided import set_root
 from ledger.statements.limits import LIMITS
@@ -43,8 +43,6 @@ from ledger.statements.receipt import (
 )
 from ledger.statements.selection_statement import SELECTION, SelectionRecord, selection_of
 from ledger.statements.statement import RUN, RunRecord, run_of
-
-P = TypeVar("P", Path, Address, Place)
 
 STATEMENT_SUFFIX = ".intoto.jsonl"
 RECEIPT_SUFFIX = ".receipt"

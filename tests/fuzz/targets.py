@@ -110,7 +110,7 @@ def _signed_statement(data: bytes) -> None:
 
 
 def _run(data: bytes) -> None:
-    require(run_statement(statement.parse_run(data)) == data, "a run has another form too")
+    require(run_statement(statement.run_of(canonical.decode(data))) == data, "a run has another form too")
 
 
 def _audit(data: bytes) -> None:

@@ -39,7 +39,7 @@ from ledger.shards.rewrite import ShardFile
 from ledger.shards.subject_index import Hasher, Known
 from ledger.shards.subjects import KeptSubjects, SubjectText, tree_of
 from ledger.snapshot import Header, Snapshot, freeze
-from ledger.statements.statement import parse_run
+from ledger.statements.statement import run_of
 from ledger.statements.verify import statement_path, verify
 from tests.shards.deciding import ANSWERS, act
 from tests.shards.test_decide import SUBJECTS, T0, day, document, events, rows
@@ -137,7 +137,7 @@ def same_as_a_full_run(statement: dict[str, Any], output: Path, snapshot: Snapsh
             people.add(shard)
     said = statement["predicate"]["subjects"]
     assert people.tree(bytes.fromhex(said["seed"])).root().hex() == said["root"]
-    assert parse_run(canonical.encode(statement)).digests == {
+    assert run_of(statement).digests == {
         p.name: index_folder.sha256(p.read_bytes()).hexdigest() for p in output.iterdir()
     }
     for one in (statement, full):

@@ -18,8 +18,8 @@ from ledger.log import canonical
 from ledger.statements import decided
 from ledger.statements.counted import DROPPED
 from ledger.statements.decided import set_root
-from ledger.statements.limits import Limits
-from ledger.statements.statement import RUN, RunRecord, parse_run, run_statement
+from ledger.statements.limits import LIMITS, Limits
+from ledger.statements.statement import RUN, RunRecord, run_of, run_statement
 
 RECEIPT = PaperLog().log_snapshot()
 
@@ -27,6 +27,10 @@ RECEIPT = PaperLog().log_snapshot()
 def document(**fields: Any) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run_statement(run_record(RECEIPT, **fields)))
     return found
+
+
+def parse_run(payload: bytes) -> RunRecord:
+    return run_of(canonical.decode(payload, limit=LIMITS.statement))
 
 
 def refused(statement: dict[str, Any], said: str) -> None:
